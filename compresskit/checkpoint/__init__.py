@@ -1,0 +1,1 @@
+"""Checkpoints on disk: the manifest, folders that appear whole or not at all, and the mask codec."""

@@ -1,0 +1,256 @@
+"""Files and folders that appear whole or not at all, and the folder that a job works in.
+
+A result is written beside its final name and moved there by one `os.rename`, so a crash, a full disk or a `kill -9`
+leaves either the old state or the new one. A long job works in `OUTPUT.partial`, which holds what `--resume` needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from compresskit.errors import InputError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+_CHUNK = 1 << 20
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes, read in chunks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder, sorted by name."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def sha256_weights(folder: Path) -> str:
+    """SHA-256 of a checkpoint's weights: of its one safetensors file, or of the `hash name` lines of several."""
+    files = weight_files(folder)
+    if not files:
+        raise InputError(f"{folder} holds no safetensors weights; convert the checkpoint to safetensors first")
+    if len(files) == 1:
+        return sha256_file(files[0])
+    listing = "".join(f"{sha256_file(file)} {file.name}\n" for file in files)
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it appears whole or not at all."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as file:
+        try:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            # Temporary files are born private; a result is as readable as any file that the user makes.
+            os.chmod(file.name, 0o666 & ~_umask())
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON so that the file appears whole or not at all; NaN is refused (ValueError)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing, non-UTF-8 or broken one is an InputError naming the file and the place."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); it is damaged: copy or make it again") from error
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, after a check that the file is whole.
+
+    Raises InputError where the file is missing, truncated or of another format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is no whole safetensors file ({error}); copy or download it again") from error
+
+
+def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+    """Write numpy arrays as safetensors; a full disk raises OSError(ENOSPC), as any other write does."""
+    from safetensors.numpy import save_file
+
+    with _disk_errors(path):
+        save_file(dict(arrays), path, metadata=dict(metadata or {}))
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write torch tensors as safetensors (copied to the CPU, made contiguous); a full disk raises OSError(ENOSPC)."""
+    from safetensors.torch import save_file
+
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _disk_errors(path):
+        save_file(contiguous, path, metadata={"format": "pt", **(metadata or {})})
+
+
+def load_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file to CPU tensors; InputError where it is missing, truncated or foreign."""
+    from safetensors.torch import load_file
+
+    read_safetensors_metadata(path)
+    return load_file(path)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """safetensors wraps the system's errors in one of its own; give a full disk its number back."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        if "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+@contextlib.contextmanager
+def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A new folder to fill, that becomes `output` when the block ends well and disappears when it does not.
+
+    Raises UsageError where `output` is there already and not empty, unless `overwrite`.
+    """
+    check_free(output, overwrite=overwrite)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        staging.chmod(0o777 & ~_umask())
+        yield staging
+        publish(staging, output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_free(output: Path, *, overwrite: bool) -> None:
+    """UsageError where `output` is a file, or a folder that is not empty (unless `overwrite`)."""
+    if output.is_file():
+        raise UsageError(f"{output} is a file; choose another folder with -o")
+    if not overwrite and output.is_dir() and any(output.iterdir()):
+        raise UsageError(f"the output folder {output} is not empty; pass --overwrite, or choose another with -o")
+
+
+def publish(staging: Path, output: Path) -> None:
+    """Move a finished folder to its final name, in place of what stood there; both must be on one file system."""
+    for path in staging.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    if output.exists():
+        old = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.old."))
+        os.rename(output, old / "old")
+        os.rename(staging, output)
+        shutil.rmtree(old)
+    else:
+        os.rename(staging, output)
+
+
+class Workspace:
+    """The folder `OUTPUT.partial` of a job in progress, claimed by one job at a time.
+
+    `claim` locks it; the lock goes with the process, however that ends. What `--resume` needs lies in it:
+    `run.json` (the job, to tell whether it is the same), the training states, the teacher's logits, the log.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output.with_name(output.name + ".partial")
+        self._lock: int | None = None
+
+    @contextlib.contextmanager
+    def claim(self, job: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Path]:
+        """Lock the folder for the block; afterwards it is gone if `finish` ran, else kept for `--resume`.
+
+        `job` describes the run (JSON values); to resume, it must equal the interrupted one's. Raises UsageError where
+        the output is there already, another process works on it, an interrupted run is there and neither `resume`
+        nor `overwrite` is given, or the interrupted run was another job.
+        """
+        check_free(self.output, overwrite=overwrite)
+        known = self.path / "run.json"
+        if known.exists() and not (resume or overwrite):
+            raise UsageError(f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._acquire()
+        try:
+            if known.exists() and resume:
+                _check_same_job(read_json(known), json.loads(json.dumps(job)), self.path)
+            else:
+                self._clear()
+                write_json(known, job)
+            yield self.path
+        finally:
+            self._release()
+
+    def finish(self, staging: Path) -> None:
+        """Publish the finished checkpoint folder (inside the workspace) as the output, and remove the workspace."""
+        publish(staging, self.output)
+        shutil.rmtree(self.path)
+
+    def _clear(self) -> None:
+        for entry in self.path.iterdir():
+            if entry.name == "lock":
+                continue
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    def _acquire(self) -> None:
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._release()
+            raise UsageError(
+                f"another run is working in {self.path}; wait for it, or choose another folder with -o"
+            ) from error
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _check_same_job(known: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:
+    """UsageError naming the settings in which the interrupted run differs from this one."""
+    changed = [key for key in sorted({*known, *job}) if known.get(key) != job.get(key)]
+    if changed:
+        listing = ", ".join(f"{key} was {known.get(key)!r} and is {job.get(key)!r}" for key in changed)
+        raise UsageError(f"{path} is another run ({listing}); give the same options, or --overwrite to start anew")

@@ -1,0 +1,169 @@
+"""The command ``compresskit``: the global options, the verbs, and what an error looks like.
+
+A verb is a function of its own module in this package, with `typing.Annotated` options. It imports what is
+heavy (torch, transformers) in its body, so that ``compresskit --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from compresskit import __version__, console
+from compresskit.cli.eval import eval_
+from compresskit.cli.inspect import inspect
+from compresskit.cli.merge import merge
+from compresskit.cli.predict import predict
+from compresskit.cli.prune import prune
+from compresskit.cli.train import train
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError
+
+# The verbs, in the order of the help text. A new one: import its function above, and name it here.
+VERBS: tuple[Callable[..., None], ...] = (train, prune, eval_, predict, inspect, merge)
+
+EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended
+
+GLOBAL_OPTIONS = ("--version", "-q", "--quiet", "-v", "--verbose", "--no-color")
+
+app = typer.Typer(
+    name="compresskit",
+    help="Make question-answering checkpoints smaller, and measure what that costs.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: the words after ``compresskit``; those of this process when None.
+
+    Returns:
+        The exit code: 0, that of the `CompresskitError`, 2 for wrong usage, 5 for any other failure, 130 when
+        interrupted. An error is one line on stderr; ``-v`` puts the traceback before it.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    console.configure()
+    try:
+        code = _run(words)
+        console.flush()  # here, where a full disk or a closed pipe still ends in a line and an exit code
+    except BrokenPipeError:
+        console.discard()
+        return EXIT_BROKEN_PIPE
+    except Exception as error:
+        if console.is_verbose():
+            console.traceback(error)
+        line, code = explain(error, words)
+        console.error(line)
+        if _is_disk_full(error):
+            console.discard()
+    return code
+
+
+def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
+    """Say in one line what went wrong.
+
+    Args:
+        error: what the run raised.
+        words: the words of the command line.
+
+    Returns:
+        The line, without ``error:``, and the exit code.
+    """
+    if isinstance(error, CompresskitError):
+        return str(error), error.exit_code
+    if isinstance(error, typer.TyperException):  # wrong usage: of all its kinds only this one is public
+        return _usage_line(error, words), UsageError.exit_code
+    if _is_out_of_memory(error):
+        return "out of memory; use a smaller --batch-size, or a shorter --max-length", RunFailed.exit_code
+    if _is_disk_full(error):
+        name = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return f"disk full{name}; make room, or choose another --output", RunFailed.exit_code
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}", RunFailed.exit_code
+    mend = "" if console.is_verbose() else "; run again with -v for the traceback"
+    return f"internal error: {type(error).__name__}: {error}{mend}", RunFailed.exit_code
+
+
+def verb_names() -> list[str]:
+    """The verbs' names, in the order of the help text."""
+    return [command.name for command in app.registered_commands if command.name]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out(f"compresskit {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _global_options(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print results, warnings and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of an error.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours, as NO_COLOR=1 does.")] = False,
+) -> None:
+    if quiet and verbose:
+        raise UsageError("-q and -v exclude each other; give one of them")
+    if no_color:
+        # So that rich, the libraries below and the processes that a verb starts do the same.
+        os.environ["NO_COLOR"] = "1"
+    console.configure(quiet=quiet, verbose=verbose, color=not no_color)
+    if context.invoked_subcommand is None:
+        context.get_help()  # prints, as typer renders help with rich
+        raise typer.Exit(UsageError.exit_code)
+
+
+for _verb in VERBS:
+    app.command(_verb.__name__.rstrip("_"))(_verb)  # `eval_` is the verb eval
+
+
+def _run(words: list[str]) -> int:
+    try:
+        result = app(words, prog_name="compresskit", standalone_mode=False)
+    except SystemExit as stop:
+        # Completion ends so; and where a pipe is closed typer exits with 1, which is ours for a gate.
+        if isinstance(stop.__context__, BrokenPipeError):
+            raise stop.__context__ from None
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    except (KeyboardInterrupt, typer.Abort):
+        result = EXIT_INTERRUPTED
+    if result == EXIT_INTERRUPTED:  # typer turns an interrupt of a verb into this number
+        console.error("interrupted")
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _usage_line(error: typer.TyperException, words: Sequence[str]) -> str:
+    """Typer's message as one line in our style, with the nearest option and where to read on."""
+    message = " ".join(error.format_message().split()).rstrip(".").replace(": Value error, ", ": ")
+    near = getattr(error, "possibilities", None)
+    option = getattr(error, "option_name", None)
+    verb = next((word for word in words if word in verb_names()), None)
+    if near:
+        message = f"no such option {option}; did you mean {near[0]}?"
+    elif option in GLOBAL_OPTIONS and verb is not None:
+        message = f"no such option {option} of {verb}; it is a global one: compresskit {option} {verb} ..."
+    else:
+        message = (message[:1].lower() + message[1:]).replace(". Did you mean", "; did you mean")
+    return f"{message} (see {' '.join(filter(None, ('compresskit', verb)))} --help)"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch raises a kind of RuntimeError on a GPU, a plain one on a CPU: told by its words, without torch.
+    told = str(error).lower()
+    known = "out of memory" in told or "can't allocate memory" in told or "not enough memory" in told
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and known)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)  # libraries written in Rust or C++ keep the words only

@@ -1,0 +1,71 @@
+"""`compresskit eval`: the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from compresskit.cli import options as flags
+from compresskit.errors import UsageError
+
+
+def eval_(
+    checkpoints: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CKPT…", help="Folders, Hub ids or aliases.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str, typer.Option(metavar="DATA", help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo.")
+    ] = flags.DEFAULT_DATA,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="CKPT", help="The checkpoint that the others are compared with.")
+    ] = None,
+    format_: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="What is printed.", rich_help_panel=flags.OUTPUT)
+    ] = "table",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Write the JSON there too.", rich_help_panel=flags.OUTPUT),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Write each checkpoint's predictions there, id to text.", rich_help_panel=flags.OUTPUT
+        ),
+    ] = None,
+    null_threshold: Annotated[
+        float, typer.Option(metavar="T", help="Unanswerable where null score - score is above this.")
+    ] = 0.0,
+    batch_size: flags.BatchSize = 32,
+    max_length: flags.MaxLength = flags.DEFAULT_MAX_LENGTH,
+    stride: flags.Stride = flags.DEFAULT_STRIDE,
+    device: flags.Device = "auto",
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option(help="Numbers that weights are held in.", rich_help_panel=flags.MACHINE),
+    ] = "float32",
+) -> None:
+    """Measure checkpoints side by side: exact match, F1, size, memory, latency."""
+    from compresskit import console
+    from compresskit.checkpoint.store import write_text
+    from compresskit.evaluate.evaluate import evaluate
+    from compresskit.evaluate.job import EvalSettings
+    from compresskit.evaluate.report import render
+
+    if output is not None and not output.parent.is_dir():
+        raise UsageError(f"--output {output}: there is no folder {output.parent}; make it first")
+    settings = EvalSettings(
+        batch_size=batch_size,
+        max_length=max_length,
+        stride=stride,
+        null_threshold=null_threshold,
+        device=device,
+        dtype=dtype,
+        predictions_dir=predictions,
+    )
+    report = evaluate(checkpoints or [], data, settings, baseline)
+    if output is not None:
+        write_text(output, report.to_json())
+    console.out(render(report, format_))

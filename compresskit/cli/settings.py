@@ -1,0 +1,81 @@
+"""What the training verbs derive from their flags: defaults that depend on the model, and the scoring of the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compresskit.cli.options import DEFAULT_DATA
+
+if TYPE_CHECKING:
+    from compresskit.training.options import Score
+    from compresskit.training.plan import Plan
+
+BUILT_IN_PREFIX = "demo/"
+# The built-in models start from random weights: they need larger steps, and more of them, than a pretrained one.
+BUILT_IN_LR, BUILT_IN_EPOCHS = 1e-3, 12.0
+LR, EPOCHS = 5e-5, 3.0
+
+
+def is_built_in(model: str) -> bool:
+    """Whether MODEL is one of the built-in ones, which read the built-in data."""
+    return model.startswith(BUILT_IN_PREFIX)
+
+
+def train_data(model: str, given: str | None) -> str:
+    """The training data: as given, else the demo set for a built-in model and SQuAD 2.0 for any other."""
+    return given or ("demo" if is_built_in(model) else DEFAULT_DATA)
+
+
+def fine_tuning(model: str, lr: float | None, epochs: float | None) -> tuple[float, float]:
+    """Learning rate and epochs of a fine-tuning: as given, else by the kind of model."""
+    default_lr, default_epochs = (BUILT_IN_LR, BUILT_IN_EPOCHS) if is_built_in(model) else (LR, EPOCHS)
+    return lr or default_lr, epochs or default_epochs
+
+
+def scorer(data: str | None, *, device: str, max_length: int, stride: int) -> Score | None:
+    """A function that scores a finished checkpoint on `data` in a process of its own; None without data."""
+    if data is None:
+        return None
+
+    def score(folder: Path) -> Mapping[str, float | None]:
+        from compresskit.evaluate.evaluate import evaluate
+        from compresskit.evaluate.job import EvalSettings
+
+        settings = EvalSettings(device=device, max_length=max_length, stride=stride, latency_questions=0)
+        row = evaluate([str(folder)], data, settings).rows[0]
+        names = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em")
+        return {name: getattr(row, name) for name in names}
+
+    return score
+
+
+def show_plans(plans: Sequence[Plan]) -> None:
+    """Print what each run of a plan would do."""
+    from compresskit import console
+
+    for number, plan in enumerate(plans, start=1):
+        lines = [f"run {number} of {len(plans)}"] if len(plans) > 1 else []
+        lines += [
+            f"parameters   {plan.parameters:,}, of which {plan.trainable:,} learn (scores of masks included)",
+            f"checkpoint   about {plan.checkpoint_bytes:,} bytes of weights",
+            f"data         {plan.questions:,} questions, about {plan.windows:,} windows",
+            f"steps        {plan.steps:,}",
+            f"memory       about {plan.memory_bytes / 1e9:.2f} GB on {plan.device} in {plan.dtype}",
+            *plan.notes,
+        ]
+        console.out("\n".join(lines))
+
+
+def show_score(output: Path) -> None:
+    """Print where a finished checkpoint lies, and its figures where it was scored."""
+    from compresskit import console
+    from compresskit.checkpoint.manifest import read_manifest
+
+    manifest = read_manifest(output)
+    metrics = manifest.steps[-1].metrics if manifest is not None else {}
+    figures = [
+        f"{name} {metrics[key]:.2f}" for name, key in (("EM", "em"), ("F1", "f1")) if metrics.get(key) is not None
+    ]
+    console.info(f"{output} is ready" + (f": {', '.join(figures)}" if figures else ""))

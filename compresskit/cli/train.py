@@ -1,0 +1,61 @@
+"""`compresskit train`: fine-tune the whole model."""
+
+from __future__ import annotations
+
+from compresskit.cli import options as flags
+
+
+def train(
+    model: flags.Model,
+    output: flags.Output = None,
+    train_data: flags.TrainData = None,
+    eval_data: flags.EvalData = None,
+    epochs: flags.Epochs = None,
+    max_steps: flags.MaxSteps = None,
+    max_train_samples: flags.MaxTrainSamples = None,
+    negatives: flags.Negatives = 0.0,
+    batch_size: flags.BatchSize = 32,
+    accumulate: flags.Accumulate = 1,
+    lr: flags.LearningRate = None,
+    max_length: flags.MaxLength = flags.DEFAULT_MAX_LENGTH,
+    stride: flags.Stride = flags.DEFAULT_STRIDE,
+    seed: flags.Seed = 42,
+    device: flags.Device = "auto",
+    dtype: flags.Dtype = "auto",
+    save_steps: flags.SaveSteps = 500,
+    resume: flags.Resume = False,
+    overwrite: flags.Overwrite = False,
+    plan: flags.Plan = False,
+) -> None:
+    """Fine-tune the whole model: the baseline of a table, and the teacher of a student."""
+    from compresskit.cli import settings
+    from compresskit.training.options import TrainingOptions
+
+    lr, epochs = settings.fine_tuning(model, lr, epochs)
+    options = TrainingOptions(
+        model=model,
+        output=output or flags.default_output(model, "train"),
+        train_data=settings.train_data(model, train_data),
+        max_train_samples=max_train_samples,
+        negatives=negatives,
+        epochs=epochs,
+        max_steps=max_steps or 0,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        lr=lr,
+        max_length=max_length,
+        stride=stride,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        save_steps=save_steps,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    from compresskit.methods import train as method
+
+    if plan:
+        settings.show_plans([method.plan(options)])
+        return
+    score = settings.scorer(eval_data, device=device, max_length=max_length, stride=stride)
+    settings.show_score(method.apply(options, score))

@@ -1,0 +1,297 @@
+"""The only file that prints: results go to stdout, everything else to stderr.
+
+`configure` is called once by the command line. Under a launcher of several processes (the environment
+variable ``RANK``, else ``LOCAL_RANK``, is not 0) every process but the first prints nothing but errors. The
+package rich is imported on first use, so that importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback as python_traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+# Rich lays a table out for 80 columns where there is no terminal; a table in a file or a log need not be cut.
+WIDTH_WITHOUT_TERMINAL = 200
+
+# Plain progress: a line comes 10 s, or 5 % of the time so far, after the last: a long job leaves a short log.
+PLAIN_SECONDS = 10.0
+PLAIN_SHARE = 0.05
+
+Field = str | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    quiet: bool = False
+    verbose: bool = False
+    color: bool = True
+
+
+_settings = _Settings()
+
+
+class Progress(Protocol):
+    """What `progress` hands out."""
+
+    def update(self, completed: int, **fields: Field) -> None:
+        """Report that `completed` units are done (a running total, not an increment).
+
+        Args:
+            completed: units done since the start of the whole job, those before a resume included.
+            fields: shown as ``name value`` after the count. A float is shown with four significant digits, a
+                string as it is (so that it can carry a unit: ``remaining="50.0 %"``).
+        """
+
+
+def configure(quiet: bool = False, verbose: bool = False, color: bool = True) -> None:
+    """Set how this process prints.
+
+    Args:
+        quiet: no `info` and no progress; results, warnings and errors stay.
+        verbose: tracebacks are shown (see `is_verbose`).
+        color: False takes away all colours, as does the environment variable ``NO_COLOR`` unless it is empty.
+    """
+    global _settings
+    _settings = _Settings(quiet, verbose, color and not os.environ.get("NO_COLOR"))
+    for stream in (sys.stdout, sys.stderr):
+        # A name or an answer that the terminal's encoding lacks must not end a run.
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def is_verbose() -> bool:
+    """Whether the user asked for tracebacks and details (``-v``)."""
+    return _settings.verbose
+
+
+def is_quiet() -> bool:
+    """Whether the user asked for results only (``-q``)."""
+    return _settings.quiet
+
+
+def info(message: str) -> None:
+    """Print one line about what is going on to stderr; nothing when quiet."""
+    if not _settings.quiet and _is_first_process():
+        _line("", "", message)
+
+
+def warn(message: str) -> None:
+    """Print ``warning: message`` as one line to stderr, also when quiet."""
+    if _is_first_process():
+        _line("warning: ", "bold yellow", message)
+
+
+def error(message: str) -> None:
+    """Print ``error: message`` as one line to stderr, in every process."""
+    _line("error: ", "bold red", message)
+
+
+def traceback(exception: BaseException) -> None:
+    """Print the traceback of `exception` to stderr."""
+    sys.stderr.write("".join(python_traceback.format_exception(exception)))
+
+
+def out(result: RenderableType) -> None:
+    """Print a result to stdout.
+
+    Args:
+        result: a string is written as it is, with a line feed (JSON stays JSON); anything else that rich can
+            render (a table) is laid out for the terminal, or for 200 columns where there is none.
+    """
+    if not _is_first_process():
+        return
+    if isinstance(result, str):
+        sys.stdout.write(result + "\n")
+    else:
+        _console(sys.stdout).print(result)
+
+
+def flush() -> None:
+    """Write out what stdout still holds; OSError where the disk is full or the reader has gone."""
+    sys.stdout.flush()
+
+
+def discard() -> None:
+    """Throw away what stdout still holds, so that the interpreter does not fail on it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def progress(total: int | None, description: str, unit: str = "", start: int = 0) -> Iterator[Progress]:
+    """Show how far a long job is: a live bar on a terminal, a line now and then elsewhere; not when quiet.
+
+    Args:
+        total: units of the whole job, None when it is not known.
+        description: what is going on, in a word or two.
+        unit: name of one unit, for the rate (``steps`` makes ``12.3 steps/s``).
+        start: units done before, by the run that this one resumes.
+
+    Yields:
+        An object whose ``update(completed, **fields)`` is called as the job goes on; see `Progress.update`.
+
+    Example:
+        >>> with progress(100, "train", unit="steps") as bar:
+        ...     bar.update(50, loss=1.234, remaining="75.0 %")
+    """
+    if _settings.quiet or not _is_first_process():
+        yield _NoProgress()
+    elif _is_terminal(sys.stderr):
+        bar = _rich_progress(unit)
+        with bar:
+            yield _BarProgress(bar, bar.add_task(description, total=total, completed=start, fields=""))
+    else:
+        lines = _LineProgress(total, description, unit, start)
+        try:
+            yield lines
+        finally:
+            lines.close()
+
+
+class _NoProgress:
+    def update(self, completed: int, **fields: Field) -> None:
+        pass
+
+
+class _BarProgress:
+    def __init__(self, bar: RichProgress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def update(self, completed: int, **fields: Field) -> None:
+        self._bar.update(self._task, completed=completed, fields=_describe(fields))
+
+
+class _LineProgress:
+    def __init__(self, total: int | None, description: str, unit: str, start: int) -> None:
+        self._total = total
+        self._description = description
+        self._unit = unit
+        self._start = start
+        self._began = self._printed = time.monotonic()
+        self._pending: str | None = None
+
+    def update(self, completed: int, **fields: Field) -> None:
+        now = time.monotonic()
+        self._pending = self._text(completed, _describe(fields), now - self._began)
+        if now - self._printed >= max(PLAIN_SECONDS, PLAIN_SHARE * (now - self._began)):
+            self._print(now)
+
+    def close(self) -> None:
+        """Print the last state, unless it stands there already."""
+        self._print(time.monotonic())
+
+    def _print(self, now: float) -> None:
+        if self._pending is not None:
+            _line("", "", self._pending)
+            self._pending = None
+            self._printed = now
+
+    def _text(self, completed: int, fields: str, elapsed: float) -> str:
+        parts = [f"{completed}/{self._total} ({completed / self._total:.0%})" if self._total else str(completed)]
+        if fields:
+            parts.append(fields)
+        rate = (completed - self._start) / elapsed if elapsed > 0 else 0.0
+        if rate > 0:
+            parts.append(_rate(rate, self._unit))
+        parts.append(f"{_clock(elapsed)} elapsed")
+        if rate > 0 and self._total and completed < self._total:
+            parts.append(f"{_clock((self._total - completed) / rate)} left")
+        return f"{self._description}: {', '.join(parts)}"
+
+
+def _rich_progress(unit: str) -> RichProgress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as RichProgress
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else _rate(speed, unit), no_wrap=True)
+
+    return RichProgress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fields]}", markup=False),
+        RateColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA", style="progress.remaining"),
+        TimeRemainingColumn(),
+        console=_console(sys.stderr),
+        # rich would send what goes to stdout to the bar's stream: right on one terminal, wrong for `> file`.
+        redirect_stdout=_is_terminal(sys.stdout),
+    )
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    terminal = _is_terminal(stream)
+    width = None if terminal or os.environ.get("COLUMNS") else WIDTH_WITHOUT_TERMINAL
+    return Console(
+        file=stream,
+        width=width,
+        force_terminal=terminal,
+        color_system="auto" if terminal and _settings.color else None,
+        highlight=False,
+    )
+
+
+def _line(label: str, style: str, message: str) -> None:
+    if not _is_terminal(sys.stderr):
+        sys.stderr.write(f"{label}{_one_line(message)}\n")
+        return
+    from rich.text import Text
+
+    _console(sys.stderr).print(Text.assemble((label, style), _one_line(message)), soft_wrap=True)
+
+
+def _one_line(message: str) -> str:
+    """`message` on one line, without the control codes that a file name or a data set may have put there."""
+    flat = " ".join(message.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)
+
+
+def _describe(fields: dict[str, Field]) -> str:
+    shown = ((name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in fields.items())
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown)
+
+
+def _rate(per_second: float, unit: str) -> str:
+    number = f"{per_second:.2f}" if per_second < 10 else f"{per_second:.0f}"
+    return f"{number} {unit}/s" if unit else f"{number}/s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _is_first_process() -> bool:
+    return (os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") == "0"

@@ -1,0 +1,1 @@
+"""Data: SQuAD-format reading and checking, constructed negatives, the built-in demo set."""

@@ -1,0 +1,147 @@
+"""Data sets of the Hugging Face Hub in the columns of SQuAD, through the package `datasets`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import sys
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+from urllib.parse import urlsplit
+
+from compresskit.data import checks
+from compresskit.data.checks import Fault, Raw, RawQuestion, Shape
+from compresskit.data.examples import ExampleSet
+from compresskit.data.store import StoreWriter
+from compresskit.errors import InputError, MissingError
+
+_COLUMNS = ("id", "title", "context", "question", "answers")
+_DEFAULT_ENDPOINT = "https://huggingface.co"
+_OFFLINE = "HF_HUB_OFFLINE"
+
+
+def read(ref: str, split: str) -> ExampleSet:
+    """The checked questions of the split `split` of the data set `ref`, a Hub id or a local folder.
+
+    Its columns are those of squad_v2: id, title, context, question, answers (text, answer_start). A question
+    with no answers is unanswerable. The set's sha256 is that of its rows as JSON lines (these five columns,
+    keys sorted, UTF-8), since no file stands for it.
+
+    Raises InputError (no such data set or split, other columns, invalid rows), MissingError (no Hub).
+    """
+    rows = _load(ref, split)
+    name = f"{ref} ({split})"
+    missing = [column for column in _COLUMNS if column not in rows.column_names]
+    if missing:
+        raise InputError(f"{name}: no column {missing[0]!r}; SQuAD's columns are {', '.join(_COLUMNS)}")
+    writer = StoreWriter()
+    digest = hashlib.sha256()
+    passage: tuple[object, object] | None = None
+    paragraph = 0
+    for index, row in enumerate(cast(Iterable[Mapping[str, object]], rows.select_columns(list(_COLUMNS)))):
+        try:
+            text = checks.context(_raw(row["context"]))
+            title = checks.string(_raw(row["title"]), "title")
+            if passage is not None and passage[0] != title:
+                writer.article(str(passage[0]))
+            if passage != (title, text):
+                passage = (title, text)
+                paragraph = writer.paragraph(text)
+            found = checks.question(_question(row), text)
+        except Fault as fault:
+            raise InputError(f"{name}: row {index}, question {_quoted(row['id'])}: {fault}") from fault
+        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        writer.question(found.id, found.question, paragraph, found.answers, found.repaired)
+    if passage is None:
+        raise InputError(f"{name}: there are no questions in it")
+    writer.article(str(passage[0]))
+    store, duplicate = writer.close()
+    if duplicate is not None:
+        first, second = duplicate
+        id = checks.quoted(store.id(second))
+        raise InputError(f"{name}: row {second}, question {id}: the id stands already in row {first}")
+    return ExampleSet(store, ref, digest.hexdigest())
+
+
+def _raw(value: object) -> Raw:
+    if isinstance(value, Mapping):
+        return Shape.OBJECT
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return Shape.LIST
+
+
+def _quoted(id: object) -> str:
+    return checks.quoted(str(id))
+
+
+def _question(row: Mapping[str, object]) -> RawQuestion:
+    """A row as a question; the Hub keeps answers as an object of two lists of one length."""
+    answers = row["answers"]
+    if not isinstance(answers, Mapping):
+        raise Fault(f"'answers' is {checks.kind(_raw(answers))}, not an object")
+    texts, starts = answers.get("text"), answers.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        raise Fault("'answers' does not hold two lists of one length, 'text' and 'answer_start'")
+    pairs = [(_raw(text), _raw(start)) for text, start in zip(texts, starts, strict=True)]
+    return RawQuestion(_raw(row["id"]), _raw(row["question"]), not pairs, pairs)
+
+
+def _load(ref: str, split: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - `datasets` has no types
+    _stay_offline_without_network()
+    import datasets
+
+    try:
+        with _quiet():
+            return datasets.load_dataset(ref, split=split)
+    except ConnectionError as error:
+        raise MissingError(
+            f"{ref}: the Hugging Face Hub cannot be reached; download the data set's SQuAD JSON on a machine "
+            "with network and pass the file, or use the built-in 'demo'"
+        ) from error
+    except datasets.exceptions.DatasetNotFoundError as error:
+        raise InputError(
+            f"{ref}: no such file, and no such data set on the Hub (or it needs a login: hf auth login)"
+        ) from error
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{ref}: the split {split!r} cannot be loaded: {reason}") from error
+
+
+def _stay_offline_without_network() -> None:
+    """Let the Hub's client use its cache at once where its host is unknown, instead of retrying for long.
+
+    The client reads the variable when it is first imported; with a proxy, names are not resolved here.
+    """
+    if _OFFLINE in os.environ or "huggingface_hub" in sys.modules or urllib.request.getproxies():
+        return
+    host = urlsplit(os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)).hostname
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        os.environ[_OFFLINE] = "1"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and no warnings of retries meanwhile; errors are told by exceptions."""
+    import datasets
+
+    bars = datasets.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()

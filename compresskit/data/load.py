@@ -1,0 +1,41 @@
+"""One way in for every reference to a data set: a file, the Hub, or the built-in demo."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+from compresskit.data.examples import ExampleSet
+from compresskit.errors import InputError
+
+Split = Literal["train", "eval"]
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_FILE_SUFFIXES = (".json", ".gz", ".jsonl")
+
+
+def load(ref: str, split: Split) -> ExampleSet:
+    """The checked questions of `ref`.
+
+    `ref` is a SQuAD 1.1 or 2.0 JSON file (plain or gzip; `split` then says nothing), "demo", a data set on
+    the Hugging Face Hub ("rajpurkar/squad_v2"), or a folder that the package `datasets` can load. The split
+    "eval" of the last two is what they call "validation".
+
+    Raises InputError for content that is not valid, and for a file or data set that does not exist;
+    MissingError if the Hub cannot be reached.
+    """
+    if ref == "demo":
+        from compresskit.data import demo
+
+        return demo.examples(split)
+    path = Path(ref).expanduser()
+    if path.exists() and not path.is_dir():
+        from compresskit.data import squad
+
+        return squad.read(path, ref)
+    if not path.is_dir() and (not _HUB_ID.fullmatch(ref) or ref.endswith(_FILE_SUFFIXES)):
+        raise InputError(f"{ref}: no such file; DATA is a SQuAD JSON file, a Hub data set id, or 'demo'")
+    from compresskit.data import hub
+
+    return hub.read(str(path) if path.is_dir() else ref, "validation" if split == "eval" else "train")

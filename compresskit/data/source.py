@@ -1,0 +1,213 @@
+"""The bytes of a JSON file, plain or gzip: hashed, unpacked and checked to be UTF-8 in one pass."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import ijson
+
+from compresskit.errors import InputError
+
+CHUNK = 1 << 20
+"""Bytes read at a time. The parser scans an unfinished string anew with every chunk, so not too few."""
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_BOM = codecs.BOM_UTF8
+
+_PIECES = 64
+_EXPECTED = "SQuAD JSON is one object with a list 'data'"
+
+PARSER_ERRORS = (ijson.JSONError, ValueError, ArithmeticError, SystemError)
+"""What the parser raises: besides its own error those of the str, int and Decimal that it builds; its C part
+tells of some of these by a SystemError."""
+
+
+class _HashingFile(io.RawIOBase):
+    """A file opened for reading that hashes what is read from it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._hash = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._hash.update(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+class TextStream:
+    """A binary stream of the UTF-8 text in a file.
+
+    Gzip is known by its magic bytes; a byte-order mark is dropped. Every fault of the file raises InputError,
+    with the byte at which it stands (in the unpacked text, from 0) and `name`, as the user calls the file.
+    `delivered` counts the bytes given out, `last_chunk` those of the last read, `skipped` those of the mark.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._name = name
+        self._pack: gzip.GzipFile | None = None
+        try:
+            self._raw = _HashingFile(path)
+            self._stored = io.BufferedReader(self._raw, CHUNK)
+            if self._stored.peek(2)[:2] == _GZIP_MAGIC:
+                self._pack = gzip.GzipFile(fileobj=self._stored)
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self.delivered = 0
+        self.last_chunk = 0
+        self.skipped = 0
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stored.close()
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """The next `size` bytes of text; fewer only at the end, where it gives b""."""
+        chunk = self._unpack(size)
+        if self.delivered == 0 and self.skipped == 0 and chunk.startswith(_BOM):
+            self.skipped = len(_BOM)
+            chunk = chunk[self.skipped :] or self._unpack(size)
+        self._check_utf8(chunk)
+        self.delivered += len(chunk)
+        self.last_chunk = len(chunk)
+        return chunk
+
+    def _unpack(self, size: int) -> bytes:
+        try:
+            return (self._pack or self._stored).read(size)
+        except EOFError as error:
+            where = f"after {self.delivered:,} bytes of text"
+            raise InputError(
+                f"{self._name}: the gzip data breaks off {where}: the file is cut short, fetch it again"
+            ) from error
+        except (gzip.BadGzipFile, zlib.error) as error:
+            where = f"after {self.delivered:,} bytes of text"
+            raise InputError(
+                f"{self._name}: the gzip data is damaged {where} ({error}): fetch the file again"
+            ) from error
+        except OSError as error:
+            raise InputError(f"{self._name}: cannot be read: {error.strerror or error}") from error
+
+    def _check_utf8(self, chunk: bytes) -> None:
+        pending = len(self._decoder.getstate()[0])
+        if chunk and not pending and chunk.isascii():
+            return
+        try:
+            self._decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            byte = self.skipped + self.delivered - pending + error.start
+            raise InputError(
+                f"{self._name}: not UTF-8: byte 0x{error.object[error.start]:02x} at offset {byte:,} "
+                f"({error.reason}): convert the file to UTF-8"
+            ) from error
+
+    def sha256(self) -> str:
+        """The hash of the whole file as stored; reads what has not been read yet."""
+        while self._stored.read(CHUNK):
+            pass
+        return self._raw.hexdigest()
+
+
+class _Push(Protocol):
+    """A parser that is fed bytes."""
+
+    def send(self, data: bytes, /) -> object: ...
+
+
+@ijson.coroutine  # type: ignore[untyped-decorator]
+def _ignore() -> Generator[None, object, None]:
+    while True:
+        yield
+
+
+def json_fault(path: Path, name: str, good: int, end: int, error: Exception) -> InputError:
+    """The error for a file whose parsing failed with `error` between bytes `good` and `end` of its text."""
+    if not path.is_file():  # a pipe cannot be read again
+        return InputError(f"{name}: not JSON: {_reason(error)}")
+    while True:
+        piece = max(1, -(-(end - good) // _PIECES))
+        failure = _first_failing_piece(path, name, good, end, piece)
+        if failure is None:
+            return _cut_short(path, name)
+        good, end, found = failure
+        if piece == 1:
+            line, offset = _position(path, name, good)
+            return InputError(f"{name}: not JSON: line {line}, byte {offset:,}: {_reason(found)}; {_EXPECTED}")
+
+
+def _first_failing_piece(path: Path, name: str, good: int, end: int, piece: int) -> tuple[int, int, Exception] | None:
+    """The bounds of the piece of text at which parsing fails, and how; None if it does not fail before `end`.
+
+    The parser does not tell where it stopped, and it scans an unfinished token anew with every piece, so the
+    place is found by a few passes with ever smaller pieces.
+    """
+    parser: _Push = ijson.basic_parse_coro(_ignore())
+    with TextStream(path, name) as stream:
+        while stream.delivered < good:
+            parser.send(stream.read(min(CHUNK, good - stream.delivered)))
+        while stream.delivered < end and (data := stream.read(min(piece, end - stream.delivered))):
+            try:
+                parser.send(data)
+            except PARSER_ERRORS as error:
+                return stream.delivered - len(data), stream.delivered, error
+    return None
+
+
+def _cut_short(path: Path, name: str) -> InputError:
+    """The error for a file that ends before its JSON does."""
+    blank = True
+    with TextStream(path, name) as stream:
+        while chunk := stream.read():
+            blank = blank and not chunk.strip()
+        text = stream.delivered
+    if blank:
+        return InputError(f"{name}: the file is empty; {_EXPECTED}")
+    line, offset = _position(path, name, text)
+    return InputError(
+        f"{name}: the JSON breaks off at the file's end (line {line}, byte {offset:,}): "
+        "the file is cut short, fetch it again"
+    )
+
+
+def _position(path: Path, name: str, offset: int) -> tuple[int, int]:
+    """Line (from 1) and byte (from 0) of the text's byte `offset`, a byte-order mark counted."""
+    newlines = 0
+    with TextStream(path, name) as stream:
+        while stream.delivered < offset:
+            newlines += stream.read(min(CHUNK, offset - stream.delivered)).count(b"\n")
+        return newlines + 1, offset + stream.skipped
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "an escape \\uDC00-\\uDFFF that stands for no character"
+    if not isinstance(error, ijson.JSONError):
+        return "a number that is too large"
+    text = error.args[0] if error.args else ""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return str(text).partition("\n")[0].strip()

@@ -1,0 +1,44 @@
+"""Every error that compresskit raises on purpose, and the exit code each one ends with.
+
+An error carries one line: what is wrong, where, and the mend. `compresskit.cli` prints that line and exits with
+`exit_code`; a traceback is shown only with ``--verbose``.
+"""
+
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130
+
+
+class CompresskitError(Exception):
+    """Base of all errors that are meant for the user: one line, no traceback."""
+
+    exit_code: int = 5
+
+
+class GateFailed(CompresskitError):
+    """A gate of an evaluation did not hold."""
+
+    exit_code = 1
+
+
+class UsageError(CompresskitError):
+    """The command line asks for something that cannot be: an impossible value, or options that exclude each other."""
+
+    exit_code = 2
+
+
+class InputError(CompresskitError):
+    """Data, a checkpoint or a recipe is broken, foreign or missing."""
+
+    exit_code = 3
+
+
+class MissingError(CompresskitError):
+    """This machine lacks something: a package, a GPU, the Hub."""
+
+    exit_code = 4
+
+
+class RunFailed(CompresskitError):
+    """The run itself failed: a loss that is not a number, out of memory, a full disk."""
+
+    exit_code = 5

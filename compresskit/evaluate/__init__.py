@@ -1,0 +1,1 @@
+"""Evaluation: ask a checkpoint, score its answers, measure bytes, memory and time, render a report."""

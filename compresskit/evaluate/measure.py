@@ -1,0 +1,218 @@
+"""What a checkpoint costs: parameters, bytes on disk, peak memory, latency."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+
+from compresskit.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Item = TypeVar("Item")
+
+_KIB = 1024
+_STATUS = Path("/proc/self/status")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Numbers of parameters: all, those that are not zero, and those that learn."""
+
+    total: int
+    nonzero: int
+    trainable: int
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Median and 95th percentile of the time of one call, in milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+class PeakMemory:
+    """Context manager: the peak memory of this process while the block ran.
+
+    On a CUDA device: bytes allocated there by torch (what is allocated at entry included). Elsewhere: the
+    resident set of the whole process since it began, so it means something only in a process of its own.
+
+    After the block, ``bytes`` (None where the system does not tell) and ``kind`` ("cuda" or "rss") are set.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.kind: Literal["cuda", "rss"] = "cuda" if device.type == "cuda" else "rss"
+        self.bytes: int | None = None
+
+    def __enter__(self) -> PeakMemory:
+        if self.kind == "cuda":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats(self._device)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.kind == "cuda":
+            import torch
+
+            self.bytes = torch.cuda.max_memory_allocated(self._device)
+        else:
+            self.bytes = peak_rss_bytes()
+
+
+def peak_rss_bytes() -> int | None:
+    """Return the peak resident set of this process in bytes; None on a system that does not tell."""
+    if sys.platform == "darwin":
+        import resource  # not on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: Linux carries it over fork and exec, so a small child of a big parent would report the
+    # parent's peak. VmHWM belongs to the address space, which is new after exec.
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * _KIB for line in lines if line.startswith("VmHWM:")), None)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until ``device`` has done what was asked of it; a CPU always has."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def latency(fn: Callable[[Item], object], items: Sequence[Item], warmup: int, device: torch.device) -> Latency:
+    """Time ``fn`` on each of ``items``, one after the other, after ``warmup`` untimed calls.
+
+    Percentiles are interpolated linearly (Hyndman and Fan, type 7). Raises ValueError where there is no item.
+    """
+    if not items:
+        raise ValueError("latency needs at least one item")
+    for index in range(warmup):
+        fn(items[index % len(items)])
+    times = []
+    for item in items:
+        synchronize(device)
+        start = time.perf_counter()
+        fn(item)
+        synchronize(device)
+        times.append(1000.0 * (time.perf_counter() - start))
+    p50, p95 = np.percentile(times, [50, 95])
+    return Latency(float(p50), float(p95))
+
+
+def parameters(model: nn.Module) -> ParameterCount:
+    """Count the parameters of ``model``; a tensor that several modules share (tied weights) counts once.
+
+    A parametrized weight (a mask over a frozen weight, say) counts as the effective weight that the module
+    computes with, whatever tensors it is made from; it is trainable if any of those is.
+    """
+    total = nonzero = trainable = 0
+    for tensor, learns in _effective_weights(model):
+        size = tensor.numel()
+        total += size
+        nonzero += int(tensor.count_nonzero().item())
+        trainable += size if learns else 0
+    return ParameterCount(total, nonzero, trainable)
+
+
+def _effective_weights(model: nn.Module) -> Iterator[tuple[torch.Tensor, bool]]:
+    """Yield every weight once, as the model computes with it, and whether it learns."""
+    import torch
+    from torch.nn.utils import parametrize
+
+    seen: set[tuple[int, ...]] = set()
+    inside: set[nn.Module] = set()
+    for module in model.modules():
+        if module in inside:
+            continue
+        for parameter in module.parameters(recurse=False):
+            if (id(parameter),) not in seen:
+                seen.add((id(parameter),))
+                yield parameter.detach(), parameter.requires_grad
+        if not parametrize.is_parametrized(module):
+            continue
+        parametrizations = module.get_submodule("parametrizations")
+        inside.update(parametrizations.modules())
+        for name, parts in parametrizations.named_children():
+            made_from = [*parts.parameters(), *parts.buffers()]
+            key = tuple(id(part) for part in made_from)
+            if key not in seen:
+                seen.add(key)
+                with torch.no_grad():
+                    yield getattr(module, name), any(part.requires_grad for part in made_from)
+
+
+def describe_device(device: torch.device) -> dict[str, str | int]:
+    """Return what the figures were measured on: kind, name, operating system; CPU threads or CUDA version."""
+    import torch
+
+    system = f"{platform.system()} {platform.release()}"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        return {"kind": "cuda", "name": name, "cuda": torch.version.cuda or "-", "os": system}
+    return {"kind": device.type, "name": _cpu_name(), "threads": torch.get_num_threads(), "os": system}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def disk_bytes(folder: Path) -> int:
+    """Return the bytes of the files in ``folder`` and below; hard links to one file count once.
+
+    Links are not followed, save those of the Hub's cache, which keeps the content of ``snapshots/<revision>``
+    in ``blobs`` beside it. Raises InputError where ``folder`` is no folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: is no folder; give the folder of a checkpoint")
+    folder = folder.resolve()
+    home = folder.parents[1] if folder.parent.name == "snapshots" else folder
+    return _bytes_once(path for path in _files(folder) if path.resolve().is_relative_to(home))
+
+
+def deploy_bytes(paths: Iterable[Path]) -> int:
+    """Return the bytes of all the files named, and of those in the folders named; each real file counts once.
+
+    Links are followed: what they lead to has to be shipped. Raises InputError where a path does not exist.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: is needed to run the checkpoint, and does not exist; restore it")
+        files.extend(_files(path) if path.is_dir() else [path])
+    return _bytes_once(files)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below ``folder``, links to files included; linked folders are not entered."""
+    for root, _, names in os.walk(folder):
+        yield from (path for name in names if (path := Path(root, name)).is_file())
+
+
+def _bytes_once(files: Iterable[Path]) -> int:
+    sizes = {(status.st_dev, status.st_ino): status.st_size for status in map(os.stat, files)}
+    return sum(sizes.values())

@@ -1,0 +1,25 @@
+"""The formats of a report: one file each, and one line in `RENDERERS`.
+
+A renderer takes a `Report` and returns what `console.out` takes: a text, or something that rich lays out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from compresskit.errors import UsageError
+from compresskit.evaluate.report import json, table
+from compresskit.evaluate.row import Report
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+RENDERERS: Mapping[str, Callable[[Report], RenderableType]] = {"table": table.render, "json": json.render}
+
+
+def render(report: Report, name: str) -> RenderableType:
+    """Return ``report`` in the format ``name``; UsageError where there is no such format."""
+    if name not in RENDERERS:
+        raise UsageError(f"unknown format {name!r}; choose from {', '.join(RENDERERS)}")
+    return RENDERERS[name](report)

@@ -1,0 +1,10 @@
+"""The report as JSON, schema ``compresskit.eval/1``."""
+
+from __future__ import annotations
+
+from compresskit.evaluate.row import Report
+
+
+def render(report: Report) -> str:
+    """Return the report as indented JSON, without a final line feed."""
+    return report.to_json().rstrip("\n")

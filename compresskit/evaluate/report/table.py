@@ -1,0 +1,193 @@
+"""The report as a table for the terminal: as many columns as fit, and no number wrapped or cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from compresskit.evaluate.row import Report, Row
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+UNMEASURED = "–"
+MARK = "*"
+"""Stands behind the best value of a column where the terminal has no colours; elsewhere that is bold and
+green."""
+
+_NAME_WIDTH = 16
+"""Columns are left out before long names are folded to less than this many characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its heading, how a row's cell is written, and which figures are best.
+
+    ``rank`` orders the columns by how soon they are left out where the terminal is narrow: the highest goes
+    first, 0 stays.
+    """
+
+    heading: str
+    rank: int
+    show: Callable[[Row], str]
+    figure: Callable[[Row], float | None] | None = None
+    best: Callable[[Sequence[float]], float] | None = None
+
+
+def per_cent(value: float) -> str:
+    """Return a per cent figure with two decimals."""
+    return f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    """Return a difference in points with its sign; what rounds to nothing is +0.00."""
+    return f"{round(value, 2) + 0.0:+.2f}"
+
+
+def count(value: float) -> str:
+    """Return a number of things in three digits: 950, 1.25K, 22.6M, 1.50B."""
+    return _scaled(value, ("", "K", "M", "B", "T"))
+
+
+def size(value: float) -> str:
+    """Return bytes in three digits and decimal units: 512 B, 90.3 MB."""
+    return _scaled(value, (" B", " kB", " MB", " GB", " TB"))
+
+
+def three_digits(value: float) -> str:
+    """Return a plain figure in three digits: 0.25, 8.31, 52.0, 1234."""
+    return f"{value:.{_decimals(value)}f}"
+
+
+def _decimals(value: float) -> int:
+    return 2 if value < 9.995 else 1 if value < 99.95 else 0
+
+
+def _scaled(value: float, units: Sequence[str]) -> str:
+    power = 0
+    # 999.6 of one unit would be written as 1000.
+    while value >= 999.5 and power < len(units) - 1:
+        value /= 1000
+        power += 1
+    return f"{value:.{_decimals(value) if power else 0}f}{units[power]}"
+
+
+def _weights_left(row: Row) -> float | None:
+    if not row.params_total or row.params_nonzero is None:
+        return None
+    return 100.0 * row.params_nonzero / row.params_total
+
+
+def _number(
+    heading: str,
+    rank: int,
+    figure: Callable[[Row], float | None],
+    text: Callable[[float], str],
+    best: Callable[[Sequence[float]], float] | None = None,
+) -> Column:
+    def show(row: Row) -> str:
+        value = figure(row)
+        return UNMEASURED if value is None else text(value)
+
+    return Column(heading, rank, show, figure, best)
+
+
+COLUMNS: Sequence[Column] = (
+    Column("Method", 9, lambda row: row.method),
+    _number("EM", 0, lambda row: row.em, per_cent, max),
+    _number("F1", 1, lambda row: row.f1, per_cent, max),
+    _number("HasAns\nEM", 7, lambda row: row.has_ans_em, per_cent, max),
+    _number("HasAns\nF1", 11, lambda row: row.has_ans_f1, per_cent, max),
+    _number("NoAns\nEM", 8, lambda row: row.no_ans_em, per_cent, max),
+    _number("Δ EM", 2, lambda row: row.delta_em, signed),
+    _number("Weights\nleft %", 5, _weights_left, per_cent, min),
+    _number("Params", 12, lambda row: row.params_total, count, min),
+    _number("Disk", 3, lambda row: row.disk_bytes, size, min),
+    _number("Deploy", 10, lambda row: row.deploy_bytes, size, min),
+    _number("Memory", 6, lambda row: row.peak_memory_bytes, size, min),
+    _number("p50\nms", 4, lambda row: row.latency_ms_p50, three_digits, min),
+    _number("p95\nms", 14, lambda row: row.latency_ms_p95, three_digits, min),
+    _number("q/s", 13, lambda row: row.questions_per_s, three_digits, max),
+)
+
+
+def render(report: Report) -> TerminalTable:
+    """Return the table; `console.out` lays it out for the terminal's width."""
+    return TerminalTable(report)
+
+
+class TerminalTable:
+    """A rich renderable that chooses its columns when it learns the width."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        has_baseline = any(row.baseline for row in report.rows)
+        self._columns = [column for column in COLUMNS if column.heading != "Δ EM" or has_baseline]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, what it stands on, what was left out, and why a row is empty."""
+        from rich.text import Text
+
+        columns = list(self._columns)
+        while len(columns) > 1 and self._least_width(columns, console, options) > options.max_width:
+            columns.remove(max(columns, key=lambda column: column.rank))
+        yield self._table(columns, console.color_system is not None)
+        yield Text(_foot(self._report), style="dim")
+        left_out = [column.heading.replace("\n", " ") for column in self._columns if column not in columns]
+        if left_out:
+            yield Text(f"left out for width: {', '.join(left_out)}; --format json has everything", style="dim")
+        for row in self._report.rows:
+            if row.error is not None:
+                yield Text(f"{row.name}: not scored: {row.error}", style="red")
+
+    def _least_width(self, columns: Sequence[Column], console: Console, options: ConsoleOptions) -> int:
+        """Return the width at which no number wraps and names keep `_NAME_WIDTH` characters, in cells."""
+        probe = self._table(columns, console.color_system is not None, name_width=_NAME_WIDTH)
+        # In so wide a terminal the table measures what it needs, not what it would get.
+        return console.measure(probe, options=options.update(width=10_000)).minimum
+
+    def _table(self, columns: Sequence[Column], colored: bool, name_width: int | None = None) -> Table:
+        """Return a table of ``columns``; ``name_width`` fixes the width of the names."""
+        from rich import box
+        from rich.table import Table
+        from rich.text import Text
+
+        rows = self._report.rows
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        names = [f"{row.name} (baseline)" if row.baseline else row.name for row in rows]
+        if name_width is not None:
+            name_width = min(name_width, max(map(len, names), default=0))
+        table.add_column("Name", overflow="fold", width=name_width)
+        for column in columns:
+            table.add_column(column.heading, justify="right" if column.figure else "left", no_wrap=True)
+        bests = [_best(column, rows) for column in columns]
+        for row, name in zip(rows, names, strict=True):
+            cells = [Text(name)]
+            for column, best in zip(columns, bests, strict=True):
+                is_best = best is not None and column.figure is not None and column.figure(row) == best
+                mark = "" if colored or best is None else MARK if is_best else " "
+                cells.append(Text(column.show(row) + mark, style="bold green" if is_best else ""))
+            table.add_row(*cells)
+        return table
+
+
+def _best(column: Column, rows: Sequence[Row]) -> float | None:
+    """Return the best figure of a column; None where there is nothing to compare."""
+    if column.figure is None or column.best is None:
+        return None
+    values = [value for row in rows if (value := column.figure(row)) is not None]
+    return column.best(values) if len(set(values)) > 1 else None
+
+
+def _foot(report: Report) -> str:
+    """Return one line on what the figures stand on: questions, device, kind of memory."""
+    data = report.dataset
+    parts = [f"{data.path}: {data.questions} questions, {data.unanswerable} unanswerable"]
+    if "name" in report.device:
+        parts.append(str(report.device["name"]))
+    kinds = {row.peak_memory_kind for row in report.rows} - {None}
+    meaning = {"cuda": "memory is CUDA memory allocated", "rss": "memory is the process's resident set"}
+    parts.extend(meaning[kind] for kind in sorted(filter(None, kinds)))
+    return "; ".join(parts)

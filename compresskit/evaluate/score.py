@@ -1,0 +1,211 @@
+"""The official SQuAD 2.0 metric: exact match and F1, HasAns and NoAns apart, and at the best threshold.
+
+The rules are those of the script published with the data set (Rajpurkar, Jia and Liang, arXiv 1806.03822,
+``evaluate-v2.0.py``). Sums run over Python floats in the order of the data set, as there, so that the figures
+equal the script's to the last digit; numpy only carries the results.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compresskit.errors import InputError
+
+if TYPE_CHECKING:
+    from compresskit.data.examples import Example
+    from compresskit.models.family import Prediction
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a set of predictions is worth. Per cent, 0-100; None where there is nothing to average over.
+
+    ``best_em`` and ``best_f1`` are what the same spans would score at the null threshold that suits this data
+    best; they are None unless every prediction carries a null score. ``unknown`` counts predictions for
+    questions that the data set does not have (ignored, as by the official script). The arrays hold one value
+    a question, in the data set's order: ``question_em`` and ``question_f1`` float64 in 0-1, ``has_answer``
+    bool, ``paragraph`` int64.
+    """
+
+    em: float
+    f1: float
+    has_ans_em: float | None
+    has_ans_f1: float | None
+    no_ans_em: float | None
+    best_em: float | None
+    best_em_threshold: float | None
+    best_f1: float | None
+    best_f1_threshold: float | None
+    questions: int
+    unanswerable: int
+    unknown: int
+    question_em: NDArray[np.float64] = field(repr=False, compare=False)
+    question_f1: NDArray[np.float64] = field(repr=False, compare=False)
+    has_answer: NDArray[np.bool_] = field(repr=False, compare=False)
+    paragraph: NDArray[np.int64] = field(repr=False, compare=False)
+
+
+def normalize_answer(text: str) -> str:
+    """Return ``text`` in lower case, without ASCII punctuation and articles, white space made single blanks.
+
+    >>> normalize_answer("The  U.S. Army, a force")
+    'us army force'
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(gold: str, predicted: str) -> int:
+    """Return 1 where both answers are the same once normalized, else 0."""
+    return int(normalize_answer(gold) == normalize_answer(predicted))
+
+
+def token_f1(gold: str, predicted: str) -> float:
+    """Return the harmonic mean of token precision and recall, 0-1.
+
+    Where either answer has no token left, it is 1 if both have none and 0 otherwise.
+    """
+    return _f1(normalize_answer(gold).split(), normalize_answer(predicted).split())
+
+
+def score(examples: Iterable[Example], predictions: Mapping[str, Prediction]) -> Score:
+    """Score ``predictions`` (question id -> prediction) against the gold answers of ``examples``.
+
+    EM and F1 take `Prediction.text`, the answer decided at the null threshold; the best threshold is sought
+    over ``span_text`` with the no-answer score ``null_score - score``.
+
+    Raises InputError where there is no question, or a question has no prediction (the first such id is
+    named).
+    """
+    em: list[int] = []
+    f1: list[float] = []
+    has_answer: list[bool] = []
+    paragraph: list[int] = []
+    sweep = _Sweep()
+    for example in examples:
+        prediction = predictions.get(example.id)
+        if prediction is None:
+            raise InputError(f"no prediction for question {example.id!r}; predict every question of the data set")
+        golds = _Golds(answer.text for answer in example.answers)
+        question_em, question_f1 = golds.score(prediction.text)
+        em.append(question_em)
+        f1.append(question_f1)
+        has_answer.append(bool(example.answers))
+        paragraph.append(example.paragraph)
+        sweep.add(prediction, golds, bool(example.answers))
+    if not em:
+        raise InputError("the data set holds no question to score; give one that does")
+    best_em, best_em_threshold = sweep.best(sweep.em)
+    best_f1, best_f1_threshold = sweep.best(sweep.f1)
+    return Score(
+        em=100.0 * sum(em) / len(em),
+        f1=100.0 * sum(f1) / len(f1),
+        has_ans_em=_mean_where(em, has_answer, True),
+        has_ans_f1=_mean_where(f1, has_answer, True),
+        no_ans_em=_mean_where(em, has_answer, False),
+        best_em=best_em,
+        best_em_threshold=best_em_threshold,
+        best_f1=best_f1,
+        best_f1_threshold=best_f1_threshold,
+        questions=len(em),
+        unanswerable=has_answer.count(False),
+        unknown=len(predictions) - len(em),
+        question_em=np.array(em, dtype=np.float64),
+        question_f1=np.array(f1, dtype=np.float64),
+        has_answer=np.array(has_answer, dtype=np.bool_),
+        paragraph=np.array(paragraph, dtype=np.int64),
+    )
+
+
+def _mean_where(values: Sequence[float], has_answer: Sequence[bool], wanted: bool) -> float | None:
+    """Return the mean in per cent where ``has_answer`` is ``wanted``; None where it never is."""
+    chosen = [value for value, has in zip(values, has_answer, strict=True) if has is wanted]
+    return 100.0 * sum(chosen) / len(chosen) if chosen else None
+
+
+def _f1(gold: list[str], predicted: list[str]) -> float:
+    if not gold or not predicted:
+        return float(gold == predicted)
+    same = sum((Counter(gold) & Counter(predicted)).values())
+    if same == 0:
+        return 0.0
+    precision, recall = same / len(predicted), same / len(gold)
+    return (2 * precision * recall) / (precision + recall)
+
+
+class _Golds:
+    """The gold answers of one question, normalized once for both the decided answer and the best span."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        # An answer of which nothing is left ("The") is dropped; with none left, "no answer" is the right one.
+        kept = dict.fromkeys(normal for text in texts if (normal := normalize_answer(text)))
+        self._golds = [(normal, normal.split()) for normal in kept] or [("", [])]
+        self._last: tuple[str, tuple[int, float]] | None = None
+
+    def score(self, predicted: str) -> tuple[int, float]:
+        """Return EM (0 or 1) and F1 (0-1) of ``predicted`` against the gold answer that suits it best."""
+        if self._last is None or self._last[0] != predicted:
+            normal = normalize_answer(predicted)
+            tokens = normal.split()
+            em = max(int(gold == normal) for gold, _ in self._golds)
+            f1 = max(_f1(gold, tokens) for _, gold in self._golds)
+            self._last = (predicted, (em, f1))
+        return self._last[1]
+
+
+class _Sweep:
+    """What the search for the best null threshold needs of every question."""
+
+    def __init__(self) -> None:
+        self.em: list[float] = []
+        self.f1: list[float] = []
+        self._no_answer_score: list[float] = []
+        self._has_answer: list[bool] = []
+        self._abstains: list[bool] = []
+        self._complete = True
+
+    def add(self, prediction: Prediction, golds: _Golds, has_answer: bool) -> None:
+        """Take one question; once a null score is missing, only remember that."""
+        self._complete = self._complete and prediction.null_score is not None
+        if prediction.null_score is None or not self._complete:
+            return
+        em, f1 = golds.score(prediction.span_text)
+        self.em.append(em)
+        self.f1.append(f1)
+        self._has_answer.append(has_answer)
+        self._abstains.append(not prediction.span_text)
+        # Without any span there is nothing to answer at whatever threshold: such a question comes last.
+        span = prediction.score
+        self._no_answer_score.append(float("inf") if span is None else prediction.null_score - span)
+
+    def best(self, values: Sequence[float]) -> tuple[float | None, float | None]:
+        """Return the best mean of ``values`` (per cent) over all null thresholds, and the threshold.
+
+        The official sweep: begin with every question left unanswered, then answer them in the order of their
+        no-answer score. Answering an unanswerable question costs its point; an empty span costs nothing.
+        Equal no-answer scores are taken one by one, in the data set's order, and the threshold of "answer
+        nothing" is called 0.
+        """
+        if not self._complete:
+            return None, None
+        total: float = self._has_answer.count(False)
+        best, threshold = total, 0.0
+        order = sorted(range(len(values)), key=self._no_answer_score.__getitem__)
+        for index in order:
+            if self._has_answer[index]:
+                total += values[index]
+            elif not self._abstains[index]:
+                total -= 1
+            if total > best:
+                best, threshold = total, self._no_answer_score[index]
+        return 100.0 * best / len(values), threshold

@@ -1,0 +1,1 @@
+"""Learned pruning masks: static model pruning (SMP), movement, soft movement and magnitude pruning."""

@@ -1,0 +1,237 @@
+"""`prune`: learn which weights of a checkpoint may go, and leave an overlay of masks on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from compresskit import console
+from compresskit.checkpoint.mask import Mask, shannon_bits
+from compresskit.errors import UsageError
+from compresskit.methods import train
+from compresskit.methods.distill import (
+    DistillConfig,
+    DistilledFeatures,
+    check_teacher,
+    distilled,
+    open_logits,
+    teacher_logits,
+)
+from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.prune.masked import original_weight
+from compresskit.methods.prune.masker import Masker
+from compresskit.models.family import Batch, LoadedModel
+from compresskit.models.overlay import save_overlay
+from compresskit.models.registry import Source, base_of, load_source, resolve
+from compresskit.training.engine import Engine, Objective, ParameterGroup, compute_dtype
+from compresskit.training.options import Score, TrainingOptions
+from compresskit.training.plan import WEIGHT, Plan, make_plan
+from compresskit.training.session import Session, claimed, finish, is_complete, load_for_training, prepare
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """Where a student's guidance comes from.
+
+    `distill` is None without distillation; `teacher` is a checkpoint, None where one is trained first;
+    `teacher_options` are the settings of that training.
+    """
+
+    distill: DistillConfig | None = None
+    teacher: str | None = None
+    teacher_options: TrainingOptions | None = None
+
+
+def apply(options: TrainingOptions, config: PruneConfig, teaching: Teaching, score: Score | None = None) -> Path:
+    """Prune `options.model`; the folder of the overlay (kind `mask`) on it.
+
+    A model with random weights has nothing to prune, so then the base is the teacher. Raises the package's errors for
+    bad input, a taken output, and a run that fails.
+    """
+    if is_complete(options):
+        console.info(f"{options.output} is complete already")
+        return options.output
+    job = {**options.describe(), **asdict(config), **_describe(teaching)}
+    source = resolve(options.model)
+    with claimed(options, job) as (workspace, work):
+        teacher = _teacher(options, source, teaching)
+        base = teacher if source.untrained and teacher is not None else source
+        session = prepare(options, base, workspace, work)
+        _prune(session, config, teaching, teacher, job, score)
+    return options.output
+
+
+def plan(options: TrainingOptions, config: PruneConfig, teaching: Teaching) -> list[Plan]:
+    """What `apply` would do, without doing it: the plan of a teacher's training, if one is needed, and its own."""
+    source = resolve(options.model)
+    _require_trained(source, teaching)
+    loaded = load_for_training(source, on_cpu=True)
+    masker = Masker(loaded.family.prunable(loaded.model), config)
+    groups = parameter_groups(loaded, masker, config, options, head_learns=False)
+    trainable = sum(parameter.numel() for group in groups for parameter in group["params"])
+    masked = sum(original_weight(module).numel() for module in masker.modules.values())
+    kept = round(masked * (1 - config.sparsity))
+    grid = masked // (config.block[0] * config.block[1])
+    size = shannon_bits(round(grid * (1 - config.sparsity)), grid) / 8 + WEIGHT * kept * config.learns_weights
+    notes = [f"writes {options.output}: masks over {masked:,} weights, of which {kept:,} remain"]
+    if teaching.teacher is not None:
+        notes.append(f"teacher: {teaching.teacher}")
+    own = make_plan(options, loaded, trainable=trainable, masked=masked, checkpoint_bytes=round(size), notes=notes)
+    if teaching.teacher_options is None:
+        return [own]
+    return [train.plan(teaching.teacher_options), own]
+
+
+def _describe(teaching: Teaching) -> dict[str, Any]:
+    """The teaching settings as JSON values for the manifest."""
+    trained = teaching.teacher_options.describe() if teaching.teacher_options is not None else None
+    distill = asdict(teaching.distill) if teaching.distill is not None else None
+    return {"distill": distill, "teacher": teaching.teacher, "teacher_training": trained}
+
+
+def _teacher(options: TrainingOptions, source: Source, teaching: Teaching) -> Source | None:
+    """The teacher's checkpoint, trained now where none is given but one is needed."""
+    if teaching.teacher is not None:
+        return resolve(teaching.teacher)
+    _require_trained(source, teaching)
+    if teaching.teacher_options is None:
+        return None
+    settings = teaching.teacher_options
+    if not (settings.output / "compresskit.json").exists():
+        console.info(f"no --teacher: fine-tuning {source.ref} first, to {settings.output}")
+    return resolve(str(train.apply(replace(settings, resume=True))))
+
+
+def _require_trained(source: Source, teaching: Teaching) -> None:
+    """UsageError where there is nothing to prune: random weights, and no teacher to take the place of the base."""
+    if source.untrained and teaching.teacher is None and teaching.teacher_options is None:
+        raise UsageError(f"{source.ref} has random weights: nothing to prune yet; fine-tune it, or add --distill")
+
+
+def _prune(
+    session: Session,
+    config: PruneConfig,
+    teaching: Teaching,
+    teacher: Source | None,
+    job: Mapping[str, Any],
+    score: Score | None,
+) -> None:
+    options, loaded, features = session.options, session.loaded, session.features
+    taught = load_source(teacher) if teacher is not None else None
+    head = set_head(loaded, taught)
+    objective = train.supervised(loaded.family)
+    dataset: Sequence[Any] = features
+    if taught is not None and teaching.distill is not None:
+        check_teacher(taught, loaded)
+        dataset = _with_teacher(session, taught)
+        objective = distilled(loaded.family, teaching.distill)
+    del taught
+    masker = Masker(loaded.family.prunable(loaded.model), config)
+    groups = parameter_groups(loaded, masker, config, options, head_learns=head == "trained")
+    engine = Engine(
+        loaded.model,
+        dataset,
+        features.lengths,
+        loaded.family.collator(loaded.tokenizer),
+        masked_objective(objective, masker),
+        groups,
+        options,
+        session.work,
+        fields=lambda: {"remaining": 100 * masker.remaining},
+    )
+    figures = engine.fit(resume=options.resume)
+    masks = masker.final_masks()
+    masker.remove(masks)
+    finish(
+        session,
+        method=f"prune/{config.method}",
+        config=job,
+        kind="mask",
+        base=base_of(session.source, options.output),
+        metrics={**figures, "sparsity": 100 * reached(masks), "head": head},
+        save=lambda folder: _save(loaded, masks, config, folder),
+        score=score,
+    )
+
+
+def _with_teacher(session: Session, teacher: LoadedModel) -> DistilledFeatures:
+    """The session's features with the teacher's logits, computed by the first process of the run."""
+    options = session.options
+    if session.is_main:
+        dtype = compute_dtype(options)
+        logits = teacher_logits(teacher, session.features, session.work, device=options.device, dtype=dtype)
+        PartialState().wait_for_everyone()
+        return DistilledFeatures(session.features, logits)
+    PartialState().wait_for_everyone()
+    return DistilledFeatures(session.features, open_logits(session.work))
+
+
+@torch.no_grad()
+def set_head(loaded: LoadedModel, teacher: LoadedModel | None) -> str:
+    """Choose the student's question-answering head, and tell which: `teacher`, `base`, `labels` or `trained`.
+
+    The teacher's where there is one, else the checkpoint's own, else the label words' embeddings where the base has a
+    masked-LM head (arXiv 2210.06210), else one that is trained along.
+    """
+    if teacher is not None:
+        own = dict(loaded.model.named_parameters())
+        for name in loaded.family.head(loaded.model):
+            own[name].copy_(teacher.model.get_parameter(name))
+        return "teacher"
+    if not loaded.missing_head:
+        return "base"
+    assert loaded.path is not None
+    return "labels" if loaded.family.label_head(loaded.path, loaded.model, loaded.tokenizer) else "trained"
+
+
+def parameter_groups(
+    loaded: LoadedModel, masker: Masker, config: PruneConfig, options: TrainingOptions, *, head_learns: bool
+) -> list[ParameterGroup]:
+    """What learns: the scores, with the methods that learn weights those too, and a head that nobody gave.
+
+    Everything else is frozen. Scores have their own learning rate and no weight decay.
+    """
+    model, family = loaded.model, loaded.family
+    learning = family.head(model) if head_learns else set()
+    if config.learns_weights:
+        masked = {f"{name}.parametrizations.weight.original" for name in masker.modules}
+        learning |= masked | family.trainable_with_masks(model)
+    scores = {id(parameter) for parameter in masker.scores()}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in learning or id(parameter) in scores)
+    groups = train.weight_groups(((n, p) for n, p in model.named_parameters() if id(p) not in scores), options)
+    if scores:
+        groups.append({"params": masker.scores(), "lr": config.score_lr, "weight_decay": 0.0})
+    return groups
+
+
+def masked_objective(objective: Objective, masker: Masker) -> Objective:
+    """An objective under the masks of the moment, with the penalty on their scores."""
+
+    def masked(model: nn.Module, batch: Batch, done: float) -> Tensor:
+        penalty = masker.step(done) if model.training else None
+        loss = objective(model, batch, done)
+        return loss if penalty is None else loss + penalty
+
+    return masked
+
+
+def reached(masks: Mapping[str, Mask]) -> float:
+    """Fraction of the weights under the masks that is removed."""
+    return 1.0 - sum(mask.ones for mask in masks.values()) / sum(mask.size for mask in masks.values())
+
+
+def _save(loaded: LoadedModel, masks: Mapping[str, Mask], config: PruneConfig, folder: Path) -> None:
+    """Write the overlay: masks, head, and with the methods that learn weights all that learned."""
+    names = loaded.family.head(loaded.model)
+    if config.learns_weights:
+        names = names | set(masks) | loaded.family.trainable_with_masks(loaded.model)
+    parameters = dict(loaded.model.named_parameters())
+    save_overlay(folder, masks, {name: parameters[name] for name in sorted(names)})
+    loaded.model.config.save_pretrained(folder)

@@ -1,0 +1,117 @@
+"""The masks of a whole model: attached, moved along the schedule, and taken off again with the exact target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from compresskit.checkpoint.mask import Mask
+from compresskit.methods.prune.budget import same_role, shared_fractions, whole_counts
+from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.prune.masked import MaskedWeight, attach, original_weight
+from compresskit.methods.prune.schedule import CubicSchedule
+from compresskit.methods.prune.threshold import common_threshold, thresholds
+
+
+class Masker:
+    """Masks over the `.weight` of every given module, by name.
+
+    Raises UsageError where a weight cannot be cut into the configured blocks.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], config: PruneConfig) -> None:
+        self.config = config
+        self.schedule = CubicSchedule(config.sparsity, config.warmup, config.cooldown)
+        self.modules = dict(modules)
+        self.masks: dict[str, MaskedWeight] = {
+            name: attach(name, module, config.block, with_scores=config.learns_scores)
+            for name, module in modules.items()
+        }
+        self._together = same_role(list(self.masks))
+        self._sizes = torch.tensor([self._importance(name).numel() for name in self.masks], dtype=torch.float32)
+        self.remaining = 1.0
+
+    def _importance(self, name: str) -> Tensor:
+        return self.masks[name].importance(original_weight(self.modules[name]))
+
+    def scores(self) -> list[nn.Parameter]:
+        """The score parameters; none with magnitude pruning."""
+        return [mask.scores for mask in self.masks.values() if mask.scores is not None]
+
+    def step(self, done: float) -> Tensor | None:
+        """Set every mask for the fraction `done` of the run's steps; the penalty to add to the loss, or None.
+
+        The penalty is `λ · mean over matrices of the mean sigmoid of the scores`, with λ growing with the sparsity
+        (arXiv 2210.06210, section 3.3).
+        """
+        self.remaining = self.schedule.remaining(done)
+        means = None
+        if self.config.regularized:
+            means = torch.stack([scores.sigmoid().mean() for scores in self.scores()])
+        self._set_thresholds(None if means is None else means.detach())
+        if means is None:
+            return None
+        return self.config.penalty * self.schedule.progress(done) * means.mean()
+
+    @torch.no_grad()
+    def _set_thresholds(self, means: Tensor | None) -> None:
+        importances = [self._importance(name) for name in self.masks]
+        if self.config.method == "soft-movement":
+            found = [common_threshold(importances, self.remaining)] * len(importances)
+        else:
+            found = thresholds(importances, self._fractions(means, importances[0].device))
+        for mask, value in zip(self.masks.values(), found, strict=True):
+            mask.threshold.copy_(value)
+
+    def _fractions(self, means: Tensor | None, device: torch.device) -> Tensor:
+        """Fraction of each matrix that remains: shared by importance with `smp`, the same for each otherwise."""
+        if self.config.method != "smp" or means is None:
+            return torch.full((len(self.masks),), self.remaining, device=device)
+        if self._together.device != device:
+            self._together, self._sizes = self._together.to(device), self._sizes.to(device)
+        return shared_fractions(means.float(), self._sizes, self._together, self.remaining)
+
+    @torch.no_grad()
+    def final_masks(self) -> dict[str, Mask]:
+        """The masks at the exact target sparsity, by name of the masked parameter; ties go to the earlier weight."""
+        importances = {name: self._importance(name).cpu() for name in self.masks}
+        sizes = np.array([matrix.numel() for matrix in importances.values()], dtype=np.int64)
+        total = round((1.0 - self.config.sparsity) * int(sizes.sum()))
+        if self.config.method == "soft-movement":
+            flat = torch.cat([matrix.flatten() for matrix in importances.values()])
+            bits = torch.split(_top(flat, total), sizes.tolist())
+        else:
+            counts = whole_counts(self._final_fractions() * sizes, sizes, total)
+            bits = tuple(_top(m.flatten(), int(k)) for m, k in zip(importances.values(), counts, strict=True))
+        return {
+            f"{name}.weight": Mask(kept.reshape(matrix.shape).numpy(), self.config.block)
+            for (name, matrix), kept in zip(importances.items(), bits, strict=True)
+        }
+
+    def _final_fractions(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        if self.config.method != "smp":
+            return np.full(len(self.masks), 1.0 - self.config.sparsity)
+        means = torch.stack([scores.detach().double().sigmoid().mean().cpu() for scores in self.scores()])
+        together, sizes = self._together.cpu().double(), self._sizes.cpu().double()
+        remaining = 1.0 - self.config.sparsity
+        return shared_fractions(means, sizes, together, remaining, rounds=len(means)).numpy()
+
+    @torch.no_grad()
+    def remove(self, masks: Mapping[str, Mask]) -> None:
+        """Take the parametrizations off and leave `masks` applied to the weights."""
+        for name, module in self.modules.items():
+            weight = original_weight(module)
+            kept = torch.from_numpy(masks[f"{name}.weight"].expand()).to(weight.device)
+            weight.copy_(torch.where(kept, weight, torch.zeros((), dtype=weight.dtype, device=weight.device)))
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+
+
+def _top(values: Tensor, count: int) -> Tensor:
+    """Boolean mask of the `count` largest of `values` (1-D); of equal values the earlier is taken."""
+    kept = torch.zeros(len(values), dtype=torch.bool)
+    kept[values.sort(descending=True, stable=True).indices[:count]] = True
+    return kept

@@ -1,0 +1,1 @@
+"""Model families, and the loading of any checkpoint into one of them."""

@@ -1,0 +1,30 @@
+"""Devices and number formats by the names that the command line uses."""
+
+from __future__ import annotations
+
+import torch
+
+from compresskit.errors import MissingError, UsageError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU.
+
+    Raises MissingError where a GPU is asked for and there is none, UsageError for an unknown name.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device {name!r}; use auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise MissingError(
+            "no CUDA device here; use --device cpu, or install a CUDA build of torch on a machine with a GPU"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """A torch dtype by name; UsageError for an unknown one."""
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}; use {', '.join(DTYPES)}")
+    return DTYPES[name]

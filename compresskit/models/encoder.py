@@ -1,0 +1,278 @@
+"""The encoder family: BERT, RoBERTa, DistilBERT, ELECTRA, MiniLM, … with a span head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
+    AutoModelForQuestionAnswering,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from compresskit.data.examples import Example
+from compresskit.data.features import (
+    CHUNK,
+    FeatureSet,
+    WindowOptions,
+    Windows,
+    build_features,
+    chunked,
+    encode,
+    null_position,
+    token_characters,
+)
+from compresskit.errors import RunFailed
+from compresskit.models.family import AnswerOptions, Batch, Candidate, LoadedModel, Prediction
+from compresskit.models.safetensors import find_tensor
+
+# Padding to a multiple of 8 keeps the matrix units of a GPU busy, and costs a CPU next to nothing.
+PAD_MULTIPLE = 8
+
+
+class EncoderFamily:
+    """Extractive readers: a start and an end logit for every token, [CLS] standing for "no answer"."""
+
+    name = "encoder"
+
+    def owns(self, config: PretrainedConfig) -> bool:
+        """Whether transformers knows a question-answering head for this encoder-only configuration."""
+        return type(config) in MODEL_FOR_QUESTION_ANSWERING_MAPPING and not config.is_encoder_decoder
+
+    def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+        """Open a folder with AutoModelForQuestionAnswering; also the names of parameters that it lacks."""
+        model, info = AutoModelForQuestionAnswering.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
+        )
+        return model, set(info["missing_keys"])
+
+    def build(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A model with random weights, for configurations that have no pretrained ones."""
+        model: PreTrainedModel = AutoModelForQuestionAnswering.from_config(config)
+        return model
+
+    def head(self, model: PreTrainedModel) -> set[str]:
+        """Names of the parameters outside the base model."""
+        prefix = model.base_model_prefix + "."
+        return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
+
+    def prunable(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
+        """The linear layers of the repeated blocks: attention and FFN; not embeddings, pooler or head."""
+        return {name: module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+
+    def trainable_with_masks(self, model: PreTrainedModel) -> set[str]:
+        """Biases and norms of the repeated blocks, and the head; embeddings stay frozen (Sanh et al. 2020)."""
+        blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
+        return blocks | self.head(model)
+
+    def label_head(self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
+        """Start and end logits from the embeddings of "yes" and "no", if there is a masked-LM head (arXiv 2210.06210).
+
+        The label words' embeddings mean something only where the output of the encoder was trained to match them, so
+        a base without a masked-LM head keeps its random head (and the head is trained).
+        """
+        words = [tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")]
+        head = dict(model.named_parameters()).get("qa_outputs.weight")
+        if head is None or tokenizer.unk_token_id in words or not find_tensor(folder, ("cls.predictions.", "lm_head.")):
+            return False
+        embeddings = model.get_input_embeddings().get_parameter("weight")
+        if embeddings.shape[1] != head.shape[1]:
+            return False
+        with torch.no_grad():
+            head.copy_(embeddings[words])
+            model.get_parameter("qa_outputs.bias").zero_()
+        return True
+
+    def max_positions(self, config: PretrainedConfig) -> int | None:
+        """Longest input in tokens; RoBERTa's positions start after its padding index."""
+        positions: int | None = getattr(config, "max_position_embeddings", None)
+        if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
+            return positions - int(config.pad_token_id) - 1
+        return positions
+
+    def features(
+        self, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example], options: WindowOptions, folder: Path
+    ) -> FeatureSet:
+        """Windows with the first and last token of the answer."""
+        return build_features(tokenizer, examples, options, folder)
+
+    def collator(self, tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
+        """A collator that pads to the longest window of the batch."""
+        return SpanCollator(tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names)
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Start and end logits in fp32, shape (batch, length, 2), -inf on padding."""
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+        outputs = model(**inputs)
+        logits = torch.stack((outputs.start_logits, outputs.end_logits), dim=-1).float()
+        return logits.masked_fill(batch["attention_mask"].unsqueeze(-1) == 0, float("-inf"))
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Mean of the cross-entropies of the start and the end position (Devlin et al. 2019)."""
+        start = nn.functional.cross_entropy(logits[..., 0], batch["start"])
+        end = nn.functional.cross_entropy(logits[..., 1], batch["end"])
+        return (start + end) / 2
+
+    def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
+        """Answer questions in their order; the next chunk is tokenized while the model works on this one.
+
+        Raises RunFailed where the model's logits are not numbers.
+        """
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            chunks = chunked(examples, CHUNK)
+
+            def prepare() -> tuple[list[Example], Windows] | None:
+                chunk = next(chunks, None)
+                return None if chunk is None else (chunk, encode(loaded.tokenizer, chunk, options.windows))
+
+            pending = pool.submit(prepare)
+            while (prepared := pending.result()) is not None:
+                pending = pool.submit(prepare)
+                yield from self._answer_chunk(loaded, *prepared, options)
+
+    @torch.inference_mode()
+    def _answer_chunk(
+        self, loaded: LoadedModel, examples: list[Example], windows: Windows, options: AnswerOptions
+    ) -> Iterator[Prediction]:
+        found: list[list[_Span]] = [[] for _ in examples]
+        nulls = [float("inf")] * len(examples)
+        for batch, rows in _inference_batches(loaded, windows, options.batch_size):
+            logits = self.logits(loaded.model, batch)
+            best = best_spans(logits, batch["context"], options.n_best, options.max_answer_length)
+            null = logits.gather(1, batch["null"].view(-1, 1, 1).expand(-1, 1, 2)).sum(dim=(1, 2))
+            results = torch.cat((null.unsqueeze(1), best.scores), dim=1).tolist()
+            for row, (null_score, *scores), starts, ends in zip(
+                rows, results, best.starts.tolist(), best.ends.tolist(), strict=True
+            ):
+                if null_score != null_score or scores[0] != scores[0]:
+                    raise RunFailed(
+                        f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again"
+                    )
+                example = windows.example[row]
+                nulls[example] = min(nulls[example], null_score)
+                found[example] += [_Span(*span, row) for span in zip(scores, starts, ends, strict=True)]
+        for question, spans, null_score in zip(examples, found, nulls, strict=True):
+            yield _predict(question, windows, spans, null_score, options)
+
+
+def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Modules below a ModuleList of the base model, by qualified name: the repeated blocks of any encoder."""
+    blocks = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and name.startswith(model.base_model_prefix + ".")
+    ]
+    for name, module in model.named_modules():
+        if any(name.startswith(block + ".") for block in blocks):
+            yield name, module
+
+
+class SpanCollator:
+    """Pads windows to the longest of the batch (rounded up), as int64 tensors; teacher logits are padded with -inf."""
+
+    def __init__(self, pad_id: int, with_types: bool) -> None:
+        self.pad_id = pad_id
+        self.with_types = with_types
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
+        """A batch: input_ids, attention_mask, token_type_ids (batch, length); start, end (batch,); teacher (…, 2)."""
+        lengths = [len(feature["input_ids"]) for feature in features]
+        longest = -(-max(lengths) // PAD_MULTIPLE) * PAD_MULTIPLE
+        shape = (len(features), longest)
+        ids, mask = np.full(shape, self.pad_id, np.int64), np.zeros(shape, np.int64)
+        types = np.zeros(shape, np.int64)
+        for row, (feature, length) in enumerate(zip(features, lengths, strict=True)):
+            ids[row, :length] = feature["input_ids"]
+            mask[row, :length] = 1
+            types[row, :length] = feature["token_type_ids"]
+        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if self.with_types:
+            batch["token_type_ids"] = torch.from_numpy(types)
+        for label in ("start", "end"):
+            if label in features[0]:
+                batch[label] = torch.tensor([feature[label] for feature in features])
+        if "teacher" in features[0]:
+            teacher = np.full((*shape, 2), -np.inf, np.float32)
+            for row, (feature, length) in enumerate(zip(features, lengths, strict=True)):
+                teacher[row, :length] = feature["teacher"]
+            batch["teacher"] = torch.from_numpy(teacher)
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class BestSpans:
+    """Best spans of a batch: `scores` fp32, `starts` and `ends` int64 token positions, each of shape (batch, n)."""
+
+    scores: Tensor
+    starts: Tensor
+    ends: Tensor
+
+
+def best_spans(logits: Tensor, context: Tensor, n_best: int, max_answer_length: int) -> BestSpans:
+    """The `n_best` spans of highest start + end logit inside the context, of at most `max_answer_length` tokens.
+
+    `logits` is (batch, length, 2), `context` a boolean (batch, length). Every span is compared, on the model's device:
+    the official practice looks only at those of the 20 best starts and 20 best ends.
+    """
+    scores = logits.masked_fill(~context.unsqueeze(-1), float("-inf"))
+    length = scores.shape[1]
+    width = min(max_answer_length, length)
+    ends = nn.functional.pad(scores[..., 1], (0, width - 1), value=float("-inf")).unfold(1, width, 1)
+    pairs = (scores[..., 0].unsqueeze(-1) + ends).flatten(1)
+    top = pairs.topk(min(n_best, pairs.shape[1]), dim=1)
+    starts = top.indices // width
+    return BestSpans(top.values, starts, starts + top.indices % width)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    score: float
+    start: int
+    end: int
+    window: int
+
+
+def _inference_batches(loaded: LoadedModel, windows: Windows, size: int) -> Iterator[tuple[Batch, list[int]]]:
+    """Windows in batches of similar length, on the model's device, with their row numbers."""
+    collate = SpanCollator(loaded.tokenizer.pad_token_id, "token_type_ids" in loaded.tokenizer.model_input_names)
+    all_ids, all_types = windows.encoding["input_ids"], windows.encoding["token_type_ids"]
+    order = sorted(range(len(windows)), key=lambda row: -len(all_ids[row]))
+    for begin in range(0, len(order), size):
+        rows = order[begin : begin + size]
+        batch = collate([{"input_ids": all_ids[row], "token_type_ids": all_types[row]} for row in rows])
+        position = torch.arange(batch["input_ids"].shape[1])
+        first = torch.tensor([windows.context_start[row] for row in rows]).unsqueeze(1)
+        last = torch.tensor([windows.context_end[row] for row in rows]).unsqueeze(1)
+        batch["context"] = (position >= first) & (position < last)
+        batch["null"] = torch.tensor([null_position(loaded.tokenizer, all_ids[row]) for row in rows])
+        yield {name: tensor.to(loaded.device, non_blocking=True) for name, tensor in batch.items()}, rows
+
+
+def _predict(
+    example: Example, windows: Windows, spans: list[_Span], null_score: float, options: AnswerOptions
+) -> Prediction:
+    """Merge the windows of one question: best span, least null score, and the decision between them."""
+    candidates: dict[str, Candidate] = {}
+    for span in sorted((s for s in spans if s.score > float("-inf")), key=lambda s: -s.score):
+        start, _ = token_characters(windows.encoding, span.window, span.start)
+        _, end = token_characters(windows.encoding, span.window, span.end)
+        text = example.context[start:end]
+        candidates.setdefault(text, Candidate(text, span.score))
+        if len(candidates) == options.n_best:
+            break
+    best = next(iter(candidates.values()), None)
+    if best is None:
+        return Prediction(example.id, "", None, null_score, "")
+    unanswerable = null_score - best.score > options.null_threshold
+    return Prediction(
+        example.id, "" if unanswerable else best.text, best.score, null_score, best.text, tuple(candidates.values())
+    )

@@ -1,0 +1,91 @@
+"""What happens beside the training steps: the data order of each epoch, the log, and the progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from compresskit import console
+from compresskit.training.sampler import LengthGroupedSampler
+
+Fields = Callable[[], Mapping[str, float]]
+
+
+class EpochOrder(TrainerCallback):
+    """Tells the sampler which epoch begins, also where a resumed run begins in the middle of one."""
+
+    def __init__(self, sampler: LengthGroupedSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Set the epoch from the run's own count."""
+        self.sampler.epoch = int(state.epoch or 0)
+
+
+class JsonLog(TrainerCallback):
+    """Appends every logged figure to a JSON-lines file: step, epoch, loss, grad_norm, learning_rate, and `fields`."""
+
+    def __init__(self, path: Path, fields: Fields) -> None:
+        self.path = path
+        self.fields = fields
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Forget lines of steps that a resumed run takes again."""
+        if state.is_world_process_zero and self.path.exists():
+            kept = [line for line in self.path.read_text().splitlines() if _step(line) <= state.global_step]
+            self.path.write_text("".join(line + "\n" for line in kept))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """Write one line."""
+        if state.is_world_process_zero and "loss" in logs:
+            line = {"step": state.global_step, "epoch": state.epoch, **logs, **self.fields()}
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def _step(line: str) -> float:
+    """Step of a log line; a line cut by a crash counts as one to forget."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    return float("inf")
+
+
+class Progress(TrainerCallback):
+    """Shows steps, loss, the run's own fields and examples/s."""
+
+    def __init__(self, fields: Fields, examples_per_step: int) -> None:
+        self.fields = fields
+        self.examples_per_step = examples_per_step
+        self.shown: dict[str, float] = {}
+        self.bar: Any = None
+        self.stack = contextlib.ExitStack()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Open the bar."""
+        self.started, self.first_step = time.perf_counter(), state.global_step
+        self.bar = self.stack.enter_context(console.progress(state.max_steps, "training", "steps", state.global_step))
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        """Take up the newest loss."""
+        if "loss" in logs:
+            self.shown["loss"] = logs["loss"]
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Move the bar."""
+        seconds = time.perf_counter() - self.started
+        rate = (state.global_step - self.first_step) * self.examples_per_step / seconds
+        self.bar.update(state.global_step, **self.shown, **self.fields(), **{"examples/s": rate})
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Close the bar."""
+        self.stack.close()

@@ -1,0 +1,200 @@
+"""The training engine: transformers.Trainer with our objective, data order, states, log and errors."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers.trainer_callback import ProgressCallback
+
+from compresskit.errors import RunFailed, UsageError
+from compresskit.models.device import resolve_device
+from compresskit.models.family import Batch
+from compresskit.training import state
+from compresskit.training.callbacks import EpochOrder, JsonLog, Progress
+from compresskit.training.options import TrainingOptions
+from compresskit.training.sampler import LengthGroupedSampler
+
+# The loss of a batch: (model, batch, fraction of the run's steps done) -> scalar.
+Objective = Callable[[nn.Module, Batch, float], Tensor]
+ParameterGroup = dict[str, Any]
+
+LOG_STEPS = 10
+
+
+class Engine(Trainer):
+    """Trains `model` on `features` to lower `objective`.
+
+    `groups` are the optimizer's parameter groups (AdamW, fused; `lr` and `weight_decay` set in each). `fields` gives
+    further figures for the progress bar and the log, by name. States go to `work`; `resume` takes up the newest one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        features: Sequence[Any],
+        lengths: Any,
+        collator: Callable[[Any], Batch],
+        objective: Objective,
+        groups: Sequence[ParameterGroup],
+        options: TrainingOptions,
+        work: Path,
+        fields: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._objective = objective
+        self._learner = model
+        self._groups = list(groups)
+        self._lengths = lengths
+        self._work = work
+        arguments = training_arguments(options, work)
+        super().__init__(model=model, args=arguments, train_dataset=features, data_collator=collator)
+        # Our objective is a mean over the batch, so the Trainer divides it by the number of accumulated batches.
+        self.model_accepts_loss_kwargs = False
+        self._sampler = LengthGroupedSampler(
+            lengths, options.batch_size * options.accumulate * arguments.world_size, options.seed
+        )
+        for shown in (PrinterCallback, ProgressCallback):
+            self.remove_callback(shown)
+        self.add_callback(EpochOrder(self._sampler))
+        self.add_callback(JsonLog(work / "log.jsonl", fields))
+        self.add_callback(Progress(fields, options.batch_size * options.accumulate * arguments.world_size))
+
+    def fit(self, *, resume: bool) -> dict[str, float]:
+        """Train to the end; figures of the run: mean loss, steps, windows/s, and how many parameters learned.
+
+        Raises RunFailed where the loss or a parameter is no longer a number, or memory runs out; the last state stays.
+        """
+        last = state.latest_state(self._work) if resume else None
+        try:
+            result = self.train(resume_from_checkpoint=str(last) if last else None)
+        except torch.OutOfMemoryError as error:
+            raise RunFailed(
+                "the GPU's memory is full; lower --batch-size (and raise --accumulate), or --max-length"
+            ) from error
+        self._check_parameters()
+        return {
+            "train_loss": float(result.training_loss),
+            "steps": result.global_step,
+            "examples_per_s": float(result.metrics["train_samples_per_second"]),
+            "params_trainable": sum(p.numel() for p in self._learner.parameters() if p.requires_grad),
+        }
+
+    # What the Trainer asks for: data, optimizer, loss.
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> LengthGroupedSampler:
+        return self._sampler
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """AdamW over our parameter groups, in one fused kernel where the device has it."""
+        if self.optimizer is None:
+            self.optimizer = torch.optim.AdamW(self._groups, fused=True)
+        return self.optimizer
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The objective at this moment of the run."""
+        return self._objective(model, inputs, self.state.global_step / self.state.max_steps)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand figures to the callbacks; a loss that is not a number ends the run."""
+        loss = logs.get("loss")
+        if loss is not None and not math.isfinite(loss):
+            self._fail("the loss")
+        super().log(logs, start_time)
+
+    # States: ours instead of the Trainer's, which are pickled and appear file by file.
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self._check_parameters()
+        final = state.state_folder(self._work, self.state.global_step)
+        main = self.is_world_process_zero()
+        staging = self._work / "state.writing"
+        if main:
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir()
+            state.save_parameters(staging, self._learner.named_parameters())
+            assert self.optimizer is not None
+            assert self.lr_scheduler is not None
+            state.save_optimizer(staging, self.optimizer, self.lr_scheduler.state_dict())
+            self.state.save_to_json(str(staging / "trainer_state.json"))
+        self.accelerator.wait_for_everyone()
+        state.save_generators(staging, self.args.process_index)
+        self.accelerator.wait_for_everyone()
+        if main:
+            state.commit_state(staging, final)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        state.load_parameters(Path(resume_from_checkpoint), self._learner.named_parameters())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            assert self.optimizer is not None
+            assert self.lr_scheduler is not None
+            self.lr_scheduler.load_state_dict(state.load_optimizer(Path(checkpoint), self.optimizer))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            state.load_generators(Path(checkpoint), self.args.process_index)
+
+    def _check_parameters(self) -> None:
+        learning = [p.detach() for p in self._learner.parameters() if p.requires_grad]
+        norms = torch.stack([norm.float() for norm in torch._foreach_norm(learning)])
+        if not bool(torch.isfinite(norms).all()):
+            self._fail("a weight")
+
+    def _fail(self, what: str) -> None:
+        last = state.latest_state(self._work)
+        kept = f"the last good state is {last}" if last else "no state was saved before"
+        raise RunFailed(
+            f"{what} is no longer a number at step {self.state.global_step} ({kept}); lower --lr or --score-lr"
+        )
+
+
+def training_arguments(options: TrainingOptions, work: Path) -> TrainingArguments:
+    """The Trainer's arguments for our options."""
+    device = resolve_device(options.device)
+    on_gpu = device.type == "cuda"
+    return TrainingArguments(
+        output_dir=str(work),
+        use_cpu=not on_gpu,
+        bf16=compute_dtype(options) == "bfloat16",
+        seed=options.seed,
+        num_train_epochs=options.epochs,
+        max_steps=options.max_steps or -1,
+        per_device_train_batch_size=options.batch_size,
+        gradient_accumulation_steps=options.accumulate,
+        learning_rate=options.lr,
+        lr_scheduler_type="linear",
+        warmup_steps=options.lr_warmup,
+        max_grad_norm=options.max_grad_norm,
+        save_strategy="steps",
+        save_steps=options.save_steps,
+        logging_steps=LOG_STEPS,
+        # A check of every step's loss would make the GPU wait; `log` checks the mean of the last steps.
+        logging_nan_inf_filter=False,
+        disable_tqdm=True,
+        report_to="none",
+        eval_strategy="no",
+        remove_unused_columns=False,
+        dataloader_pin_memory=on_gpu,
+        dataloader_num_workers=2 if on_gpu else 0,
+        dataloader_persistent_workers=on_gpu,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def compute_dtype(options: TrainingOptions) -> str:
+    """`auto` is bf16 on a GPU, fp32 on a CPU (where bf16 without AMX is several times slower)."""
+    if options.dtype not in ("auto", "float32", "bfloat16"):
+        raise UsageError(f"unknown dtype {options.dtype!r}; train in auto, float32 or bfloat16")
+    if options.dtype != "auto":
+        return options.dtype
+    return "bfloat16" if resolve_device(options.device).type == "cuda" else "float32"

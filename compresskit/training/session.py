@@ -1,0 +1,167 @@
+"""One training run from a checkpoint to a checkpoint: claim the output, prepare, fit, save, publish."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import set_seed
+
+from compresskit import console
+from compresskit.checkpoint.manifest import Base, Data, Kind, Manifest, Step
+from compresskit.checkpoint.store import Workspace, write_text
+from compresskit.data.examples import ExampleSet
+from compresskit.data.features import FeatureSet
+from compresskit.data.load import load as load_data
+from compresskit.data.negatives import with_negatives
+from compresskit.errors import UsageError
+from compresskit.models.device import resolve_device
+from compresskit.models.family import LoadedModel
+from compresskit.models.registry import Source, load_source
+from compresskit.training.options import Score, TrainingOptions
+
+
+@dataclass(slots=True)
+class Session:
+    """A prepared run: what `fit` needs, and what the manifest will say.
+
+    `work` is the claimed workspace; `started` the moment (seconds of `time.perf_counter`) that the wall time counts
+    from.
+    """
+
+    options: TrainingOptions
+    work: Path
+    workspace: Workspace | None
+    source: Source
+    loaded: LoadedModel
+    features: FeatureSet
+    data: Data
+    started: float
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files: the first of a distributed run."""
+        return self.workspace is not None
+
+
+@contextlib.contextmanager
+def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[Workspace | None, Path]]:
+    """The workspace of a run, claimed by the first process of it; the others get its path alone.
+
+    Raises UsageError where the output is taken (see `Workspace.claim`).
+    """
+    processes = PartialState(cpu=resolve_device(options.device).type == "cpu")
+    workspace = Workspace(options.output)
+    if processes.is_main_process:
+        with workspace.claim(job, resume=options.resume, overwrite=options.overwrite) as work:
+            processes.wait_for_everyone()
+            yield workspace, work
+    else:
+        processes.wait_for_everyone()
+        yield None, workspace.path
+
+
+def prepare(options: TrainingOptions, source: Source, workspace: Workspace | None, work: Path) -> Session:
+    """Load the model on the CPU and the data, and build the features (once, by the first process).
+
+    Raises the errors of loading a checkpoint and of reading data, each with its own exit code.
+    """
+    started = time.perf_counter()
+    on_cpu = resolve_device(options.device).type == "cpu"
+    set_seed(options.seed)
+    loaded = load_for_training(source, on_cpu=on_cpu)
+    check_length(options, loaded)
+    examples = training_examples(options)
+    console.info(
+        f"{len(examples)} questions from {options.train_data}, {examples.info.unanswerable} of them unanswerable"
+    )
+    folder = work / "features"
+    if workspace is not None and not (folder / "spans.i32").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        staging = work / "features.writing"
+        loaded.family.features(loaded.tokenizer, examples, options.windows, staging)
+        staging.rename(folder)
+    PartialState().wait_for_everyone()
+    info = examples.info
+    data = Data(options.train_data, info.sha256, info.questions, info.unanswerable)
+    return Session(options, work, workspace, source, loaded, FeatureSet(folder), data, started)
+
+
+def load_for_training(source: Source, *, on_cpu: bool) -> LoadedModel:
+    """Open a checkpoint in fp32 on the CPU, in training mode.
+
+    On a CPU, dropout of attention weights turns the fused attention off and makes a step about four times slower, so
+    there it is left out; the configuration that is saved keeps the model's own value.
+    """
+    loaded = load_source(source, attention_dropout=0.0 if on_cpu else None)
+    loaded.model.train()
+    return loaded
+
+
+def training_examples(options: TrainingOptions) -> ExampleSet:
+    """The training questions: sampled whole, then joined by constructed unanswerable ones where asked for."""
+    examples = load_data(options.train_data, "train")
+    if options.max_train_samples is not None and options.max_train_samples < len(examples):
+        examples = examples.sample(options.max_train_samples, options.seed)
+    if options.negatives > 0:
+        examples = with_negatives(examples, options.negatives, options.seed)
+    return examples
+
+
+def check_length(options: TrainingOptions, loaded: LoadedModel) -> None:
+    """UsageError where a window is longer than the model's positions."""
+    positions = loaded.family.max_positions(loaded.model.config)
+    if positions is not None and options.max_length > positions:
+        raise UsageError(
+            f"--max-length {options.max_length} is more than the {positions} tokens that {loaded.ref} reads; lower it"
+        )
+
+
+def finish(
+    session: Session,
+    *,
+    method: str,
+    config: Mapping[str, Any],
+    kind: Kind,
+    base: Base | None,
+    metrics: Mapping[str, Any],
+    save: Callable[[Path], None],
+    score: Score | None,
+) -> None:
+    """Write the finished checkpoint with tokenizer, configuration, log and manifest, score it, and publish it whole.
+
+    `save` writes the weights into the folder that it is given. Only the first process of a run writes.
+    """
+    options, loaded = session.options, session.loaded
+    if session.workspace is not None:
+        staging = Path(tempfile.mkdtemp(dir=options.output.parent, prefix=f".{options.output.name}."))
+        try:
+            staging.chmod(0o755)
+            save(staging)
+            loaded.tokenizer.save_pretrained(staging)
+            write_text(staging / "log.jsonl", (session.work / "log.jsonl").read_text())
+            known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
+            # The training ends here: scoring a checkpoint is no part of making it.
+            wall_time = time.perf_counter() - session.started
+            step = Step(method, config, options.seed, session.data, wall_time, metrics)
+            known.add(step, kind=kind, base=base).write(staging)
+            if score is not None:
+                step = Step(method, config, options.seed, session.data, wall_time, {**metrics, **score(staging)})
+                known.add(step, kind=kind, base=base).write(staging)
+            session.workspace.finish(staging)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    PartialState().wait_for_everyone()
+
+
+def is_complete(options: TrainingOptions) -> bool:
+    """Whether `--resume` finds the run finished: the output is there and no workspace is."""
+    done = (options.output / "compresskit.json").exists()
+    return options.resume and done and not (Workspace(options.output).path / "run.json").exists()

@@ -1,0 +1,253 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from typing import Annotated, Literal
+
+import pytest
+import typer
+
+from compresskit import __version__, console, errors
+from compresskit.cli import app as cli
+from compresskit.cli import options
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands in for torch's class of this name, which is a RuntimeError too."""
+
+
+RAISED: dict[str, BaseException] = {
+    "gate": errors.GateFailed("em 70.0 is below 75.0"),
+    "usage": errors.UsageError("--teacher needs --distill"),
+    "input": errors.InputError("data.json, article 3: no key 'paragraphs'"),
+    "missing": errors.MissingError("no GPU here; use --device cpu"),
+    "failed": errors.RunFailed("loss is NaN at step 7; use a smaller --lr"),
+    "interrupt": KeyboardInterrupt(),
+    "cuda-memory": OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nProcess 1 has ..."),
+    "cpu-memory": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+    "memory": MemoryError(),
+    "disk": OSError(errno.ENOSPC, "No space left on device", "out/model.safetensors"),
+    "disk-words": RuntimeError("IoError: No space left on device (os error 28)"),
+    "denied": PermissionError(errno.EACCES, "Permission denied", "out"),
+    "bug": ZeroDivisionError("division by zero\nin two lines"),
+    "exit": typer.Exit(3),
+    "pipe": BrokenPipeError(errno.EPIPE, "Broken pipe"),
+}
+
+EXPECTED = {
+    "gate": (1, "error: em 70.0 is below 75.0"),
+    "usage": (2, "error: --teacher needs --distill"),
+    "input": (3, "error: data.json, article 3: no key 'paragraphs'"),
+    "missing": (4, "error: no GPU here; use --device cpu"),
+    "failed": (5, "error: loss is NaN at step 7; use a smaller --lr"),
+    "interrupt": (130, "error: interrupted"),
+    "cuda-memory": (5, "error: out of memory; use a smaller --batch-size, or a shorter --max-length"),
+    "cpu-memory": (5, "error: out of memory; use a smaller --batch-size, or a shorter --max-length"),
+    "memory": (5, "error: out of memory; use a smaller --batch-size, or a shorter --max-length"),
+    "disk": (
+        5,
+        "error: disk full while writing out/model.safetensors; make room, or choose another --output",
+    ),
+    "disk-words": (5, "error: disk full; make room, or choose another --output"),
+    "denied": (5, "error: out: Permission denied"),
+    "bug": (
+        5,
+        "error: internal error: ZeroDivisionError: division by zero in two lines; run again with -v for the traceback",
+    ),
+}
+
+
+def fake(
+    what: Annotated[str, typer.Argument(metavar="WHAT")],
+    stride: options.Stride = 128,
+    epochs: options.Epochs = 3.0,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    kind: Annotated[Literal["one", "two"], typer.Option()] = "one",
+) -> None:
+    """Raise what is asked for, or print the options."""
+    if what in RAISED:
+        raise RAISED[what]
+    console.out(json.dumps([what, stride, epochs, seed, device, kind]))
+
+
+@pytest.fixture(autouse=True)
+def verb(monkeypatch):
+    """The command line with one more verb, and what it changes put back."""
+    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+    cli.app.command("fake")(fake)
+    monkeypatch.setattr(console, "discard", lambda: None)  # it would close what pytest captures
+    monkeypatch.setenv("NO_COLOR", "")
+    yield
+    console.configure()
+
+
+def run(*words: str, capsys) -> tuple[int, str, str]:
+    code = cli.main(words)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_error_is_one_line_with_its_exit_code(name, capsys):
+    code, line = EXPECTED[name]
+    assert run("fake", name, capsys=capsys) == (code, "", line + "\n")
+
+
+def test_typer_exit_and_a_closed_pipe_are_silent(capsys):
+    assert run("fake", "exit", capsys=capsys) == (3, "", "")
+    assert run("fake", "pipe", capsys=capsys) == (141, "", "")
+
+
+@pytest.mark.parametrize("name", ["input", "bug"])
+def test_verbose_shows_the_traceback_before_the_line(name, capsys):
+    code, _, shown = run("-v", "fake", name, capsys=capsys)
+    assert code == EXPECTED[name][0]
+    assert shown.startswith("Traceback (most recent call last):\n")
+    last = shown.splitlines()[-1]
+    assert last == EXPECTED[name][1].removesuffix("; run again with -v for the traceback")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("fake x --strid 64", "no such option --strid; did you mean --stride?"),
+        ("fake x --zzz", "no such option: --zzz"),
+        ("fake x -v", "no such option -v of fake; it is a global one: compresskit -v fake ..."),
+        ("fake", "missing argument 'WHAT'"),
+        ("fake x --stride", "option '--stride' requires an argument"),
+        ("fake x y", "got unexpected extra argument(s) (y)"),
+        ("fake x --epochs -1", "invalid value for '--epochs': Input should be greater than or equal to 0"),
+        ("fake x --device gpu", "invalid value for '--device': 'gpu' is not one of 'auto', 'cpu', 'cuda'"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_says_where_to_read_on(words, line, capsys):
+    expected = f"error: {line} (see compresskit fake --help)\n"
+    assert run(*words.split(), capsys=capsys) == (2, "", expected)
+
+
+def test_wrong_verb_names_the_nearest_one(capsys):
+    expected = "error: no such command 'fakes'; did you mean 'fake'? (see compresskit --help)\n"
+    assert run("fakes", capsys=capsys) == (2, "", expected)
+
+
+def test_options_reach_the_verb(capsys):
+    words = [
+        "fake",
+        "x",
+        "--stride",
+        "64",
+        "--epochs",
+        "1.5",
+        "--seed",
+        "7",
+        "--device",
+        "cpu",
+        "--kind",
+        "two",
+    ]
+    code, printed, _ = run(*words, capsys=capsys)
+    assert (code, json.loads(printed)) == (0, ["x", 64, 1.5, 7, "cpu", "two"])
+
+
+def test_quiet_and_verbose_exclude_each_other(capsys):
+    assert run("-q", "-v", "fake", "x", capsys=capsys)[::2] == (
+        2,
+        "error: -q and -v exclude each other; give one of them\n",
+    )
+
+
+def test_version(capsys):
+    assert run("--version", capsys=capsys) == (0, f"compresskit {__version__}\n", "")
+
+
+def test_help_lists_the_verbs_and_no_words_are_wrong_usage(capsys):
+    code, printed, _ = run("--help", capsys=capsys)
+    assert code == 0
+    assert "Raise what is asked for" in printed
+    code, again, shown = run(capsys=capsys)
+    assert (code, again.strip(), shown) == (2, printed.strip(), "")
+
+
+def test_no_color_reaches_the_processes_that_a_verb_starts(capsys):
+    assert run("--no-color", "fake", "x", capsys=capsys)[0] == 0
+    assert os.environ["NO_COLOR"] == "1"
+
+
+def test_default_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dense").mkdir()
+    assert str(options.default_output("demo/bert", "train")) == os.path.join("runs", "demo-bert-train")
+    assert str(options.default_output("./dense/", "smp")) == os.path.join("runs", "dense-smp")
+
+
+def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, **environment}
+    return subprocess.run([sys.executable, *words], env=variables, capture_output=True, text=True, timeout=60)
+
+
+HEAVY = {"torch", "transformers", "datasets", "peft", "numpy", "accelerate", "safetensors"}
+
+
+@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in sorted(cli.verb_names()))])
+def test_help_imports_nothing_heavy(words):
+    program = (
+        "import json, sys\nfrom compresskit.cli.app import main\n"
+        f"code = main({words!r})\n"
+        "print(json.dumps([code, sorted({name.partition('.')[0] for name in sys.modules})]))"
+    )
+    code, modules = json.loads(python("-c", program).stdout.splitlines()[-1])
+    assert code == 0
+    assert not HEAVY & set(modules)
+
+
+def test_console_and_errors_import_nothing_but_the_standard_library():
+    program = "import sys, compresskit.console, compresskit.errors; print('rich' in sys.modules)"
+    assert python("-c", program).stdout == "False\n"
+
+
+def test_python_m_compresskit():
+    done = python("-m", "compresskit", "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"compresskit {__version__}\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_script(shell):
+    done = python("-m", "compresskit", "--show-completion", shell, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    assert done.returncode == 0
+    assert "_COMPRESSKIT_COMPLETE" in done.stdout
+
+
+@pytest.mark.parametrize("typed", ["", "fa", "fake x --st"])
+def test_completion_offers_verbs_and_options(typed, capsys, monkeypatch):
+    words = ["compresskit", *typed.split(" ")]
+    monkeypatch.setenv("_COMPRESSKIT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(words))
+    monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+    code, printed, _ = run(capsys=capsys)
+    offered = printed.split()
+    assert code == 0
+    if "--st" in typed:
+        assert offered == ["--stride"]
+    else:
+        assert offered == [name for name in cli.verb_names() if name.startswith(typed)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+def test_a_full_disk_behind_stdout_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "compresskit", "--version"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (5, "error: disk full; make room, or choose another --output\n")
+
+
+def test_a_reader_that_goes_away_is_silent():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "compresskit", "--help"], stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,0 +1,41 @@
+"""What every test gets: no network, one thread, seeds; and the folder of real data where there is one."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before torch and the Hugging Face libraries are imported: they read these once.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs in several processes side by side
+for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+    os.environ.pop(name, None)
+
+SEED = 20
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(SEED)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(SEED)
+    if torch := sys.modules.get("torch"):  # a test that does without it need not wait for its import
+        torch.manual_seed(SEED)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with ``data/`` and ``models/`` of real size; tests that need it skip where it is absent."""
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("COMPRESSKIT_SHARED", beside))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"no data in {folder}; set COMPRESSKIT_SHARED")
+    return folder

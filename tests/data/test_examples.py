@@ -1,0 +1,145 @@
+"""ExampleSet: a sequence whose rows live on disk, for exactly as long as someone uses them."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compresskit.data import demo, squad
+from compresskit.data.examples import Example, ExampleSet
+from compresskit.data.store import Folder
+from compresskit.errors import RunFailed
+
+QUESTIONS = 10_000  # more than one batch of the tables
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> ExampleSet:
+    paragraphs = [
+        {
+            "context": f"word{number} here",
+            "qas": [
+                {
+                    "id": f"q{number}-{i}",
+                    "question": f"{i}?",
+                    "answers": [{"text": f"word{number}", "answer_start": 0}] if i % 5 else [],
+                    "is_impossible": not i % 5,
+                }
+                for i in range(10)
+            ],
+        }
+        for number in range(QUESTIONS // 10)
+    ]
+    articles = [{"title": f"t{i}", "paragraphs": paragraphs[i * 100 : i * 100 + 100]} for i in range(10)]
+    path = tmp_path_factory.mktemp("set") / "set.json"
+    path.write_text(json.dumps({"data": articles}))
+    return squad.read(path)
+
+
+def test_random_access(examples: ExampleSet) -> None:
+    assert len(examples) == QUESTIONS
+    for index in (0, 1, 4095, 4096, 9999, -1):
+        number, i = divmod(index % QUESTIONS, 10)
+        example = examples[index]
+        assert (example.id, example.context) == (f"q{number}-{i}", f"word{number} here")
+        assert (example.paragraph, example.title) == (number, f"t{number // 100}")
+        assert example.is_impossible == (i % 5 == 0)
+    assert [example.id for example in examples] == [f"q{n}-{i}" for n in range(1000) for i in range(10)]
+    for index in (QUESTIONS, -QUESTIONS - 1):
+        with pytest.raises(IndexError):
+            examples[index]
+
+
+def test_select_and_its_counts(examples: ExampleSet) -> None:
+    chosen = examples.select(np.array([9999, 0, 1, 2500]))
+    assert [example.id for example in chosen] == ["q999-9", "q0-0", "q0-1", "q250-0"]
+    info = chosen.info
+    assert (info.questions, info.unanswerable, info.articles, info.paragraphs) == (4, 2, 3, 3)
+    assert (info.path, info.sha256) == (examples.info.path, examples.info.sha256)
+    assert chosen.select([2])[0].id == "q0-1"
+    assert list(chosen.paragraphs()) == [(0, "word0 here"), (250, "word250 here"), (999, "word999 here")]
+    with pytest.raises(IndexError):
+        examples.select([QUESTIONS])
+
+
+def test_sample_is_seeded_and_keeps_the_order(examples: ExampleSet) -> None:
+    def ids(found: ExampleSet) -> list[str]:
+        return [example.id for example in found]
+
+    sample = ids(examples.sample(100, seed=1))
+    assert len(set(sample)) == 100
+    assert sample == ids(examples.sample(100, seed=1))
+    assert sample != ids(examples.sample(100, seed=2))
+    wanted = set(sample)
+    assert sample == [id for id in ids(examples) if id in wanted]
+    assert ids(examples.sample(QUESTIONS + 1, seed=1)) == ids(examples)
+    with pytest.raises(ValueError, match="negative"):
+        examples.sample(-1, seed=1)
+
+
+def _one_question(tmp_path: Path) -> ExampleSet:
+    path = tmp_path / "one.json"
+    qas = [{"id": "a", "question": "?", "answers": [], "is_impossible": True}]
+    path.write_text(json.dumps({"data": [{"title": "", "paragraphs": [{"context": "x", "qas": qas}]}]}))
+    return squad.read(path)
+
+
+def test_the_files_go_with_the_last_set(tmp_path: Path) -> None:
+    whole = _one_question(tmp_path)
+    folder = whole.store.folders[0].path
+    part = whole.select([0])
+    del whole
+    gc.collect()
+    assert folder.is_dir()
+    assert part[0] == Example("a", "", "?", "x", (), True, 0)
+    del part
+    gc.collect()
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+def test_a_forked_worker_leaves_the_files(tmp_path: Path) -> None:
+    folder = Folder()
+    pid = os.fork()
+    if not pid:
+        del folder
+        gc.collect()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert folder.path.is_dir()
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from compresskit.data import squad
+from compresskit.errors import RunFailed
+data = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # what is written beyond fails
+try:
+    squad.read(data)
+except RunFailed as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit on file sizes is not everywhere")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    train, _ = demo.write(tmp_path)
+    command = [sys.executable, "-c", FULL, str(train)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said.count("\n") == 1
+    assert "cannot write temporary data in" in said
+    assert "TMPDIR" in said
+
+
+def test_no_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere/at/all")
+    with pytest.raises(RunFailed, match="cannot write temporary data in /nowhere/at/all: No such file"):
+        Folder()

@@ -1,0 +1,418 @@
+"""The SQuAD reader: what it accepts is what json.load sees; what it refuses, it names and locates."""
+
+import gzip
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from compresskit.data import squad
+from compresskit.data.examples import Answer, ExampleSet
+from compresskit.errors import InputError
+
+CONTEXT = "Marta Velsen lives in  Lorvik. 😀 She was born in Kelby."
+
+
+def document() -> dict[str, Any]:
+    """Two articles; article 1 has two paragraphs, the second of them two questions."""
+
+    def paragraph(prefix: str, questions: int) -> dict[str, Any]:
+        return {
+            "context": CONTEXT,
+            "qas": [
+                {
+                    "id": f"{prefix}{i}",
+                    "question": "Where was she born?",
+                    "answers": [{"text": "Kelby", "answer_start": 49}],
+                    "is_impossible": False,
+                }
+                for i in range(questions)
+            ],
+        }
+
+    return {
+        "version": "v2.0",
+        "data": [
+            {"title": "First", "paragraphs": [paragraph("a", 1)]},
+            {"title": "Second", "paragraphs": [paragraph("b", 1), paragraph("c", 2)]},
+        ],
+    }
+
+
+def read_bytes(folder: Path, data: bytes) -> ExampleSet:
+    path = folder / "set.json"
+    path.write_bytes(data)
+    return squad.read(path)
+
+
+def read(folder: Path, content: object) -> ExampleSet:
+    return read_bytes(folder, json.dumps(content).encode())
+
+
+def refusal(folder: Path, data: bytes) -> str:
+    with pytest.raises(InputError) as caught:
+        read_bytes(folder, data)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(folder / "set.json"))
+    return message
+
+
+# What is accepted
+
+
+def test_reads_both_articles(tmp_path: Path) -> None:
+    found = read(tmp_path, document())
+    assert [example.id for example in found] == ["a0", "b0", "c0", "c1"]
+    assert [example.paragraph for example in found] == [0, 1, 2, 2]
+    assert [example.title for example in found] == ["First", "Second", "Second", "Second"]
+    assert found[0].answers == (Answer("Kelby", 49),)
+    assert CONTEXT[49:54] == "Kelby"
+    info = found.info
+    assert (info.questions, info.unanswerable, info.articles, info.paragraphs, info.repaired) == (
+        4,
+        0,
+        2,
+        3,
+        0,
+    )
+    assert info.path == str(tmp_path / "set.json")
+    assert info.sha256 == hashlib.sha256((tmp_path / "set.json").read_bytes()).hexdigest()
+
+
+def test_gzip_is_known_by_its_magic_bytes(tmp_path: Path) -> None:
+    packed = gzip.compress(json.dumps(document()).encode())
+    found = read_bytes(tmp_path, packed)
+    assert len(found) == 4
+    assert found.info.sha256 == hashlib.sha256(packed).hexdigest()
+
+
+def test_squad_1_has_no_is_impossible(tmp_path: Path) -> None:
+    content = document()
+    for question in content["data"][1]["paragraphs"][1]["qas"]:
+        del question["is_impossible"]
+    del content["version"]
+    assert len(read(tmp_path, content)) == 4
+
+
+def test_plausible_answers_are_passed_over(tmp_path: Path) -> None:
+    content = document()
+    question = content["data"][0]["paragraphs"][0]["qas"][0]
+    question.update(answers=[], is_impossible=True, plausible_answers=[{"text": "nowhere", "answer_start": 3}])
+    found = read(tmp_path, content)
+    assert found[0].is_impossible
+    assert found[0].answers == ()
+    assert found.info.unanswerable == 1
+
+
+def test_keys_in_any_order_and_unknown_keys(tmp_path: Path) -> None:
+    def backwards(value: Any) -> Any:
+        if isinstance(value, dict):
+            items = [(key, backwards(inner)) for key, inner in reversed(value.items())]
+            return dict([*items, ("more", {"deep": [[{"title": 1}], None, 1.5, {"data": []}]})])
+        return [backwards(item) for item in value] if isinstance(value, list) else value
+
+    assert list(read(tmp_path, backwards(document()))) == list(read(tmp_path, document()))
+
+
+def test_a_line_of_ten_megabytes_and_a_byte_order_mark(tmp_path: Path) -> None:
+    content = document()
+    content["data"][0]["paragraphs"][0]["context"] = CONTEXT + "ü " * 5_000_000
+    found = read_bytes(tmp_path, b"\xef\xbb\xbf" + json.dumps(content, ensure_ascii=False).encode())
+    assert len(found[0].context) == len(CONTEXT) + 10_000_000
+    assert found[3].context == CONTEXT
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "mended"),
+    [
+        ("Kelby", 48, Answer("Kelby", 49)),
+        (" Kelby", 48, Answer("Kelby", 49)),
+        (" Kelby\n", 49, Answer("Kelby", 49)),
+        ("Lorvik", 21, Answer("Lorvik", 23)),
+        ("in Lorvik", 19, Answer("in  Lorvik", 19)),
+    ],
+)
+def test_white_space_is_mended_and_counted(tmp_path: Path, text: str, start: int, mended: Answer) -> None:
+    content = document()
+    content["data"][1]["paragraphs"][1]["qas"][1]["answers"].append({"text": text, "answer_start": start})
+    found = read(tmp_path, content)
+    assert found[3].answers[1] == mended
+    assert CONTEXT[mended.start :].startswith(mended.text)
+    assert found.info.repaired == 1
+    assert found.select([0, 1]).info.repaired == 0
+
+
+# What is refused
+
+LAST = "article 1, paragraph 1, question 'c1' (.data[1].paragraphs[1].qas[1])"
+Change = Callable[[dict[str, Any]], object]
+
+
+def last(content: dict[str, Any]) -> dict[str, Any]:
+    question: dict[str, Any] = content["data"][1]["paragraphs"][1]["qas"][1]
+    return question
+
+
+def answer(content: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = last(content)["answers"][0]
+    return found
+
+
+REFUSED: list[tuple[str, Change, str, str]] = [
+    ("no data", lambda c: c.pop("data"), "", "'data' is missing"),
+    ("data is no list", lambda c: c.update(data={"a": 1}), "", "'data' is an object, not a list"),
+    ("article is no object", lambda c: c["data"].append("x"), "article 2 (.data[2])", "is a string"),
+    ("no title", lambda c: c["data"][1].pop("title"), "article 1 (", "'title' is missing"),
+    ("title is null", lambda c: c["data"][1].update(title=None), "article 1 (", "'title' is null"),
+    ("no paragraphs", lambda c: c["data"][1].pop("paragraphs"), "article 1 (", "'paragraphs' is missing"),
+    (
+        "no context",
+        lambda c: c["data"][1]["paragraphs"][0].pop("context"),
+        "article 1, paragraph 0 (",
+        "'context' is missing",
+    ),
+    (
+        "empty context",
+        lambda c: c["data"][1]["paragraphs"][0].update(context=" \n"),
+        "article 1, paragraph 0 (",
+        "'context' is empty",
+    ),
+    (
+        "context is a number",
+        lambda c: c["data"][1]["paragraphs"][0].update(context=7),
+        "article 1, paragraph 0 (",
+        "'context' is the number 7, not a string",
+    ),
+    ("no qas", lambda c: c["data"][1]["paragraphs"][0].pop("qas"), "article 1, paragraph 0 (", "'qas'"),
+    (
+        "question is a list",
+        lambda c: c["data"][1]["paragraphs"][1]["qas"].append([]),
+        "article 1, paragraph 1, question 2 (",
+        "is a list, not an object",
+    ),
+    ("no id", lambda c: last(c).pop("id"), "question 1 (.data[1].paragraphs[1].qas[1])", "'id' is missing"),
+    ("id is a number", lambda c: last(c).update(id=5), "question 1 (", "'id' is the number 5"),
+    ("empty id", lambda c: last(c).update(id=""), "question 1 (", "'id' is empty"),
+    ("no question", lambda c: last(c).pop("question"), LAST, "'question' is missing"),
+    ("no answers key", lambda c: last(c).pop("answers"), LAST, "'answers' is missing"),
+    ("answers is an object", lambda c: last(c).update(answers={"text": []}), LAST, "'answers' is an object"),
+    ("answer is a string", lambda c: last(c).update(answers=["Kelby"]), LAST, "answer 0 is a string"),
+    ("no answers", lambda c: last(c).update(answers=[]), LAST, "no answers"),
+    ("impossible, answered", lambda c: last(c).update(is_impossible=True), LAST, "'is_impossible' is true"),
+    ("impossible is a string", lambda c: last(c).update(is_impossible="no"), LAST, "is a string, not true"),
+    ("no text", lambda c: answer(c).pop("text"), LAST, "answer 0: the key 'text' is missing"),
+    ("empty text", lambda c: answer(c).update(text=" "), LAST, "answer 0: 'text' is empty"),
+    ("no start", lambda c: answer(c).pop("answer_start"), LAST, "'answer_start' is missing"),
+    ("start is a string", lambda c: answer(c).update(answer_start="49"), LAST, "is a string, not a whole"),
+    ("start is a fraction", lambda c: answer(c).update(answer_start=49.5), LAST, "the number 49.5"),
+    ("start is true", lambda c: answer(c).update(answer_start=True), LAST, "'answer_start' is true"),
+    ("start is negative", lambda c: answer(c).update(answer_start=-1), LAST, "is -1; it counts"),
+    ("start is too late", lambda c: answer(c).update(answer_start=50), LAST, "(there: 'elby.')"),
+    ("start says bytes", lambda c: answer(c).update(answer_start=52), LAST, "first occurrence is at 49"),
+    ("start is huge", lambda c: answer(c).update(answer_start=10**30), LAST, "the context ends at 55"),
+    ("not in the context", lambda c: answer(c).update(text="Paris"), LAST, "nor anywhere in the context"),
+    ("an id twice", lambda c: last(c).update(id="a0"), "article 1, paragraph 1, question 'a0'", "article 0,"),
+    ("no questions", lambda c: c.update(data=[]), "", "no questions"),
+]
+
+
+@pytest.mark.parametrize(("change", "where", "what"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
+def test_refuses_and_says_where(tmp_path: Path, change: Change, where: str, what: str) -> None:
+    content = document()
+    change(content)
+    message = refusal(tmp_path, json.dumps(content).encode())
+    assert where in message
+    assert what in message
+
+
+def test_refuses_other_top_levels(tmp_path: Path) -> None:
+    assert "the top level is a list, not an object" in refusal(tmp_path, b"[]")
+    assert "the top level is a string" in refusal(tmp_path, b'"data"')
+
+
+def test_refuses_a_key_that_stands_twice(tmp_path: Path) -> None:
+    text = json.dumps(document()).replace('"title": "First"', '"title": "First", "title": "Third"')
+    assert "article 0 (.data[0]): the key 'title' stands twice" in refusal(tmp_path, text.encode())
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_empty_files(tmp_path: Path, packed: bool) -> None:
+    for data in (b"", b" \n\n ", b"\xef\xbb\xbf"):
+        assert "the file is empty" in refusal(tmp_path, gzip.compress(data) if packed else data)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_not_json_has_line_and_byte(tmp_path: Path, packed: bool) -> None:
+    text = json.dumps(document(), indent=1).encode()
+    for wrong in (b"nope", b"'version'", b"NaN"):
+        broken = text.replace(b'"Second"', wrong)
+        line = broken[: broken.index(wrong)].count(b"\n") + 1
+        message = refusal(tmp_path, gzip.compress(broken) if packed else broken)
+        found = re.search(r"not JSON: line (\d+), byte ([\d,]+)", message)
+        assert found
+        assert int(found[1]) == line
+        assert 0 <= int(found[2].replace(",", "")) - broken.index(wrong) <= len(wrong)
+
+
+def test_not_json_deep_in_a_big_file(tmp_path: Path) -> None:
+    content = document()
+    content["data"][0]["paragraphs"][0]["context"] = CONTEXT + "x" * 300_000
+    broken = json.dumps(content).encode()[:-1] + b"} xyz"
+    assert f"byte {len(broken) - 3:,}: " in refusal(tmp_path, broken)
+
+
+def test_json_lines_are_not_squad_json(tmp_path: Path) -> None:
+    line = json.dumps(document()).encode() + b"\n"
+    assert f"line 2, byte {len(line):,}" in refusal(tmp_path, line + line)
+
+
+def test_truncated_json(tmp_path: Path) -> None:
+    text = json.dumps(document()).encode()
+    for length in (1, 100, len(text) // 2, len(text) - 1):
+        message = refusal(tmp_path, text[:length])
+        assert f"breaks off at the file's end (line 1, byte {length})" in message
+
+
+def test_broken_gzip(tmp_path: Path) -> None:
+    packed = gzip.compress(json.dumps(document()).encode())
+    for length in (5, len(packed) // 2, len(packed) - 4):
+        assert "cut short" in refusal(tmp_path, packed[:length])
+    damaged = packed[:-8] + b"\0\0\0\0" + packed[-4:]
+    assert "damaged" in refusal(tmp_path, damaged)
+
+
+def test_not_utf8_has_the_byte(tmp_path: Path) -> None:
+    text = json.dumps(document(), ensure_ascii=False).encode("latin-1", "replace").replace(b"Second", b"S\xe9cond")
+    assert f"byte 0xe9 at offset {text.index(0xE9):,}" in refusal(tmp_path, text)
+    padded = text.replace(b'"version"', b'"pad": "' + b"x" * 65_528 + b'", "version"')
+    assert f"at offset {padded.index(0xE9):,}" in refusal(tmp_path, padded)
+    assert "offset 0 " in refusal(tmp_path, json.dumps(document()).encode("utf-16"))
+    cut = b'{"data": "' + "é".encode()[:1]
+    assert f"offset {len(cut) - 1} " in refusal(tmp_path, cut)
+
+
+def test_an_escape_for_no_character(tmp_path: Path) -> None:
+    text = json.dumps(document()).replace("Second", "Sec\\udc00nd").encode()
+    assert "stands for no character" in refusal(tmp_path, text)
+
+
+def test_numbers_beyond_python(tmp_path: Path) -> None:
+    text = json.dumps(document()).replace('"version"', '"n": 1' + "0" * 5000 + ', "version"').encode()
+    assert "a number that is too large" in refusal(tmp_path, text)
+
+
+# The whole format, at random, against json.load
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@st.composite
+def questions(draw: st.DrawFn, context: str, id: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"id": f"{id} {draw(TEXT)}", "question": draw(TEXT)}
+    spans = [(m.start(), m.end()) for m in re.finditer(r"\S+", context)]
+    chosen = draw(st.lists(st.tuples(st.sampled_from(spans), st.sampled_from(spans)), max_size=3))
+    found["answers"] = [{"text": context[min(a, b)[0] : max(a, b)[1]], "answer_start": min(a, b)[0]} for a, b in chosen]
+    if not chosen or draw(st.booleans()):
+        found["is_impossible"] = not chosen
+    return found
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    number = 0
+    articles = []
+    for _ in range(draw(st.integers(1, 3))):
+        paragraphs = []
+        for _ in range(draw(st.integers(0, 3))):
+            context = draw(TEXT) + draw(st.sampled_from(["x", "é😀", "\u00a0z\t\n y"])) + draw(TEXT)
+            qas = []
+            for _ in range(draw(st.integers(0, 3))):
+                qas.append(draw(questions(context, str(number))))
+                number += 1
+            fields = [("context", context), ("qas", qas)]
+            paragraphs.append(dict(draw(st.permutations(fields))))
+        articles.append(dict(draw(st.permutations([("title", draw(TEXT)), ("paragraphs", paragraphs)]))))
+    return {"data": articles}
+
+
+@settings(max_examples=150, deadline=None)
+@given(documents(), st.booleans(), st.booleans())
+def test_reads_what_json_reads(content: dict[str, Any], escaped: bool, packed: bool) -> None:
+    data = json.dumps(content, ensure_ascii=escaped).encode()
+    expected = []
+    paragraph = 0
+    for article in json.loads(data)["data"]:
+        for passage in article["paragraphs"]:
+            for qa in passage["qas"]:
+                answers = tuple((a["text"], a["answer_start"]) for a in qa["answers"])
+                expected.append((qa["id"], qa["question"], passage["context"], article["title"], answers, paragraph))
+            paragraph += 1
+    with tempfile.TemporaryDirectory() as folder:
+        if not expected:
+            assert "no questions" in refusal(Path(folder), data)
+            return
+        found = read_bytes(Path(folder), gzip.compress(data) if packed else data)
+        assert found.info.repaired == 0
+        assert [
+            (e.id, e.question, e.context, e.title, tuple((a.text, a.start) for a in e.answers), e.paragraph)
+            for e in found
+        ] == expected
+        assert all(example.is_impossible == (example.answers == ()) for example in found)
+
+
+# Size
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from compresskit.data import squad
+found = squad.read(Path(sys.argv[1]))
+print(len(found), found[len(found) - 1].id, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def _peak_megabytes(folder: Path, paragraphs: int) -> int:
+    """Memory at its highest of a process that reads one article of `paragraphs` times 100 questions."""
+    path = folder / f"{paragraphs}.json"
+    with path.open("w") as file:
+        file.write('{"data": [{"title": "one", "paragraphs": [')
+        for number in range(paragraphs):
+            context = f"Paragraph {number} tells of Kelby." + " And of more." * 100
+            answers = [{"text": "Kelby", "answer_start": context.index("Kelby")}]
+            qas = [{"id": f"{number}-{i}", "question": "Of what is it? " * 9, "answers": answers} for i in range(100)]
+            file.write(("," if number else "") + json.dumps({"context": context, "qas": qas}))
+        file.write("]}]}")
+    command = [sys.executable, "-c", MEASURE, str(path)]
+    count, last, megabytes = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert int(count) == paragraphs * 100
+    assert last == f"{paragraphs - 1}-99"
+    return int(megabytes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts other units elsewhere")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """200,000 questions, 47 MB of JSON in one article, take little more than 10,000 (what a batch needs)."""
+    assert _peak_megabytes(tmp_path, 2000) - _peak_megabytes(tmp_path, 100) < 25
+
+
+def test_real_files(shared: Path) -> None:
+    expected = {
+        "squad/train": (42, 6275, 22548, 3590),
+        "squad/eval": (15, 707, 4761, 1621),
+        "qamr/eval": (1, 139, 4970, 0),
+    }
+    for name, counts in expected.items():
+        info = squad.read(shared / "data" / f"{name}.json.gz").info
+        assert (info.articles, info.paragraphs, info.questions, info.unanswerable) == counts
+        assert info.repaired == 0
