@@ -89,11 +89,11 @@ def decode(words: Words, shape: tuple[int, ...], ones: int) -> Bits:
         coder = constriction.stream.stack.AnsCoder(np.ascontiguousarray(words))
         model = constriction.stream.model.Bernoulli(ones / size, perfect=False)
         symbols = coder.decode(model, size)
-    except (ValueError, AssertionError) as error:
-        raise InputError(f"a mask does not decode ({error}); the file is damaged: copy or make it again") from error
+    except (ValueError, AssertionError, TypeError) as error:
+        raise InputError(f"it does not decode ({error})") from error
     bits = np.asarray(symbols).astype(np.bool_).reshape(shape)
     if int(bits.sum()) != ones or not coder.is_empty():
-        raise InputError("a mask does not decode to its count of ones; the file is damaged: copy or make it again")
+        raise InputError("it does not decode to its count of ones")
     return bits
 
 
@@ -121,10 +121,12 @@ def load_masks(folder: Path) -> dict[str, Mask]:
         raise InputError(f"{path} is no mask file of compresskit (schema {metadata.get('schema')!r}, not {SCHEMA!r})")
     words = load_file(path)
     masks = {}
-    for name, entry in json.loads(metadata["masks"]).items():
-        try:
-            bits = decode(words[name], tuple(entry["shape"]), entry["ones"])
-        except (InputError, KeyError) as error:
-            raise InputError(f"{path}, mask of {name}: {error}") from error
-        masks[name] = Mask(bits, tuple(entry["block"]))
+    name = "?"
+    try:
+        for name, entry in json.loads(metadata["masks"]).items():
+            rows, columns = entry["block"]
+            masks[name] = Mask(decode(words[name], tuple(entry["shape"]), entry["ones"]), (rows, columns))
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
+        # A damaged header can say anything, also a shape that no memory holds.
+        raise InputError(f"{path}, mask of {name}: {error}; it is damaged: copy or make it again") from error
     return masks

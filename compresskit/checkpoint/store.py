@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from compresskit.errors import InputError, UsageError
+from compresskit.errors import InputError, MissingError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -172,10 +172,7 @@ def check_free(output: Path, *, overwrite: bool) -> None:
 
 def publish(staging: Path, output: Path) -> None:
     """Move a finished folder to its final name, in place of what stood there; both must be on one file system."""
-    for path in staging.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    _sync(staging)
     if output.exists():
         old = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}.old."))
         os.rename(output, old / "old")
@@ -183,6 +180,13 @@ def publish(staging: Path, output: Path) -> None:
         shutil.rmtree(old)
     else:
         os.rename(staging, output)
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 class Workspace:
@@ -207,22 +211,38 @@ class Workspace:
         """
         check_free(self.output, overwrite=overwrite)
         known = self.path / "run.json"
-        if known.exists() and not (resume or overwrite):
-            raise UsageError(f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew")
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
         try:
+            if known.exists() and not (resume or overwrite):
+                raise UsageError(
+                    f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
+                )
             if known.exists() and resume:
                 _check_same_job(read_json(known), json.loads(json.dumps(job)), self.path)
+                yield self.path
             else:
                 self._clear()
                 write_json(known, job)
-            yield self.path
+                with self._gone_on_bad_input():
+                    yield self.path
         finally:
             self._release()
 
+    @contextlib.contextmanager
+    def _gone_on_bad_input(self) -> Iterator[None]:
+        """A job that was refused has nothing to resume: it leaves no workspace."""
+        try:
+            yield
+        except (InputError, MissingError, UsageError):
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
     def finish(self, staging: Path) -> None:
-        """Publish the finished checkpoint folder (inside the workspace) as the output, and remove the workspace."""
+        """Publish the finished checkpoint folder as the output, and remove the workspace."""
+        _sync(staging)
+        # First, so that a crash right after the move leaves a finished job, not one to resume on top of its own output.
+        (self.path / "run.json").unlink()
         publish(staging, self.output)
         shutil.rmtree(self.path)
 

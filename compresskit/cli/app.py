@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from compresskit import __version__, console
+from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
 from compresskit.cli.inspect import inspect
 from compresskit.cli.merge import merge
@@ -24,7 +25,7 @@ from compresskit.cli.train import train
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here.
-VERBS: tuple[Callable[..., None], ...] = (train, prune, eval_, predict, inspect, merge)
+VERBS: tuple[Callable[..., None], ...] = (train, prune, eval_, predict, inspect, merge, demo)
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended
 

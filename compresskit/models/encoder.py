@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     MODEL_FOR_QUESTION_ANSWERING_MAPPING,
     AutoModelForQuestionAnswering,
     PretrainedConfig,
@@ -35,6 +37,8 @@ from compresskit.errors import RunFailed
 from compresskit.models.family import AnswerOptions, Batch, Candidate, LoadedModel, Prediction
 from compresskit.models.safetensors import find_tensor
 
+# How the tensors of a masked-LM head are called by BERT and its like, by RoBERTa, and by DistilBERT.
+MASKED_LM_HEADS = ("cls.predictions.", "lm_head.", "vocab_transform.")
 # Padding to a multiple of 8 keeps the matrix units of a GPU busy, and costs a CPU next to nothing.
 PAD_MULTIPLE = 8
 
@@ -45,8 +49,13 @@ class EncoderFamily:
     name = "encoder"
 
     def owns(self, config: PretrainedConfig) -> bool:
-        """Whether transformers knows a question-answering head for this encoder-only configuration."""
-        return type(config) in MODEL_FOR_QUESTION_ANSWERING_MAPPING and not config.is_encoder_decoder
+        """Whether transformers knows a question-answering head for this encoder-only configuration.
+
+        It knows one for many decoders too; those generate text, and were not trained to fill in masks.
+        """
+        kind = type(config)
+        decoder = kind in MODEL_FOR_CAUSAL_LM_MAPPING and kind not in MODEL_FOR_MASKED_LM_MAPPING
+        return kind in MODEL_FOR_QUESTION_ANSWERING_MAPPING and not (decoder or config.is_encoder_decoder)
 
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         """Open a folder with AutoModelForQuestionAnswering; also the names of parameters that it lacks."""
@@ -82,7 +91,7 @@ class EncoderFamily:
         """
         words = [tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")]
         head = dict(model.named_parameters()).get("qa_outputs.weight")
-        if head is None or tokenizer.unk_token_id in words or not find_tensor(folder, ("cls.predictions.", "lm_head.")):
+        if head is None or tokenizer.unk_token_id in words or not find_tensor(folder, MASKED_LM_HEADS):
             return False
         embeddings = model.get_input_embeddings().get_parameter("weight")
         if embeddings.shape[1] != head.shape[1]:
@@ -266,6 +275,8 @@ def _predict(
         start, _ = token_characters(windows.encoding, span.window, span.start)
         _, end = token_characters(windows.encoding, span.window, span.end)
         text = example.context[start:end]
+        if not text.strip():
+            continue  # byte-level tokenizers have tokens of white space, which answer nothing
         candidates.setdefault(text, Candidate(text, span.score))
         if len(candidates) == options.n_best:
             break

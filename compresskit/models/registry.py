@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,8 +140,11 @@ def _load_plain(
         raise InputError(f"{source.path} holds no safetensors weights; convert the checkpoint to safetensors first")
     for file in files:
         read_safetensors_metadata(file)
-    with _dropout(config, attention_dropout):
-        model, missing = family.load(source.path, config, dtype)
+    own_dropout = {name: getattr(config, name) for name in ATTENTION_DROPOUT if hasattr(config, name)}
+    if attention_dropout is not None:
+        config.update(dict.fromkeys(own_dropout, attention_dropout))
+    model, missing = family.load(source.path, config, dtype)
+    model.config.update(own_dropout)  # the modules are built; what is saved is the checkpoint's own value
     head = family.head(model)
     if missing - head:
         name = sorted(missing - head)[0]
@@ -162,18 +164,6 @@ def _load_plain(
         missing_head=bool(missing & head) or source.untrained,
         files=_files(source.path),
     )
-
-
-@contextlib.contextmanager
-def _dropout(config: PretrainedConfig, attention_dropout: float | None) -> Iterator[None]:
-    """Another dropout of attention weights while a model is built; the configuration gets its own value back."""
-    names = [name for name in ATTENTION_DROPOUT if hasattr(config, name) and attention_dropout is not None]
-    own = {name: getattr(config, name) for name in names}
-    for name in names:
-        setattr(config, name, attention_dropout)
-    yield
-    for name, value in own.items():
-        setattr(config, name, value)
 
 
 def _load_overlay(

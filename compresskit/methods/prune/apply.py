@@ -26,6 +26,7 @@ from compresskit.methods.distill import (
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.prune.masked import original_weight
 from compresskit.methods.prune.masker import Masker
+from compresskit.models.device import DTYPES
 from compresskit.models.family import Batch, LoadedModel
 from compresskit.models.overlay import save_overlay
 from compresskit.models.registry import Source, base_of, load_source, resolve
@@ -132,7 +133,7 @@ def _prune(
         dataset = _with_teacher(session, taught)
         objective = distilled(loaded.family, teaching.distill)
     del taught
-    masker = Masker(loaded.family.prunable(loaded.model), config)
+    masker = Masker(loaded.family.prunable(loaded.model), config, DTYPES[compute_dtype(options)])
     groups = parameter_groups(loaded, masker, config, options, head_learns=head == "trained")
     engine = Engine(
         loaded.model,

@@ -35,7 +35,7 @@ class PruneConfig:
             raise UsageError(
                 f"--sparsity {self.sparsity:g} is not in [0, 1): it is the fraction of weights removed, such as 0.5"
             )
-        if self.warmup < 0 or self.cooldown < 0 or self.warmup + self.cooldown >= 1:
+        if not (self.warmup >= 0 and self.cooldown >= 0 and self.warmup + self.cooldown < 1):
             raise UsageError(
                 f"--warmup {self.warmup:g} and --cooldown {self.cooldown:g} leave no steps to prune in; sum below 1"
             )

@@ -6,6 +6,7 @@ Sanh et al. 2020): `dL/dS = dL/dW' ⊙ W`, summed over a block, and `dL/dW = dL/
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ class MaskedWeight(nn.Module):
     """Parametrization of a weight of shape (rows, columns) by a mask.
 
     `scores` has one entry for each block, shape (rows / block[0], columns / block[1]), fp32; without scores the
-    importance of a weight is its magnitude. `threshold` is a scalar on the weight's device, set by the controller
-    before each step.
+    importance of a weight is its magnitude. `threshold` is a scalar on the weight's device. `effective` is the masked
+    weight of the current training step, where a controller has computed those of all matrices at once.
     """
 
     threshold: Tensor
@@ -33,7 +34,7 @@ class MaskedWeight(nn.Module):
         grid = (weight.shape[0] // block[0], weight.shape[1] // block[1])
         self.scores = nn.Parameter(weight.new_zeros(grid, dtype=torch.float32)) if with_scores else None
         self.register_buffer("threshold", weight.new_full((), float("-inf"), dtype=torch.float32), persistent=False)
-        self._low_precision: Tensor | None = None
+        self.effective: Tensor | None = None
 
     def importance(self, weight: Tensor) -> Tensor:
         """What decides which weights stay, one entry for each block: the score, or the block's mean magnitude."""
@@ -42,44 +43,81 @@ class MaskedWeight(nn.Module):
         return _block_sum(weight.detach().abs(), self.block) / (self.block[0] * self.block[1])
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The effective weight, in autocast's dtype where autocast is on."""
+        """The effective weight: that of the current step while training, else masked at the present threshold."""
+        if self.training and self.effective is not None:
+            return self.effective
         kept = self.importance(weight) >= self.threshold
-        device = weight.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-        scores = self.scores if self.scores is not None else weight.new_empty(0)
-        effective: Tensor = _Mask.apply(  # type: ignore[no-untyped-call]
-            weight, scores, kept, self._values(weight, dtype), self.block
+        return masked_weights([weight], [self.scores], [kept], [weight.detach()], self.block)[0]
+
+
+def masked_weights(
+    weights: Sequence[Tensor],
+    scores: Sequence[Tensor | None],
+    kept: Sequence[Tensor],
+    values: Sequence[Tensor],
+    block: Block,
+) -> tuple[Tensor, ...]:
+    """`W ⊙ M` for many matrices in one node of the graph, straight-through to weights and scores.
+
+    `kept` are boolean block masks; `values` are the weights in the dtype of the result. One node for all matrices
+    costs one call from C++ into Python instead of one for each.
+    """
+    learned = [*weights, *(score for score in scores if score is not None)]
+    effective: tuple[Tensor, ...] = _Masks.apply(block, kept, values, *learned)  # type: ignore[no-untyped-call]
+    return effective
+
+
+class _Masks(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, block: Block, kept: Sequence[Tensor], values: Sequence[Tensor], *learned: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.block, ctx.kept = block, kept
+        ctx.save_for_backward(*learned[: len(kept)])
+        return tuple(torch.where(_expand(k, block), value, 0) for k, value in zip(kept, values, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        weights, block, first = ctx.saved_tensors, ctx.block, 3
+        needed = ctx.needs_input_grad[first:]
+        results: list[Tensor | None] = [None] * len(needed)
+        for index, (grad, weight, kept) in enumerate(zip(grads, weights, ctx.kept, strict=True)):
+            if needed[index]:
+                results[index] = torch.where(_expand(kept, block), grad, 0).to(weight.dtype)
+            score = index + len(weights)
+            if score < len(needed) and needed[score]:
+                # bf16 times fp32 is one kernel that reads 6 bytes and writes 4 a weight, with no rounding in between.
+                results[score] = _block_sum(torch.mul(grad, weight), block)
+        return (*[None] * first, *results)
+
+
+class MeanPenalty(torch.autograd.Function):
+    """`coefficient · mean over matrices of the mean sigmoid of the scores`, and those means, shape (matrices,).
+
+    Equal to the plain formula under autograd; written out because that takes a dozen kernels for each matrix, and this
+    four. `sizes` are the matrices' numbers of entries, shape (matrices,); the means carry no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, coefficient: float, sizes: Tensor, *scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Sigmoids of all matrices in one multi-tensor kernel, their sums as 1-norms in another."""
+        sigmoids = torch._foreach_sigmoid(scores)
+        means = torch.stack(torch._foreach_norm(sigmoids, 1)) / sizes
+        ctx.save_for_backward(*sigmoids)
+        ctx.coefficient = coefficient
+        ctx.mark_non_differentiable(means)
+        return coefficient * means.mean(), means
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+        """`grad · coefficient / (matrices · size) · σ(S)(1 - σ(S))` for each matrix."""
+        sigmoids = ctx.saved_tensors
+        scale = grad * (ctx.coefficient / len(sigmoids))
+        return (
+            None,
+            None,
+            *(torch.ops.aten.sigmoid_backward((scale / y.numel()).expand_as(y), y) for y in sigmoids),
         )
-        return effective
-
-    def _values(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """The weight in the dtype of computation; a frozen one is converted once instead of at every step."""
-        if weight.dtype == dtype or weight.requires_grad:
-            return weight.detach().to(dtype)
-        if self._low_precision is None or self._low_precision.device != weight.device:
-            self._low_precision = weight.to(dtype)
-        return self._low_precision
-
-
-class _Mask(torch.autograd.Function):
-    """`W ⊙ M` forward, straight-through to the scores backward; `values` is the weight in the dtype of the result."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, scores: Tensor, kept: Tensor, values: Tensor, block: Block) -> Tensor:
-        ctx.block = block
-        ctx.save_for_backward(weight, kept)
-        return torch.where(_expand(kept, block), values, values.new_zeros(()))
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        weight, kept = ctx.saved_tensors
-        grad_weight = grad_scores = None
-        if ctx.needs_input_grad[0]:
-            grad_weight = torch.where(_expand(kept, ctx.block), grad, grad.new_zeros(())).to(weight.dtype)
-        if ctx.needs_input_grad[1]:
-            # bf16 times fp32 is one kernel that reads 6 bytes and writes 4 a weight, with no rounding in between.
-            grad_scores = _block_sum(torch.mul(grad, weight), ctx.block)
-        return grad_weight, grad_scores, None, None, None
 
 
 def _expand(grid: Tensor, block: Block) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,19 +12,23 @@ from torch.nn.utils import parametrize
 from compresskit.checkpoint.mask import Mask
 from compresskit.methods.prune.budget import same_role, shared_fractions, whole_counts
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.prune.masked import MaskedWeight, attach, original_weight
+from compresskit.methods.prune.masked import MaskedWeight, MeanPenalty, attach, masked_weights, original_weight
 from compresskit.methods.prune.schedule import CubicSchedule
 from compresskit.methods.prune.threshold import common_threshold, thresholds
 
 
 class Masker:
-    """Masks over the `.weight` of every given module, by name.
+    """Masks over the `.weight` of every given module, by name; `dtype` is what the layers compute in.
 
     Raises UsageError where a weight cannot be cut into the configured blocks.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], config: PruneConfig) -> None:
+    def __init__(
+        self, modules: Mapping[str, nn.Module], config: PruneConfig, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.config = config
+        self.dtype = dtype
+        self._frozen: list[Tensor] = []
         self.schedule = CubicSchedule(config.sparsity, config.warmup, config.cooldown)
         self.modules = dict(modules)
         self.masks: dict[str, MaskedWeight] = {
@@ -43,36 +47,57 @@ class Masker:
         return [mask.scores for mask in self.masks.values() if mask.scores is not None]
 
     def step(self, done: float) -> Tensor | None:
-        """Set every mask for the fraction `done` of the run's steps; the penalty to add to the loss, or None.
+        """Mask every weight for the fraction `done` of the run's steps; the penalty to add to the loss, or None.
 
         The penalty is `λ · mean over matrices of the mean sigmoid of the scores`, with λ growing with the sparsity
-        (arXiv 2210.06210, section 3.3).
+        (arXiv 2210.06210, section 3.3). Call it before each forward pass of training: the weights that it masks are
+        part of that pass's graph.
         """
         self.remaining = self.schedule.remaining(done)
-        means = None
+        penalty = means = None
         if self.config.regularized:
-            means = torch.stack([scores.sigmoid().mean() for scores in self.scores()])
-        self._set_thresholds(None if means is None else means.detach())
-        if means is None:
-            return None
-        return self.config.penalty * self.schedule.progress(done) * means.mean()
+            weight = self.config.penalty * self.schedule.progress(done)
+            scores = self.scores()
+            self._to(scores[0].device)
+            penalty, means = MeanPenalty.apply(weight, self._sizes, *scores)  # type: ignore[no-untyped-call]
+        self._mask_weights(means)
+        return penalty
 
-    @torch.no_grad()
-    def _set_thresholds(self, means: Tensor | None) -> None:
+    def _mask_weights(self, means: Tensor | None) -> None:
+        """Choose the thresholds and compute the effective weights, all matrices together."""
         importances = [self._importance(name) for name in self.masks]
+        with torch.no_grad():
+            found = self._thresholds(importances, means)
+            kept = [matrix >= value for matrix, value in zip(importances, found, strict=True)]
+            torch._foreach_copy_([mask.threshold for mask in self.masks.values()], found)
+        weights = [original_weight(module) for module in self.modules.values()]
+        scores = [mask.scores for mask in self.masks.values()]
+        effective = masked_weights(weights, scores, kept, self._values(weights), self.config.block)
+        for mask, weight in zip(self.masks.values(), effective, strict=True):
+            mask.effective = weight
+
+    def _values(self, weights: Sequence[Tensor]) -> list[Tensor]:
+        """The weights in the dtype of computation; frozen ones are converted once instead of at every step."""
+        if self.config.learns_weights:
+            return [weight.detach().to(self.dtype) for weight in weights]
+        if not self._frozen or self._frozen[0].device != weights[0].device:
+            self._frozen = [weight.detach().to(self.dtype) for weight in weights]
+        return self._frozen
+
+    def _thresholds(self, importances: Sequence[Tensor], means: Tensor | None) -> list[Tensor]:
         if self.config.method == "soft-movement":
-            found = [common_threshold(importances, self.remaining)] * len(importances)
-        else:
-            found = thresholds(importances, self._fractions(means, importances[0].device))
-        for mask, value in zip(self.masks.values(), found, strict=True):
-            mask.threshold.copy_(value)
+            return [common_threshold(importances, self.remaining)] * len(importances)
+        return thresholds(importances, self._fractions(means, importances[0].device))
+
+    def _to(self, device: torch.device) -> None:
+        """Bring the constants of the budget to the device once; a copy at every step would make it wait."""
+        if self._sizes.device != device:
+            self._together, self._sizes = self._together.to(device), self._sizes.to(device)
 
     def _fractions(self, means: Tensor | None, device: torch.device) -> Tensor:
         """Fraction of each matrix that remains: shared by importance with `smp`, the same for each otherwise."""
         if self.config.method != "smp" or means is None:
             return torch.full((len(self.masks),), self.remaining, device=device)
-        if self._together.device != device:
-            self._together, self._sizes = self._together.to(device), self._sizes.to(device)
         return shared_fractions(means.float(), self._sizes, self._together, self.remaining)
 
     @torch.no_grad()
@@ -108,6 +133,7 @@ class Masker:
             kept = torch.from_numpy(masks[f"{name}.weight"].expand()).to(weight.device)
             weight.copy_(torch.where(kept, weight, torch.zeros((), dtype=weight.dtype, device=weight.device)))
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+        self._frozen = []
 
 
 def _top(values: Tensor, count: int) -> Tensor:

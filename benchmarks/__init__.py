@@ -1,0 +1,1 @@
+"""Ratios of two ways of doing a thing, each measured in one run."""

@@ -1,0 +1,148 @@
+"""The folder of a job in progress: who may claim it, and what is left of it."""
+
+import shutil
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from compresskit.checkpoint import store
+from compresskit.checkpoint.store import Workspace
+from compresskit.errors import InputError, MissingError, RunFailed, UsageError
+
+JOB = {"method": "train", "lr": 5e-5, "block": (1, 1), "teacher": None}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "out")
+
+
+def interrupt(workspace: Workspace, error: BaseException | None = None) -> None:
+    error = error or RunFailed("stop")
+    with pytest.raises(type(error)), workspace.claim(JOB, resume=False, overwrite=False) as work:
+        (work / "state-00000001").mkdir()
+        (work / "log.jsonl").write_text("line")
+        raise error
+
+
+def finish(workspace: Workspace, work: Path) -> None:
+    staging = work.parent / ".staging"
+    staging.mkdir()
+    (staging / "result").write_text("r")
+    workspace.finish(staging)
+
+
+def test_a_finished_job_leaves_its_result_alone(workspace: Workspace, tmp_path: Path) -> None:
+    with workspace.claim(JOB, resume=False, overwrite=False) as work:
+        assert work == tmp_path / "out.partial"
+        finish(workspace, work)
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["result"]
+
+
+@pytest.mark.parametrize("error", [RunFailed("NaN"), KeyboardInterrupt(), OSError(28, "full"), ValueError("bug")])
+def test_an_interrupted_job_needs_a_word(workspace: Workspace, tmp_path: Path, error: BaseException) -> None:
+    interrupt(workspace, error)
+    assert names(tmp_path) == ["out.partial"]
+    again = workspace.claim(JOB, resume=False, overwrite=False)
+    with pytest.raises(UsageError, match=r"holds an interrupted run; --resume .* --overwrite"), again:
+        pass
+    assert (tmp_path / "out.partial" / "log.jsonl").read_text() == "line"
+
+
+def test_resume_finds_everything(workspace: Workspace) -> None:
+    interrupt(workspace)
+    with workspace.claim(dict(JOB), resume=True, overwrite=False) as work:
+        assert {"state-00000001", "log.jsonl", "run.json"} <= set(names(work))
+
+
+def test_overwrite_finds_nothing(workspace: Workspace) -> None:
+    interrupt(workspace)
+    with workspace.claim({**JOB, "lr": 1.0}, resume=False, overwrite=True) as work:
+        assert names(work) == ["lock", "run.json"]
+        assert store.read_json(work / "run.json")["lr"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lr": 1e-3}, r"\(lr was 5e-05 and is 0\.001\)"),
+        ({"block": (32, 32)}, r"block was \[1, 1\] and is \[32, 32\]"),
+        ({"teacher": "t"}, "teacher was None and is 't'"),
+        ({"extra": 1}, "extra was None and is 1"),
+        ({"lr": 1.0, "method": "prune"}, "lr was .*, method was 'train' and is 'prune'"),
+    ],
+)
+def test_another_job_names_the_setting(workspace: Workspace, change: dict[str, Any], message: str) -> None:
+    interrupt(workspace)
+    claim = workspace.claim({**JOB, **change}, resume=True, overwrite=False)
+    with pytest.raises(UsageError, match=message), claim:
+        pass
+    with workspace.claim(JOB, resume=True, overwrite=False) as work:  # the refusal has changed nothing
+        assert "state-00000001" in names(work)
+
+
+def test_resume_without_a_run_starts_one(workspace: Workspace) -> None:
+    with workspace.claim(JOB, resume=True, overwrite=False) as work:
+        assert names(work) == ["lock", "run.json"]
+
+
+def test_a_taken_output_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="not empty"), workspace.claim(JOB, resume=resume, overwrite=False):
+            pass
+    assert names(tmp_path) == ["out"]
+    with workspace.claim(JOB, resume=False, overwrite=True) as work:
+        assert names(tmp_path / "out") == ["old"]  # until the new result is there
+        finish(workspace, work)
+    assert names(tmp_path / "out") == ["result"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_one_process_cannot_claim_twice(workspace: Workspace, tmp_path: Path) -> None:
+    with workspace.claim(JOB, resume=False, overwrite=False):
+        second = Workspace(tmp_path / "out").claim(JOB, resume=False, overwrite=False)
+        with pytest.raises(UsageError, match="another run is working"), second:
+            pass
+
+
+@pytest.mark.parametrize("error", [InputError("bad data"), MissingError("no Hub"), UsageError("too long")])
+def test_a_refused_job_leaves_nothing(workspace: Workspace, tmp_path: Path, error: Exception) -> None:
+    claim = workspace.claim(JOB, resume=False, overwrite=False)
+    with pytest.raises(type(error)), claim as work:
+        (work / "features.writing").mkdir()
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_a_refused_resume_keeps_the_interrupted_run(workspace: Workspace) -> None:
+    interrupt(workspace)
+    with pytest.raises(InputError), workspace.claim(JOB, resume=True, overwrite=False):
+        raise InputError("the data set has moved")
+    with workspace.claim(JOB, resume=True, overwrite=False) as work:
+        assert "state-00000001" in names(work)
+
+
+def test_a_crash_between_publishing_and_cleaning_leaves_a_finished_job(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: Any, **__: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), workspace.claim(JOB, resume=False, overwrite=False) as work:
+        (work / "state-00000001").mkdir()
+        monkeypatch.setattr(store.shutil, "rmtree", crash)
+        finish(workspace, work)
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "result").read_text() == "r"
+    assert not (tmp_path / "out.partial" / "run.json").exists()  # so nothing asks to be resumed
+    shutil.rmtree(tmp_path / "out")
+    with workspace.claim(JOB, resume=False, overwrite=False) as work:  # nor stands in the way of a new run
+        assert names(work) == ["lock", "run.json"]

@@ -1,0 +1,212 @@
+"""Answers of whole models, against a loop over windows and spans without batches or padding."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compresskit.data.examples import Example
+from compresskit.errors import RunFailed
+from compresskit.models import encoder
+from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
+from compresskit.models.registry import load
+from tests.models import tiny
+from tests.models.tiny import KINDS, Kind, example
+
+OPTIONS = AnswerOptions(max_length=48, stride=8, batch_size=4, max_answer_length=5)
+CONTEXTS = (
+    "Jade, a bad face. ",
+    "The head of a cab: DEAF, bag & cafe; ",
+    "日本 fée  é-bad.\n\tacid decade  😀 ",
+    "beige hide. Aged caged jade ",
+)
+
+
+def asked(count: int) -> list[Example]:
+    """Questions about contexts of one to several windows."""
+    return [
+        example("a bad head?" if i % 2 else "cage", (CONTEXTS[i % 4] * (1 + i % 5)).strip(), id=f"q{i}")
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    kind: Kind = request.param
+    return load(str(tiny.save(kind, tmp_path_factory.mktemp("answer") / kind)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load(str(tiny.save("bert", tmp_path_factory.mktemp("answer") / "bert")), device="cpu")
+
+
+def answers(loaded: LoadedModel, questions: list[Example], options: AnswerOptions = OPTIONS, **changes: Any) -> Any:
+    return list(loaded.family.answer(loaded, questions, replace(options, **changes)))
+
+
+@torch.no_grad()
+def by_loop(loaded: LoadedModel, one: Example, options: AnswerOptions) -> tuple[dict[str, float], list[float]]:
+    """The best score of every text that a span of a window covers, and the null score of each window."""
+    made: Any = loaded.tokenizer(
+        [one.question],
+        [one.context],
+        truncation="only_second",
+        max_length=options.max_length,
+        stride=options.stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    typed = loaded.model.config.model_type in ("bert", "electra")
+    texts: dict[str, float] = {}
+    nulls = []
+    for window, ids in enumerate(made["input_ids"]):
+        types = {"token_type_ids": torch.tensor([made["token_type_ids"][window]])} if typed else {}
+        out = loaded.model(input_ids=torch.tensor([ids]), **types)
+        start, end = out.start_logits[0].tolist(), out.end_logits[0].tolist()
+        nulls.append(start[0] + end[0])
+        inside = [i for i, segment in enumerate(made.sequence_ids(window)) if segment == 1]
+        spans = made["offset_mapping"][window]
+        for i in inside:
+            for j in range(i, min(i + options.max_answer_length, inside[-1] + 1)):
+                text = one.context[spans[i][0] : spans[j][1]]
+                texts[text] = max(texts.get(text, float("-inf")), start[i] + end[j])
+    return texts, nulls
+
+
+def test_answers_are_those_of_the_loop(loaded: LoadedModel) -> None:
+    questions = asked(20)
+    truth, several = [], 0
+    for one in questions:
+        texts, nulls = by_loop(loaded, one, OPTIONS)
+        truth.append(({text: score for text, score in texts.items() if text.strip()}, min(nulls)))
+        several += len(nulls) > 1 and min(nulls) < nulls[0]
+    assert several > 5, "the first window should not be the only one that counts"
+    margins = sorted(null - max(texts.values()) for texts, null in truth)
+    threshold = (margins[9] + margins[10]) / 2  # half of the questions are unanswerable
+    found = answers(loaded, questions, n_best=3, null_threshold=threshold)
+    assert [prediction.id for prediction in found] == [f"q{i}" for i in range(20)]
+    assert sum(not prediction.text for prediction in found) == 10
+    for prediction, (texts, null) in zip(found, truth, strict=True):
+        best = max(texts.values())
+        assert prediction.null_score == pytest.approx(null, abs=1e-4)
+        assert prediction.score == pytest.approx(best, abs=1e-4)
+        assert texts[prediction.span_text] == pytest.approx(best, abs=1e-4)
+        assert prediction.text == ("" if null - best > threshold else prediction.span_text)
+        assert prediction.n_best[0].text == prediction.span_text
+
+
+def test_candidates_are_distinct_and_in_order(bert: LoadedModel) -> None:
+    for one, prediction in zip(asked(12), answers(bert, asked(12), n_best=6), strict=True):
+        texts, _ = by_loop(bert, one, OPTIONS)
+        expected = sorted(texts.values(), reverse=True)[:6]
+        scores = [candidate.score for candidate in prediction.n_best]
+        assert scores == sorted(scores, reverse=True)
+        assert len({candidate.text for candidate in prediction.n_best}) == len(scores)
+        assert scores[0] == pytest.approx(expected[0], abs=1e-4)
+        assert 1 < len(scores) <= 6
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_the_batch_size_does_not_change_answers(loaded: LoadedModel, batch_size: int) -> None:
+    questions = asked(20)
+    expected = answers(loaded, questions)
+    found = answers(loaded, questions, batch_size=batch_size)
+    assert [(p.id, p.text, p.span_text) for p in found] == [(p.id, p.text, p.span_text) for p in expected]
+    assert [p.score for p in found] == pytest.approx([p.score for p in expected], abs=1e-4)
+    assert [p.null_score for p in found] == pytest.approx([p.null_score for p in expected], abs=1e-4)
+
+
+def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = answers(bert, asked(11))
+    monkeypatch.setattr(encoder, "CHUNK", 3)
+    found = answers(bert, asked(11))
+    assert [(p.id, p.text) for p in found] == [(p.id, p.text) for p in expected]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    contexts=st.lists(st.text(alphabet="abcdefghij  \n.,é日😀x", max_size=90), min_size=1, max_size=4),
+    question=st.text(alphabet="abcdefghij ?é", max_size=90),
+    longest=st.integers(1, 9),
+)
+def test_answers_are_substrings_of_the_context(loaded: LoadedModel, contexts, question: str, longest: int) -> None:
+    questions = [example(question, context, id=str(i)) for i, context in enumerate(contexts)]
+    found = answers(loaded, questions, n_best=4, max_answer_length=longest, null_threshold=1e9)
+    assert [prediction.id for prediction in found] == [one.id for one in questions]
+    for one, prediction in zip(questions, found, strict=True):
+        shown = [prediction.text, prediction.span_text, *(candidate.text for candidate in prediction.n_best)]
+        assert all(text in one.context for text in shown)
+        assert all(candidate.text.strip() for candidate in prediction.n_best)
+        # At this threshold nothing is unanswerable: the answer is empty only where the context is.
+        assert bool(prediction.text.strip()) is bool(one.context.strip())
+        assert (prediction.score is None) is not bool(one.context.strip())
+
+
+def test_no_answer_is_longer_than_the_limit(bert: LoadedModel) -> None:
+    for prediction in answers(bert, asked(12), max_answer_length=1, n_best=9, null_threshold=1e9):
+        assert prediction.n_best
+        for candidate in prediction.n_best:
+            assert len(bert.tokenizer.tokenize(candidate.text)) == 1
+
+
+def test_the_null_threshold_decides_and_nothing_else(loaded: LoadedModel) -> None:
+    questions = asked(20)
+    margins = sorted(p.null_score - p.score for p in answers(loaded, questions))
+    thresholds = [-1e9, margins[4], margins[9], margins[14], 1e9]
+    found = {threshold: answers(loaded, questions, null_threshold=threshold) for threshold in thresholds}
+    counts = []
+    for threshold, predictions in found.items():
+        for prediction in predictions:
+            unanswerable = prediction.null_score - prediction.score > threshold
+            assert prediction.text == ("" if unanswerable else prediction.span_text)
+        counts.append({p.id for p in predictions if p.text})
+        same = [(p.span_text, p.score, p.null_score) for p in predictions]
+        assert same == [(p.span_text, p.score, p.null_score) for p in found[1e9]]
+    assert counts == sorted(counts, key=len)
+    assert all(fewer <= more for fewer, more in zip(counts[:-1], counts[1:], strict=True))
+    assert (len(counts[0]), len(counts[-1])) == (0, 20)
+    assert len(set(map(len, counts))) == 5
+
+
+def test_a_long_question_is_answered_too(bert: LoadedModel) -> None:
+    long = example("a bad " * 60, "jade face", id="long")
+    found: list[Prediction] = answers(bert, [asked(1)[0], long, asked(2)[1]], null_threshold=1e9)
+    assert [prediction.id for prediction in found] == ["q0", "long", "q1"]
+    assert found[1].text in long.context
+    assert found[1].text
+
+
+def test_no_questions_no_answers(bert: LoadedModel) -> None:
+    assert answers(bert, []) == []
+
+
+@pytest.mark.parametrize("where", ["qa_outputs.weight", "bert.encoder.layer.1.output.dense.weight"])
+def test_logits_that_are_not_numbers_end_the_run(where: str, tmp_path: Path) -> None:
+    loaded = load(str(tiny.save("bert", tmp_path / "broken")), device="cpu")
+    with torch.no_grad():
+        loaded.model.get_parameter(where)[0, 0] = float("nan")
+    with pytest.raises(RunFailed, match=r"broken gives logits that are not numbers; .* make it again"):
+        answers(loaded, asked(3))
+
+
+def test_the_tokenizer_is_asked_in_the_order_of_the_questions(
+    bert: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next chunk is read while a chunk is answered, and no further ahead."""
+    monkeypatch.setattr(encoder, "CHUNK", 2)
+    read: list[str] = []
+
+    def questions() -> Any:
+        for one in asked(12):
+            read.append(one.id)
+            yield one
+
+    stream = bert.family.answer(bert, questions(), OPTIONS)
+    assert next(stream).id == "q0"
+    assert len(read) <= 4
+    assert [prediction.id for prediction in stream] == [f"q{i}" for i in range(1, 12)]
