@@ -7,6 +7,7 @@ package rich is imported on first use, so that importing this module costs nothi
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -63,6 +64,8 @@ def configure(quiet: bool = False, verbose: bool = False, color: bool = True) ->
         color: False takes away all colours, as does the environment variable ``NO_COLOR`` unless it is empty.
     """
     global _settings
+    # It warns at import about an optional kernel that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     _settings = _Settings(quiet, verbose, color and not os.environ.get("NO_COLOR"))
     for stream in (sys.stdout, sys.stderr):
         # A name or an answer that the terminal's encoding lacks must not end a run.

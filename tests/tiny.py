@@ -1,4 +1,4 @@
-"""What several test files need: a WordPiece tokenizer of 49 tokens, BERTs of two layers, and windows to train on."""
+"""What several test files need: a WordPiece tokenizer of 45 tokens, BERTs of two layers, and windows to train on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,8 @@ from compresskit.data.examples import Answer, Example
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import LoadedModel
 
-WORDS = tuple("rome paris oslo lima is the capital of italy france norway peru who what where lies on sea yes no".split())
+CITIES, COUNTRIES = ("rome", "paris", "oslo", "lima"), ("italy", "france", "norway", "peru")
+WORDS = (*CITIES, *COUNTRIES, "is", "the", "capital", "of", "who", "what", "lies", "on", "sea", "yes", "no")
 PIECES = ("##a", "##e", "##s", *"abcdefghijklmno", ".", ",", "?")
 TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *PIECES)
 
@@ -54,10 +55,9 @@ def loaded(path: Path | None = None, **changes: Any) -> LoadedModel:
 
 def examples(count: int) -> list[Example]:
     """Questions about one country each, with contexts of different length."""
-    cities, countries = WORDS[:4], ("italy", "france", "norway", "peru")
     made = []
     for index in range(count):
-        city, country = cities[index % 4], countries[index // 4 % 4]
+        city, country = CITIES[index % 4], COUNTRIES[index // 4 % 4]
         context = "the sea lies on the sea . " * (index % 3) + f"{city} is the capital of {country} ."
         question = f"what is the capital of {country} ?"
         answer = Answer(city, context.index(city))

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from compresskit import __version__
 from compresskit.checkpoint.store import read_json, write_json
 from compresskit.errors import InputError
 
@@ -108,8 +109,8 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
-    names = ("compresskit", "torch", "transformers", "accelerate", "numpy", "tokenizers")
-    versions = {"python": platform.python_version()}
+    names = ("torch", "transformers", "accelerate", "numpy", "tokenizers")
+    versions = {"python": platform.python_version(), "compresskit": __version__}
     for name in names:
         try:
             versions[name] = metadata.version(name)

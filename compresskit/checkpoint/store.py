@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, and the folder that a job works in.
 
 A result is written beside its final name and moved there by one `os.rename`, so a crash, a full disk or a `kill -9`
-leaves either the old state or the new one. A long job works in `OUTPUT.partial`, which holds what `--resume` needs.
+leaves either the old state or the new one. (Replacing a folder takes two renames; a crash between them leaves the old
+one whole under the name `.NAME.old.*`.) A long job works in `OUTPUT.partial`, which holds what `--resume` needs.
 """
 
 from __future__ import annotations
@@ -163,11 +164,18 @@ def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def check_free(output: Path, *, overwrite: bool) -> None:
-    """UsageError where `output` is a file, or a folder that is not empty (unless `overwrite`)."""
+    """UsageError where `output` is a file, or a folder that is not empty (unless `overwrite`), or has no name."""
+    _require_name(output)
     if output.is_file():
         raise UsageError(f"{output} is a file; choose another folder with -o")
     if not overwrite and output.is_dir() and any(output.iterdir()):
         raise UsageError(f"the output folder {output} is not empty; pass --overwrite, or choose another with -o")
+
+
+def _require_name(output: Path) -> None:
+    """A result is made beside its final name, so `.` and `..` will not do."""
+    if output.name in ("", ".."):
+        raise UsageError(f"the output {output} has no name of its own; name a new folder with -o")
 
 
 def publish(staging: Path, output: Path) -> None:
@@ -190,13 +198,14 @@ def _sync(folder: Path) -> None:
 
 
 class Workspace:
-    """The folder `OUTPUT.partial` of a job in progress, claimed by one job at a time.
+    """The folder `OUTPUT.partial` of a job in progress, claimed by one job at a time; UsageError for `.` and `..`.
 
     `claim` locks it; the lock goes with the process, however that ends. What `--resume` needs lies in it:
     `run.json` (the job, to tell whether it is the same), the training states, the teacher's logits, the log.
     """
 
     def __init__(self, output: Path) -> None:
+        _require_name(output)
         self.output = output
         self.path = output.with_name(output.name + ".partial")
         self._lock: int | None = None

@@ -133,7 +133,7 @@ Epochs = Annotated[
     typer.Option(
         min=0.0,
         metavar="N",
-        help="Passes over the training data. [default: 3; 12 for a demo model]",
+        help="Passes over the training data. [default: 3; 1 for a demo model]",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -153,7 +153,7 @@ LearningRate = Annotated[
         "--lr",
         min=0.0,
         metavar="RATE",
-        help="Peak learning rate of the weights. [default: 5e-5; 1e-3 for a demo model]",
+        help="Peak learning rate of the weights. [default: 5e-5; 2e-3 for a demo model]",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -101,7 +101,7 @@ def prune(
     distill: Distill = False,
     teacher: Teacher = None,
     temperature: Temperature = 2.0,
-    distill_weight: DistillWeight = 0.5,
+    distill_weight: DistillWeight = 0.9,
     teacher_epochs: TeacherEpochs = None,
     teacher_lr: TeacherLr = None,
     output: flags.Output = None,

@@ -39,19 +39,19 @@ class DemoConfig:
     """
 
     seed: int = 20
-    train_questions: int = 4000
+    train_questions: int = 36_000
     eval_questions: int = 600
     questions_per_passage: int = 3
     passages_per_article: int = 40
-    entities: tuple[int, int] = (3, 4)
+    entities: tuple[int, int] = (2, 3)
     facts: tuple[int, int] = (2, 2)
     relations: int = 3
-    joined: float = 0.4
-    pronouns: float = 0.25
-    surnames: float = 0.1
-    inverted: float = 0.15
+    joined: float = 0.1
+    pronouns: float = 0.05
+    surnames: float = 0.05
+    inverted: float = 0.05
     absent: float = 0.35
-    near_names: float = 0.25
+    near_names: float = 0.1
 
 
 DEFAULT = DemoConfig()

@@ -22,7 +22,8 @@ class Row:
     Metrics are per cent (0-100), times milliseconds; what was not measured is None.
 
     ``disk_bytes`` is what the checkpoint's folder holds, ``deploy_bytes`` what a user needs to run it (the
-    base of an overlay included). ``error`` says in one line why the checkpoint could not be scored; it is
+    base of an overlay included). ``best_em`` is the EM at ``best_null_threshold``, the null threshold that would
+    have suited these very questions best. ``error`` says in one line why the checkpoint could not be scored; it is
     left out of the JSON otherwise.
     """
 
@@ -37,6 +38,7 @@ class Row:
     has_ans_f1: float | None = None
     no_ans_em: float | None = None
     best_em: float | None = None
+    best_null_threshold: float | None = None
     delta_em: float | None = None
     delta_em_ci95: tuple[float, float] | None = None
     p_value: float | None = None
@@ -62,7 +64,7 @@ class Row:
     @classmethod
     def from_dict(cls, value: object, where: str = "row") -> Row:
         """Read a row back; InputError where a key is missing, unknown, or of another type."""
-        fields = _Fields(value, where, cls.__slots__, optional=("error",))
+        fields = _Fields(value, where, cls.__slots__, optional=("error", "best_null_threshold"))
         return cls(
             name=fields.text("name"),
             path=fields.text("path"),
@@ -75,6 +77,7 @@ class Row:
             has_ans_f1=fields.number("has_ans_f1"),
             no_ans_em=fields.number("no_ans_em"),
             best_em=fields.number("best_em"),
+            best_null_threshold=fields.number("best_null_threshold") if fields.has("best_null_threshold") else None,
             delta_em=fields.number("delta_em"),
             delta_em_ci95=fields.interval("delta_em_ci95"),
             p_value=fields.number("p_value"),

@@ -102,6 +102,7 @@ def measured(job: Job, loaded: LoadedModel, examples: Questions, options: Answer
         has_ans_f1=result.has_ans_f1,
         no_ans_em=result.no_ans_em,
         best_em=result.best_em,
+        best_null_threshold=result.best_em_threshold,
         params_total=counts.total,
         params_nonzero=counts.nonzero,
         params_trainable=_trained_parameters(loaded),

@@ -36,7 +36,7 @@ class DistillConfig:
     """Settings of distillation: softening `temperature`, and the `weight` of the teacher in the loss (0 to 1)."""
 
     temperature: float = 2.0
-    weight: float = 0.5
+    weight: float = 0.9
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or not 0 <= self.weight <= 1:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertTokenizer
+from transformers import BertConfig, BertTokenizer, PreTrainedModel
 
 from compresskit.data import demo
 from compresskit.models.encoder import EncoderFamily
 
 SEED = 0
+LAYERS = 3
+# Scale of the random weights, strength of the attention between equal words, and wave length (in tokens) of the slowest
+# position: the values at which training was quickest.
+GAIN, SAME_WORD, LONGEST_WAVE = 0.5, 1.2, 1000.0
 
 
 @functools.cache
@@ -25,7 +30,7 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
 
 @functools.cache
 def demo_bert() -> Path:
-    """A folder with a small random BERT and its own WordPiece tokenizer; the same bytes on every call."""
+    """A folder with a small untrained BERT and its own WordPiece tokenizer; the same bytes on every call."""
     folder = Path(_scratch().name) / "demo-bert"
     folder.mkdir()
     vocabulary = {token: index for index, token in enumerate(demo.vocabulary())}
@@ -33,7 +38,7 @@ def demo_bert() -> Path:
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=128,
-        num_hidden_layers=3,
+        num_hidden_layers=LAYERS,
         num_attention_heads=4,
         intermediate_size=256,
         max_position_embeddings=512,
@@ -43,9 +48,33 @@ def demo_bert() -> Path:
     )
     with seeded(SEED):
         model = EncoderFamily().build(config)
+        initialize(model)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
+
+
+@torch.no_grad()
+def initialize(model: PreTrainedModel) -> None:
+    """Random weights from which so small a BERT learns to match words within a thousand steps.
+
+    Queries and keys of the first layer start near the identity, so that equal words attend to each other from the
+    start (mimetic initialization, Trockman & Kolter 2023, arXiv 2305.09828), and positions are sinusoids (Vaswani et
+    al. 2017). BERT's own initialization, made for a width of 768, leaves both to be found, which takes far longer.
+    """
+    for name, module in EncoderFamily().prunable(model).items():
+        weight = module.get_parameter("weight")
+        weight.normal_(0, GAIN / math.sqrt(weight.shape[1]))
+        if ".layer.0." in name and name.endswith((".query", ".key")):
+            weight.mul_(0.5).add_(SAME_WORD * torch.eye(len(weight)))
+    embeddings = model.base_model.get_submodule("embeddings")
+    for kind in ("word_embeddings", "token_type_embeddings"):
+        embeddings.get_parameter(f"{kind}.weight").normal_(0, 1)
+    positions = embeddings.get_parameter("position_embeddings.weight")
+    length, width = positions.shape
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(LONGEST_WAVE) / width))
+    angles = torch.arange(length).unsqueeze(1) * rates
+    positions.copy_(torch.stack((angles.sin(), angles.cos()), dim=2).flatten(1))
 
 
 @contextlib.contextmanager

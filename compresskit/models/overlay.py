@@ -45,16 +45,26 @@ def apply_overlay(model: PreTrainedModel, folder: Path) -> None:
         parameter, mask = parameters[name], masks.get(name)
         try:
             if mask is None:
-                parameter.copy_(learned[name].expand(parameter.shape))
+                parameter.copy_(_fitting(learned[name], parameter))
             else:
-                parameter.copy_(_masked(parameter, torch.from_numpy(mask.expand()), learned.get(name)))
-        except RuntimeError as error:
+                bits = _fitting(torch.from_numpy(mask.expand()), parameter)
+                parameter.copy_(_masked(parameter, bits, learned.get(name)))
+        except ValueError as error:
             raise InputError(
                 f"{folder}: {name} does not fit its base's shape {tuple(parameter.shape)} ({error})"
             ) from error
 
 
+def _fitting(tensor: Tensor, base: Tensor) -> Tensor:
+    """The tensor itself; ValueError where its shape is another one, which torch might broadcast without a word."""
+    if tensor.shape != base.shape:
+        raise ValueError(f"the overlay's is {tuple(tensor.shape)}")
+    return tensor
+
+
 def _masked(base: Tensor, mask: Tensor, values: Tensor | None) -> Tensor:
     if values is None:
         return torch.where(mask, base, torch.zeros((), dtype=base.dtype))
+    if values.shape != (int(mask.sum()),):
+        raise ValueError(f"the overlay has {values.numel()} values for {int(mask.sum())} kept weights")
     return torch.zeros_like(base).masked_scatter_(mask, values.to(base.dtype))

@@ -36,8 +36,9 @@ class JsonLog(TrainerCallback):
         self.fields = fields
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Forget lines of steps that a resumed run takes again."""
-        if state.is_world_process_zero and self.path.exists():
+        """Forget lines of steps that a resumed run takes again; a run too short for a line leaves an empty log."""
+        if state.is_world_process_zero:
+            self.path.touch()
             kept = [line for line in self.path.read_text().splitlines() if _step(line) <= state.global_step]
             self.path.write_text("".join(line + "\n" for line in kept))
 
@@ -88,4 +89,8 @@ class Progress(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back, also where the training did not come to its end."""
         self.stack.close()

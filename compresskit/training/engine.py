@@ -63,7 +63,8 @@ class Engine(Trainer):
             self.remove_callback(shown)
         self.add_callback(EpochOrder(self._sampler))
         self.add_callback(JsonLog(work / "log.jsonl", fields))
-        self.add_callback(Progress(fields, options.batch_size * options.accumulate * arguments.world_size))
+        self._progress = Progress(fields, options.batch_size * options.accumulate * arguments.world_size)
+        self.add_callback(self._progress)
 
     def fit(self, *, resume: bool) -> dict[str, float]:
         """Train to the end; figures of the run: mean loss, steps, windows/s, and how many parameters learned.
@@ -77,6 +78,8 @@ class Engine(Trainer):
             raise RunFailed(
                 "the GPU's memory is full; lower --batch-size (and raise --accumulate), or --max-length"
             ) from error
+        finally:
+            self._progress.close()
         self._check_parameters()
         return {
             "train_loss": float(result.training_loss),

@@ -67,9 +67,9 @@ def make_plan(
     config = loaded.model.config
     blocks, hidden = getattr(config, "num_hidden_layers", 0), getattr(config, "hidden_size", 0)
     activations = ACTIVATION * number // 2 * options.batch_size * longest * hidden * blocks
-    # Under a mask a weight stands there as it is, and as the masked copy that the layer multiplies with.
-    memory = parameters * WEIGHT + trainable * (WEIGHT + GRADIENT + MOMENTS) * (masked > 0) + masked * number * 2
-    memory += trainable * (GRADIENT + MOMENTS) * (masked == 0) + activations
+    # Scores of masks are parameters too. Under a mask a weight stands there as it is, in the dtype of computation, as
+    # the masked copy that the layer multiplies with, and as that copy's gradient; the scores' sigmoids stay as well.
+    memory = parameters * WEIGHT + trainable * (GRADIENT + MOMENTS) + masked * (3 * number + WEIGHT) + activations
     return Plan(
         parameters, trainable, checkpoint_bytes, len(examples), windows, steps, memory, device, dtype, tuple(notes)
     )

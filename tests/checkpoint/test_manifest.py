@@ -102,5 +102,3 @@ def test_a_wrong_value(tmp_path: Path, key: str, value: Any) -> None:
     (tmp_path / FILE).write_text(json.dumps(raw))
     with pytest.raises(InputError, match="damaged"):
         read_manifest(tmp_path)
-
-

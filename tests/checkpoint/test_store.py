@@ -47,7 +47,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: Any) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(store.os, step, full)
+    monkeypatch.setattr(f"os.{step}", full)
     with pytest.raises(OSError, match="No space left"):
         store.write_json(path, "new")
     monkeypatch.undo()
@@ -117,11 +117,10 @@ def test_a_full_disk_under_safetensors_is_an_oserror(
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(f"safetensors.{package}.save_file", full)
+    save: Any = {"numpy": store.save_arrays, "torch": store.save_tensors}[package]
+    value = {"numpy": np.zeros(1), "torch": torch.zeros(1)}[package]
     with pytest.raises(OSError, match="No space left") as caught:
-        if package == "numpy":
-            store.save_arrays(tmp_path / "t", {"a": np.zeros(1)})
-        else:
-            store.save_tensors(tmp_path / "t", {"a": torch.zeros(1)})
+        save(tmp_path / "t", {"a": value})
     assert caught.value.errno == errno.ENOSPC
     assert caught.value.filename == str(tmp_path / "t")
 
@@ -142,11 +141,15 @@ def test_a_staged_folder_appears_at_the_end(tmp_path: Path) -> None:
     assert stat.S_IMODE(output.stat().st_mode) == stat.S_IMODE((tmp_path / "deep").stat().st_mode)
 
 
+def fill_and_fail(folder: Path, error: BaseException) -> NoReturn:
+    (folder / "new").write_text("new")
+    raise error
+
+
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), InputError("bad")])
 def test_an_error_in_a_staged_folder_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     with pytest.raises(type(error)), store.staged_folder(tmp_path / "out") as folder:
-        (folder / "a").write_text("a")
-        raise error
+        fill_and_fail(folder, error)
     assert names(tmp_path) == []
 
 
@@ -155,8 +158,7 @@ def test_an_error_while_overwriting_leaves_the_old_folder(tmp_path: Path) -> Non
     output.mkdir()
     (output / "old").write_text("old")
     with pytest.raises(InputError), store.staged_folder(output, overwrite=True) as folder:
-        (folder / "new").write_text("new")
-        raise InputError("bad")
+        fill_and_fail(folder, InputError("bad"))
     assert names(tmp_path) == ["out"]
     assert names(output) == ["old"]
 
@@ -206,7 +208,7 @@ def test_publishing_keeps_the_old_folder_until_the_new_one_is_on_disk(
     def full(*_: Any) -> NoReturn:
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="full"):
         store.publish(staging, output)
     assert names(output) == ["out"]

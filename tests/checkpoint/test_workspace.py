@@ -22,12 +22,16 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "out")
 
 
+def fill_and_fail(work: Path, error: BaseException) -> NoReturn:
+    (work / "state-00000001").mkdir()
+    (work / "log.jsonl").write_text("line")
+    raise error
+
+
 def interrupt(workspace: Workspace, error: BaseException | None = None) -> None:
     error = error or RunFailed("stop")
     with pytest.raises(type(error)), workspace.claim(JOB, resume=False, overwrite=False) as work:
-        (work / "state-00000001").mkdir()
-        (work / "log.jsonl").write_text("line")
-        raise error
+        fill_and_fail(work, error)
 
 
 def finish(workspace: Workspace, work: Path) -> None:
@@ -35,6 +39,14 @@ def finish(workspace: Workspace, work: Path) -> None:
     staging.mkdir()
     (staging / "result").write_text("r")
     workspace.finish(staging)
+
+
+@pytest.mark.parametrize("output", [".", "..", "a/..", "/"])
+def test_an_output_without_a_name(output: str) -> None:
+    with pytest.raises(UsageError, match="has no name of its own"):
+        Workspace(Path(output))
+    with pytest.raises(UsageError, match="has no name of its own"):
+        store.check_free(Path(output), overwrite=True)
 
 
 def test_a_finished_job_leaves_its_result_alone(workspace: Workspace, tmp_path: Path) -> None:
@@ -117,8 +129,7 @@ def test_one_process_cannot_claim_twice(workspace: Workspace, tmp_path: Path) ->
 def test_a_refused_job_leaves_nothing(workspace: Workspace, tmp_path: Path, error: Exception) -> None:
     claim = workspace.claim(JOB, resume=False, overwrite=False)
     with pytest.raises(type(error)), claim as work:
-        (work / "features.writing").mkdir()
-        raise error
+        fill_and_fail(work, error)
     assert names(tmp_path) == []
 
 
@@ -136,11 +147,11 @@ def test_a_crash_between_publishing_and_cleaning_leaves_a_finished_job(
     def crash(*_: Any, **__: Any) -> NoReturn:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), workspace.claim(JOB, resume=False, overwrite=False) as work:
-        (work / "state-00000001").mkdir()
-        monkeypatch.setattr(store.shutil, "rmtree", crash)
-        finish(workspace, work)
-    monkeypatch.undo()
+    claim = workspace.claim(JOB, resume=False, overwrite=False)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", crash)
+        with pytest.raises(KeyboardInterrupt), claim as work:
+            finish(workspace, work)
     assert (tmp_path / "out" / "result").read_text() == "r"
     assert not (tmp_path / "out.partial" / "run.json").exists()  # so nothing asks to be resumed
     shutil.rmtree(tmp_path / "out")

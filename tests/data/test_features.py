@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,9 +37,9 @@ class Window:
 def by_hand(tokenizer: PreTrainedTokenizerFast, asked: Example, options: WindowOptions) -> list[Window]:
     """The context's tokens cut at equal steps, each piece behind the whole question."""
     question = tokenizer(asked.question.strip(), add_special_tokens=False)["input_ids"]
-    context = tokenizer(asked.context, add_special_tokens=False, return_offsets_mapping=True)
+    context: Any = tokenizer(asked.context, add_special_tokens=False, return_offsets_mapping=True)
     width = options.max_length - len(question) - tokenizer.num_special_tokens_to_add(pair=True)
-    cls, sep = tokenizer.convert_tokens_to_ids([tokenizer.cls_token, tokenizer.sep_token])
+    cls, sep = (tokenizer.get_vocab()[str(token)] for token in (tokenizer.cls_token, tokenizer.sep_token))
     between = [sep] * (tokenizer.num_special_tokens_to_add(pair=True) - 2)  # RoBERTa has two
     made, begin = [], 0
     while True:
@@ -161,12 +162,15 @@ def test_a_long_question_is_cut_with_a_warning_that_counts(monkeypatch: pytest.M
     long, fits = "a " * 60, "b " * limit
     windows = encode(tokenizer, [example(long, "c " * 99), example(fits, "d"), example(long, "e")], options)
     assert told == [f"2 question(s) longer than {limit} tokens were cut; raise --max-length to keep them whole"]
-    letters = tokenizer.convert_tokens_to_ids(["a", "b"])
+    letters = [tokenizer.get_vocab()[letter] for letter in "ab"]
     for row, ids in enumerate(windows.encoding["input_ids"]):
         assert len(ids) <= 48
         kept = ids[1 : windows.context_start[row] - 1]
         assert kept == [letters[windows.example[row] == 1]] * limit
-    assert windows.example == [0] * 6 + [1, 2]  # of 99 tokens the first window shows 24, and each further one 16 new ones
+    assert windows.example == [0] * 6 + [
+        1,
+        2,
+    ]  # of 99 tokens the first window shows 24, and each further one 16 new ones
 
 
 @pytest.mark.parametrize("name", TOKENS)
@@ -189,7 +193,9 @@ def test_options_that_leave_just_enough_room(tmp_path: Path, max_length: int, st
     assert len(build_features(TOKENS["wordpiece"], [example("a", "b")], options, tmp_path)) == 1
 
 
-MANY = [example("a bad head" * (i % 3) + "?", "jade face " * (7 * i), (0, 4) if i % 2 else None, str(i)) for i in range(8)]
+MANY = [
+    example("a bad head" * (i % 3) + "?", "jade face " * (7 * i), (0, 4) if i % 2 else None, str(i)) for i in range(8)
+]
 
 
 def direct(tokenizer: PreTrainedTokenizerFast, asked: Sequence[Example], options: WindowOptions) -> list[list[int]]:

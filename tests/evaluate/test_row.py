@@ -12,7 +12,7 @@ from compresskit.evaluate.row import Dataset, Gate, Report, Row
 
 KEYS = [
     *("name", "path", "family", "method", "baseline"),
-    *("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em"),
+    *("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em", "best_null_threshold"),
     *("delta_em", "delta_em_ci95", "p_value", "params_total", "params_nonzero", "params_trainable"),
     *("disk_bytes", "deploy_bytes", "peak_memory_bytes", "peak_memory_kind"),
     *("latency_ms_p50", "latency_ms_p95", "questions_per_s"),

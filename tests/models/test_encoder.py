@@ -165,7 +165,13 @@ def test_padding_does_not_change_the_loss(loaded: LoadedModel, built: FeatureSet
 @pytest.mark.parametrize("with_types", [True, False])
 def test_the_collator_pads_everything(with_types: bool) -> None:
     features = [
-        {"input_ids": [5, 6, 7], "token_type_ids": [0, 1, 1], "start": 1, "end": 2, "teacher": np.ones((3, 2), np.half)},
+        {
+            "input_ids": [5, 6, 7],
+            "token_type_ids": [0, 1, 1],
+            "start": 1,
+            "end": 2,
+            "teacher": np.ones((3, 2), np.half),
+        },
         {"input_ids": [8] * 9, "token_type_ids": [1] * 9, "start": 0, "end": 0, "teacher": np.zeros((9, 2), np.half)},
     ]
     batch = SpanCollator(pad_id=3, with_types=with_types)(features)
@@ -202,11 +208,11 @@ def test_a_masked_lm_base_gets_the_embeddings_of_yes_and_no(kind: Kind, tmp_path
     loaded = load(str(tiny.save(kind, tmp_path / kind, head="mlm")))
     assert loaded.missing_head
     assert FAMILY.label_head(tmp_path / kind, loaded.model, loaded.tokenizer)
-    embeddings = loaded.model.get_input_embeddings().weight
+    embeddings = loaded.model.get_input_embeddings().get_parameter("weight")
     yes, no = (loaded.tokenizer.get_vocab()[word] for word in ("yes", "no"))
-    head = loaded.model.get_submodule("qa_outputs")
-    assert torch.equal(head.weight, torch.stack((embeddings[yes], embeddings[no])))
-    assert head.bias.tolist() == [0.0, 0.0]
+    weight, bias = (loaded.model.get_parameter(f"qa_outputs.{name}") for name in ("weight", "bias"))
+    assert torch.equal(weight, torch.stack((embeddings[yes], embeddings[no])))
+    assert bias.tolist() == [0.0, 0.0]
 
 
 REFUSED = [

@@ -67,7 +67,8 @@ def test_weights_in_several_files(tmp_path: Path, folder: Path) -> None:
 def test_the_built_in_model_is_the_same_every_time_and_has_no_head() -> None:
     loaded = load("demo/bert", device="cpu")
     assert loaded.missing_head
-    assert torch.equal(loaded.model.qa_outputs.weight, load("demo/bert", device="cpu").model.qa_outputs.weight)
+    again = load("demo/bert", device="cpu").model.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in loaded.model.state_dict().items())
     with pytest.raises(InputError, match=r"demo/bert has no trained .* head; .*: compresskit train demo/bert$"):
         require_head(loaded)
 
@@ -102,7 +103,13 @@ def test_an_alias_is_the_hubs_id(monkeypatch: pytest.MonkeyPatch, folder: Path) 
 
 @pytest.mark.parametrize(
     ("ref", "near"),
-    [("brt", "bert"), ("Bert", "bert"), ("demo/brt", "demo/bert"), ("demo/bret", "demo/bert"), ("demobert", "demo/bert")],
+    [
+        ("brt", "bert"),
+        ("Bert", "bert"),
+        ("demo/brt", "demo/bert"),
+        ("demo/bret", "demo/bert"),
+        ("demobert", "demo/bert"),
+    ],
 )
 def test_an_unknown_name_suggests_the_nearest(ref: str, near: str) -> None:
     with pytest.raises(UsageError, match=rf"^unknown model '{ref}'; did you mean {near}\?$"):
@@ -215,7 +222,10 @@ def slow_tokenizer(folder: Path) -> None:
 
 
 def text(name: str, content: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(content) and None
+    def damage(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return damage
 
 
 def empty(folder: Path) -> None:
@@ -257,8 +267,8 @@ def test_a_damaged_folder_is_bad_input(name: str, folder: Path) -> None:
 def test_attention_dropout_is_off_in_the_process_and_kept_in_the_configuration(kind: Kind, tmp_path: Path) -> None:
     attention = "attention_dropout" if kind == "distilbert" else "attention_probs_dropout_prob"
     hidden = "dropout" if kind == "distilbert" else "hidden_dropout_prob"
-    other = {"qa_dropout": 0.0} if kind == "distilbert" else {}
-    folder = tiny.save(kind, tmp_path / kind, **{attention: 0.5, hidden: 0.0}, **other)
+    other: dict[str, Any] = {"qa_dropout": 0.0} if kind == "distilbert" else {}
+    folder = tiny.save(kind, tmp_path / kind, **{**other, attention: 0.5, hidden: 0.0})
 
     def repeats(model: nn.Module) -> bool:
         ids = torch.arange(7, 17)[None]

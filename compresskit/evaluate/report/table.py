@@ -135,6 +135,13 @@ class TerminalTable:
             columns.remove(max(columns, key=lambda column: column.rank))
         yield self._table(columns, console.color_system is not None)
         yield Text(_foot(self._report), style="dim")
+        best = [
+            f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
+            for row in self._report.rows
+            if row.best_em is not None and row.best_null_threshold is not None
+        ]
+        if best:
+            yield Text(f"EM at the null threshold that suits these questions best: {', '.join(best)}", style="dim")
         left_out = [column.heading.replace("\n", " ") for column in self._columns if column not in columns]
         if left_out:
             yield Text(f"left out for width: {', '.join(left_out)}; --format json has everything", style="dim")

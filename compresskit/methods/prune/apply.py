@@ -125,11 +125,12 @@ def _prune(
 ) -> None:
     options, loaded, features = session.options, session.loaded, session.features
     taught = load_source(teacher) if teacher is not None else None
+    if taught is not None:
+        check_teacher(taught, loaded)
     head = set_head(loaded, taught)
     objective = train.supervised(loaded.family)
     dataset: Sequence[Any] = features
     if taught is not None and teaching.distill is not None:
-        check_teacher(taught, loaded)
         dataset = _with_teacher(session, taught)
         objective = distilled(loaded.family, teaching.distill)
     del taught
@@ -177,14 +178,16 @@ def _with_teacher(session: Session, teacher: LoadedModel) -> DistilledFeatures:
 def set_head(loaded: LoadedModel, teacher: LoadedModel | None) -> str:
     """Choose the student's question-answering head, and tell which: `teacher`, `base`, `labels` or `trained`.
 
-    The teacher's where there is one, else the checkpoint's own, else the label words' embeddings where the base has a
-    masked-LM head (arXiv 2210.06210), else one that is trained along.
+    The teacher's where there is one of the same width, else the checkpoint's own, else the label words' embeddings
+    where the base has a masked-LM head (arXiv 2210.06210), else one that is trained along.
     """
     if teacher is not None:
-        own = dict(loaded.model.named_parameters())
-        for name in loaded.family.head(loaded.model):
-            own[name].copy_(teacher.model.get_parameter(name))
-        return "teacher"
+        own, theirs = dict(loaded.model.named_parameters()), dict(teacher.model.named_parameters())
+        head = loaded.family.head(loaded.model)
+        if all(name in theirs and theirs[name].shape == own[name].shape for name in head):
+            for name in head:
+                own[name].copy_(theirs[name])
+            return "teacher"
     if not loaded.missing_head:
         return "base"
     assert loaded.path is not None

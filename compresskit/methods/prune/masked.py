@@ -104,7 +104,7 @@ class MeanPenalty(torch.autograd.Function):
         sigmoids = torch._foreach_sigmoid(scores)
         means = torch.stack(torch._foreach_norm(sigmoids, 1)) / sizes
         ctx.save_for_backward(*sigmoids)
-        ctx.coefficient = coefficient
+        ctx.coefficient, ctx.sizes = coefficient, sizes
         ctx.mark_non_differentiable(means)
         return coefficient * means.mean(), means
 
@@ -112,12 +112,9 @@ class MeanPenalty(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
         """`grad · coefficient / (matrices · size) · σ(S)(1 - σ(S))` for each matrix."""
         sigmoids = ctx.saved_tensors
-        scale = grad * (ctx.coefficient / len(sigmoids))
-        return (
-            None,
-            None,
-            *(torch.ops.aten.sigmoid_backward((scale / y.numel()).expand_as(y), y) for y in sigmoids),
-        )
+        scales = (grad * (ctx.coefficient / len(sigmoids)) / ctx.sizes).unbind()
+        backward = torch.ops.aten.sigmoid_backward
+        return (None, None, *(backward(c.expand_as(y), y) for c, y in zip(scales, sigmoids, strict=True)))
 
 
 def _expand(grid: Tensor, block: Block) -> Tensor:

@@ -143,7 +143,7 @@ def test_the_penalty_of_large_matrices() -> None:
     scores = [torch.randn(1200, 1000) + index for index in range(2)]
     learned = [matrix.clone().requires_grad_() for matrix in scores]
     sizes = torch.tensor([matrix.numel() for matrix in scores], dtype=torch.float32)
-    penalty, means = MeanPenalty.apply(3.0, sizes, *learned)  # type: ignore[no-untyped-call]
+    penalty, means = MeanPenalty.apply(3.0, sizes, *learned)
     exact = [matrix.double().sigmoid() for matrix in scores]
     torch.testing.assert_close(means.double(), torch.stack([s.mean() for s in exact]), rtol=1e-4, atol=0)
     assert not means.requires_grad

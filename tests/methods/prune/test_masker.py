@@ -36,14 +36,16 @@ def scatter(masks: Masker, seed: int = 3) -> None:
 def importance(masks: Masker, name: str) -> np.ndarray:
     scores = masks.masks[name].scores
     if scores is not None:
-        return scores.detach().numpy()
+        return np.asarray(scores.detach())
     rows, columns = masks.config.block
     weight = original_weight(masks.modules[name]).detach().abs().numpy()
-    return weight.reshape(weight.shape[0] // rows, rows, weight.shape[1] // columns, columns).mean(axis=(1, 3))
+    blocks = weight.reshape(weight.shape[0] // rows, rows, weight.shape[1] // columns, columns)
+    return np.asarray(blocks.mean(axis=(1, 3)))
 
 
 def sparsity_of(found: dict[str, Mask]) -> float:
-    return 1 - sum(m.expand().sum() for m in found.values()) / sum(m.expand().size for m in found.values())
+    kept, size = sum(int(m.expand().sum()) for m in found.values()), sum(m.expand().size for m in found.values())
+    return 1 - kept / size
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -86,7 +88,7 @@ def test_what_stays_is_what_matters_most(method: str, block: tuple[int, int]) ->
 @pytest.mark.parametrize("method", METHODS)
 def test_ties(method: str) -> None:
     """All scores are equal before the first step, and so are all weights here."""
-    model, masks = masker(method, 0.9)
+    _, masks = masker(method, 0.9)
     with torch.no_grad():
         for module in masks.modules.values():
             original_weight(module).fill_(0.5)

@@ -1,0 +1,328 @@
+"""Bad input from the command line: one line on stderr, the right exit code, nothing written."""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from compresskit import console
+from compresskit.checkpoint import store
+from compresskit.training import state
+from tests.cli.conftest import Done, Trained, tree
+from tests.models import tiny
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to stand in."""
+    monkeypatch.setattr(console, "discard", lambda: None)  # it would close what pytest captures
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    console.configure()
+
+
+@pytest.fixture
+def refused(trained: Trained, place: Path, run: Run) -> Callable[..., str]:
+    """Run words that must be refused with a code; the one line that says why, after what was told before."""
+
+    def command(code: int, *words: str | Path, told: int = 0) -> str:
+        before = tree(place.parent, trained.root)
+        done = run(*words)
+        assert tree(place.parent, trained.root) == before, "something was written"
+        assert (done.code, done.out) == (code, ""), done.err
+        lines = done.err.splitlines()
+        assert len(lines) == 1 + told, done.err
+        assert lines[-1].startswith("error: ")
+        return lines[-1].removeprefix("error: ")
+
+    return command
+
+
+def copy(trained: Trained, *names: str) -> list[Path]:
+    """Copies of trained folders beside each other, to be damaged."""
+    return [Path(shutil.copytree(trained.root / name, Path(name))).resolve() for name in names]
+
+
+# Names
+
+
+@pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
+def test_an_unknown_alias(verb: str, refused) -> None:
+    first, *rest = verb.split()
+    assert refused(2, first, "demo/brt", *rest) == "unknown model 'demo/brt'; did you mean demo/bert?"
+    assert "known: bert, demo/bert" in refused(2, first, "zzzzz", *rest)
+
+
+@pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
+def test_no_hub(verb: str, refused) -> None:
+    first, *rest = verb.split()
+    line = refused(4, first, "nobody/nothing", *rest)
+    assert re.match(r"the Hub cannot be reached for nobody/nothing .*`hf download .*, or try demo/bert$", line)
+
+
+def test_no_hub_for_the_data(trained: Trained, refused) -> None:
+    words = ["train", trained.dense, "--train-data", "nobody/nothing", "-o", "out", "--max-length", "128"]
+    assert "nobody/nothing" in refused(4, *words, "--stride", "32")
+
+
+@pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
+def test_no_such_folder(verb: str, refused) -> None:
+    first, *rest = verb.split()
+    assert refused(3, first, "./nowhere", *rest) == "there is no folder ./nowhere"
+
+
+# Values
+
+
+@pytest.mark.parametrize("sparsity", ["1", "1.5", "-0.1", "nan", "inf"])
+def test_sparsity_outside_its_range(sparsity: str, trained: Trained, refused) -> None:
+    line = refused(2, "prune", trained.dense, f"--sparsity={sparsity}", *trained.short)
+    assert line.startswith(f"--sparsity {float(sparsity):g} is not in [0, 1): ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--sparsity x", "invalid value for '--sparsity'"),
+        ("--method mask", "'mask' is not one of 'smp'"),
+        ("--block 32", "--block '32' is not a shape; give ROWSxCOLUMNS"),
+        ("--block 0x4", "--block 0x4 is not a shape"),
+        ("--warmup 0.5 --cooldown 0.5", "leave no steps to prune in"),
+        ("--score-lr 0", "--score-lr must be above 0"),
+        ("--distill --temperature 0", "--temperature must be above 0"),
+        ("--distill --distill-weight 2", "--distill-weight in [0, 1]"),
+        ("--lr 0", "--lr"),
+        ("--seed -1", "invalid value for '--seed'"),
+        ("--max-length 4096", "--max-length 4096 is more than the 512 tokens"),
+        ("--max-length 64 --stride 60", "leaves no room for a question beside --stride 60"),
+        ("--train-data nowhere.json", "nowhere.json"),
+    ],
+)
+def test_impossible_values(flags: str, words: str, trained: Trained, refused) -> None:
+    told = 1 if "no room" in words else 0  # the data is read before its questions are cut
+    code = 3 if "nowhere" in words else 2
+    assert words in refused(code, "prune", trained.dense, "-o", "out", *trained.short, *flags.split(), told=told)
+
+
+def test_blocks_that_do_not_divide_a_matrix(trained: Trained, refused) -> None:
+    line = refused(2, "prune", trained.dense, "--block", "48x48", "-o", "out", *trained.short, told=1)
+    assert re.search(r"layer\.0\.attention.* of 128x128 cannot be cut into blocks of 48x48; choose a --block", line)
+
+
+def test_random_weights_are_nothing_to_prune(trained: Trained, refused) -> None:
+    assert "random weights: nothing to prune yet" in refused(2, "prune", "demo/bert", "-o", "out", *trained.short)
+
+
+@pytest.mark.parametrize("words", ["", "-q Who?", "-c Rome.", "-q Who? --input questions.jsonl -c Rome."])
+def test_predict_needs_a_question_or_a_file(words: str, trained: Trained, refused) -> None:
+    assert "give a question and a passage" in refused(2, "predict", trained.dense, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "line 2: not an object with"),
+        (b"{\n", "line 1: not an object with"),
+        (b'["Who?", "Rome."]\n', "line 1: not an object with"),
+        (b'{"question": 7, "context": "Rome."}\n', "question and context are texts"),
+        (b"\xff\xfe\n", "give a UTF-8 file of JSON lines"),
+    ],
+)
+def test_broken_lines_of_questions(content: bytes, words: str, trained: Trained, place: Path, refused) -> None:
+    (place / "questions.jsonl").write_bytes(content)
+    assert words in refused(3, "predict", trained.dense, "--input", "questions.jsonl")
+
+
+def test_an_empty_question(trained: Trained, refused) -> None:
+    assert "the question is empty" in refused(3, "predict", trained.dense, "-q", " ", "-c", "Rome.")
+
+
+# Folders
+
+VERBS = {
+    "train": ["train", "CKPT", "-o", "out"],
+    "prune": ["prune", "CKPT", "-o", "out"],
+    "predict": ["predict", "CKPT", "-q", "Who?", "-c", "Rome."],
+    "merge": ["merge", "CKPT", "-o", "out"],
+    "inspect": ["inspect", "CKPT"],
+}
+
+
+def words_of(verb: str, folder: Path, trained: Trained) -> list[str]:
+    words = [str(folder) if word == "CKPT" else word for word in VERBS[verb]]
+    return [*words, *(trained.short if verb in ("train", "prune") else ())]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_folder_that_is_no_checkpoint(verb: str, trained: Trained, place: Path, refused) -> None:
+    (place / "photos").mkdir()
+    (place / "photos" / "one.txt").write_text("no model")
+    assert "photos is no checkpoint: it h" in refused(3, *words_of(verb, place / "photos", trained))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_truncated_weights(verb: str, trained: Trained, refused) -> None:
+    (folder,) = copy(trained, "dense")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert "model.safetensors is no whole safetensors file" in refused(3, *words_of(verb, folder, trained))
+
+
+@pytest.mark.parametrize("verb", ["train", "prune", "predict"])
+def test_a_model_of_no_known_family(verb: str, trained: Trained, place: Path, refused) -> None:
+    config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(place / "gpt")
+    tiny.bpe().save_pretrained(place / "gpt")
+    assert "is a gpt2 model, of none of the families" in refused(3, *words_of(verb, place / "gpt", trained))
+
+
+def test_a_checkpoint_without_head_does_not_answer(refused) -> None:
+    assert "demo/bert has no trained question-answering head" in refused(
+        3, "predict", "demo/bert", "-q", "Who?", "-c", "Rome."
+    )
+
+
+@pytest.mark.parametrize("verb", ["predict", "merge"])
+def test_an_overlay_on_a_wrong_base(verb: str, trained: Trained, refused) -> None:
+    dense, overlay = copy(trained, "dense", "smp")
+    tensors = load_file(dense / "model.safetensors")
+    tensors["qa_outputs.bias"] += 1
+    save_file(tensors, dense / "model.safetensors", metadata={"format": "pt"})
+    line = refused(3, *words_of(verb, overlay, trained))
+    hashes = {store.sha256_weights(folder) for folder in (dense, trained.dense)}
+    assert hashes == set(re.findall(r"\b[0-9a-f]{64}\b", line))
+
+
+def test_merging_what_is_no_overlay(trained: Trained, refused) -> None:
+    assert "is no overlay; a plain checkpoint needs no merging" in refused(3, "merge", trained.dense, "-o", "out")
+
+
+# Teachers
+
+
+def test_a_teacher_without_head(trained: Trained, refused) -> None:
+    words = ["prune", trained.dense, "--distill", "--teacher", "demo/bert", "-o", "out", *trained.short]
+    assert "demo/bert has no trained question-answering head" in refused(3, *words, told=1)
+
+
+def test_a_teacher_with_another_tokenizer(trained: Trained, place: Path, refused) -> None:
+    teacher = tiny.save("bert", place / "teacher")
+    words = ["prune", trained.dense, "--distill", "--teacher", teacher, "-o", "out", *trained.short]
+    assert re.search(r"teacher has another tokenizer than .*/dense, so its logits", refused(3, *words, told=1))
+
+
+def test_a_teacher_that_is_not_there(trained: Trained, refused) -> None:
+    words = ["prune", trained.dense, "--distill", "-o", "out", *trained.short]
+    assert refused(3, *words, "--teacher", "./nowhere") == "there is no folder ./nowhere"
+
+
+# Outputs
+
+
+@pytest.mark.parametrize("verb", ["train", "prune", "merge"])
+def test_an_output_that_is_not_empty(verb: str, trained: Trained, place: Path, refused) -> None:
+    (place / "out").mkdir()
+    (place / "out" / "mine.txt").write_text("keep")
+    folder = trained.pruned("smp") if verb == "merge" else trained.dense
+    assert re.search("out is not empty; pass --overwrite", refused(2, *words_of(verb, folder, trained)))
+    shutil.rmtree(place / "out")
+    (place / "out").write_text("a file")
+    assert "out is a file; choose another folder" in refused(2, *words_of(verb, folder, trained))
+
+
+@pytest.mark.parametrize("verb", ["train", "prune"])
+def test_an_output_in_use(verb: str, trained: Trained, place: Path, refused) -> None:
+    (place / "out.partial").mkdir()
+    with (place / "out.partial" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = refused(2, *words_of(verb, trained.dense, trained))
+    assert "another run is working in out.partial; wait for it" in line
+
+
+def test_an_interrupted_run_is_not_touched(trained: Trained, place: Path, refused) -> None:
+    (place / "out.partial").mkdir()
+    (place / "out.partial" / "lock").touch()
+    (place / "out.partial" / "run.json").write_text(json.dumps({"method": "train", "model": "another"}))
+    words = words_of("train", trained.dense, trained)
+    assert "holds an interrupted run; --resume goes on with it, --overwrite starts anew" in refused(2, *words)
+    assert "is another run" in refused(2, *words, "--resume")
+
+
+def test_overwrite_replaces_the_output(trained: Trained, place: Path, run: Run) -> None:
+    (place / "out").mkdir()
+    (place / "out" / "mine.txt").write_text("old")
+    assert run(*words_of("merge", trained.pruned("smp"), trained), "--overwrite").code == 0
+    assert not (place / "out" / "mine.txt").exists()
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+# The machine
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("verb", ["train", "prune", "predict"])
+def test_no_gpu_where_one_is_asked_for(verb: str, trained: Trained, refused) -> None:
+    words = [*words_of(verb, trained.dense, trained), "--device", "cuda"]
+    assert refused(4, *words).startswith("no CUDA device here; use --device cpu")
+
+
+def full(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/model.safetensors")
+
+
+def test_a_full_disk_while_a_result_is_written(trained: Trained, refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_sync", full)
+    line = refused(5, "merge", trained.pruned("smp"), "-o", "out")
+    assert line == "disk full while writing out/model.safetensors; make room, or choose another --output"
+
+
+def test_a_full_disk_while_training(trained: Trained, place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The states before it stay, under the name of a run in progress; nothing carries the final name."""
+    save = state.save_optimizer
+    calls = []
+
+    def second_fails(*words: Any) -> None:
+        calls.append(1)
+        full() if len(calls) == 2 else save(*words)
+
+    monkeypatch.setattr(state, "save_optimizer", second_fails)
+    words = [*words_of("train", trained.dense, trained), "--save-steps", "2"]
+    done = run(*words)
+    assert (done.code, done.out) == (5, "")
+    assert done.err.splitlines()[-1].startswith("error: disk full while writing out/model.safetensors; make room")
+    assert [path.name for path in place.iterdir()] == ["out.partial"]
+    assert [path.name for path in (place / "out.partial").glob("state-*")] == ["state-00000002"]
+    assert run(*words, "--resume").code == 0
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+# What eval refuses before it starts a process.
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "line"),
+    [
+        (2, "eval --data DATA", "no checkpoint to evaluate; name at least one alias, Hub id or folder"),
+        (2, "eval DENSE --data DATA -o no/where.json", "--output no/where.json: there is no folder no; make it first"),
+        (2, "eval DENSE --data DATA --max-length 64 --stride 64", "stride 64 does not fit in max length 64"),
+        (3, "eval DENSE --data nowhere.json", "nowhere.json: no such file"),
+        (4, "eval DENSE --data nobody/nothing", "nobody/nothing: the Hugging Face Hub cannot be reached"),
+    ],
+)
+def test_eval(code: int, words: str, line: str, trained: Trained, refused) -> None:
+    known = {"DATA": str(trained.eval_data), "DENSE": str(trained.dense)}
+    assert refused(code, *(known.get(word, word) for word in words.split())).startswith(line)

@@ -1,0 +1,66 @@
+"""What learns under the masks, and whose head the student takes."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from compresskit.methods.prune.apply import parameter_groups, set_head
+from compresskit.methods.prune.config import METHODS, PruneConfig
+from compresskit.methods.prune.masker import Masker
+from compresskit.training.options import TrainingOptions
+from tests import tiny
+
+LINEAR = {"attention.self.query", "attention.self.key", "attention.self.value"} | {
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+}
+
+
+@pytest.mark.parametrize("head_learns", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_learns(method: str, head_learns: bool, tmp_path: Any) -> None:
+    loaded = tiny.loaded()
+    config = PruneConfig(method=method, score_lr=0.5)  # type: ignore[arg-type]
+    masks = Masker(loaded.family.prunable(loaded.model), config)
+    options = TrainingOptions("tiny", tmp_path, lr=0.25, weight_decay=0.125)
+    groups = parameter_groups(loaded, masks, config, options, head_learns=head_learns)
+
+    names = {id(p): name for name, p in loaded.model.named_parameters()}
+    found = {names[id(p)]: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    expected: dict[str, tuple[float, float]] = {}
+    for name in names.values():
+        block = ".layer." in name
+        if name.endswith(".scores"):
+            expected[name] = (0.5, 0.0)
+        elif name.endswith(".original") and config.learns_weights:
+            expected[name] = (0.25, 0.125)
+        elif block and config.learns_weights:  # biases and norms
+            expected[name] = (0.25, 0.0)
+        elif name.startswith("qa_outputs") and (head_learns or config.learns_weights):
+            expected[name] = (0.25, 0.0 if name.endswith("bias") else 0.125)
+    assert found == expected
+    assert {n for n, p in loaded.model.named_parameters() if p.requires_grad} == found.keys()
+    assert len([n for n in found if n.endswith(".scores")]) == (0 if method == "magnitude" else 2 * len(LINEAR))
+
+
+def test_the_teachers_head() -> None:
+    student, teacher = tiny.loaded(missing_head=True), tiny.loaded(model=tiny.bert(seed=5))
+    assert set_head(student, teacher) == "teacher"
+    for name in ("qa_outputs.weight", "qa_outputs.bias"):
+        assert torch.equal(student.model.get_parameter(name), teacher.model.get_parameter(name))
+    own = "bert.encoder.layer.0.output.dense.weight"
+    assert not torch.equal(student.model.get_parameter(own), teacher.model.get_parameter(own))
+
+
+def test_the_own_head() -> None:
+    student = tiny.loaded()
+    assert set_head(student, None) == "base"
+    assert torch.equal(student.model.get_parameter("qa_outputs.weight"), tiny.bert().get_parameter("qa_outputs.weight"))
+
+
+def test_a_wider_teacher_has_no_head_to_give() -> None:
+    student = tiny.loaded()
+    assert set_head(student, tiny.loaded(model=tiny.bert(hidden=32))) == "base"
+    assert torch.equal(student.model.get_parameter("qa_outputs.weight"), tiny.bert().get_parameter("qa_outputs.weight"))
