@@ -157,6 +157,9 @@ LearningRate = Annotated[
         rich_help_panel=TRAINING,
     ),
 ]
+EvalBatchSize = Annotated[
+    int, typer.Option("--batch-size", min=1, metavar="N", help="Windows in one batch.", rich_help_panel=MACHINE)
+]
 Seed = Annotated[
     int,
     typer.Option(

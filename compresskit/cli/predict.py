@@ -29,7 +29,7 @@ def predict(
     null_threshold: Annotated[
         float, typer.Option(metavar="T", help="Unanswerable where null score - score is above this.")
     ] = 0.0,
-    batch_size: flags.BatchSize = 32,
+    batch_size: flags.EvalBatchSize = 32,
     max_length: flags.MaxLength = flags.DEFAULT_MAX_LENGTH,
     stride: flags.Stride = flags.DEFAULT_STRIDE,
     device: flags.Device = "auto",

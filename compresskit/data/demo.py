@@ -39,13 +39,13 @@ class DemoConfig:
     """
 
     seed: int = 20
-    train_questions: int = 36_000
+    train_questions: int = 32_000
     eval_questions: int = 600
     questions_per_passage: int = 3
     passages_per_article: int = 40
     entities: tuple[int, int] = (2, 3)
     facts: tuple[int, int] = (2, 2)
-    relations: int = 3
+    relations: int = 2
     joined: float = 0.1
     pronouns: float = 0.05
     surnames: float = 0.05

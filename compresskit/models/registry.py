@@ -89,12 +89,13 @@ def download(hub_id: str) -> Path:
         return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"the Hub has no model {hub_id}, or it is private; check the name, or log in with `hf auth login`"
+            f"there is no folder {hub_id} here, and the Hub has no such model, or it is private; "
+            "check the name, or log in with `hf auth login`"
         ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise MissingError(
-            f"the Hub cannot be reached for {hub_id} ({type(error).__name__}); where there is a network run "
-            f"`hf download {hub_id} --local-dir DIR`, then give DIR here, or try demo/bert"
+            f"there is no folder {hub_id} here, and the Hub cannot be reached ({type(error).__name__}); "
+            f"where there is a network run `hf download {hub_id} --local-dir DIR`, then give DIR here, or try demo/bert"
         ) from error
 
 

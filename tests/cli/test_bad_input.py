@@ -71,7 +71,10 @@ def test_an_unknown_alias(verb: str, refused) -> None:
 def test_no_hub(verb: str, refused) -> None:
     first, *rest = verb.split()
     line = refused(4, first, "nobody/nothing", *rest)
-    assert re.match(r"the Hub cannot be reached for nobody/nothing .*`hf download .*, or try demo/bert$", line)
+    assert re.match(
+        r"there is no folder nobody/nothing here, and the Hub cannot be reached .*`hf download .*, or try demo/bert$",
+        line,
+    )
 
 
 def test_no_hub_for_the_data(trained: Trained, refused) -> None:

@@ -139,7 +139,7 @@ def test_without_a_hub_the_mend_is_named() -> None:
     with pytest.raises(MissingError) as caught:
         load("nobody/nothing-here")
     message = str(caught.value)
-    assert message.startswith("the Hub cannot be reached for nobody/nothing-here")
+    assert message.startswith("there is no folder nobody/nothing-here here, and the Hub cannot be reached")
     assert "`hf download nobody/nothing-here --local-dir DIR`" in message
     assert "demo/bert" in message
     assert "\n" not in message
@@ -151,7 +151,11 @@ RESPONSE: Any = SimpleNamespace(headers={}, request=None)  # the Hub's client ke
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (RepositoryNotFoundError("none", response=RESPONSE), InputError, "the Hub has no model a/b, or it is private"),
+        (
+            RepositoryNotFoundError("none", response=RESPONSE),
+            InputError,
+            "there is no folder a/b here, and the Hub has no such model",
+        ),
         (HfHubHTTPError("500", response=RESPONSE), MissingError, "hf download a/b"),
         (ConnectionError("no route"), MissingError, "hf download a/b"),
     ],
