@@ -76,6 +76,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def reserve(path: Path, size: int) -> None:
+    """Make a file of `size` bytes whose room on the disk is its own; a full disk raises OSError(ENOSPC).
+
+    A memory map of a file with holes ends the process by SIGBUS where the disk has no room for what is written to it.
+    """
+    with path.open("wb") as file:
+        file.truncate(size)
+        if size and hasattr(os, "posix_fallocate"):  # macOS has none
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -153,14 +167,32 @@ def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises UsageError where `output` is there already and not empty, unless `overwrite`.
     """
     check_free(output, overwrite=overwrite)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    with _place_of(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        staging = staging_beside(output)
     try:
-        staging.chmod(0o777 & ~_umask())
         yield staging
         publish(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def staging_beside(output: Path) -> Path:
+    """A new folder beside `output`, under a hidden name of its own, with the permissions of any folder of the user."""
+    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    staging.chmod(0o777 & ~_umask())
+    return staging
+
+
+@contextlib.contextmanager
+def _place_of(output: Path) -> Iterator[None]:
+    """UsageError where no folder can be made there: no permission, no folder above it (but a full disk stays one)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UsageError(f"{output} cannot be made ({error.strerror}); choose another place with -o") from error
 
 
 def check_free(output: Path, *, overwrite: bool) -> None:
@@ -191,8 +223,11 @@ def publish(staging: Path, output: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
+    """Write the files of a finished folder through to the disk, as readable as any file that the user makes."""
+    mode = 0o666 & ~_umask()  # safetensors are born private
     for path in folder.rglob("*"):
         if path.is_file():
+            path.chmod(mode)
             with path.open("rb") as file:
                 os.fsync(file.fileno())
 
@@ -220,15 +255,16 @@ class Workspace:
         """
         check_free(self.output, overwrite=overwrite)
         known = self.path / "run.json"
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._acquire()
+        with _place_of(self.output):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._acquire()
         try:
             if known.exists() and not (resume or overwrite):
                 raise UsageError(
                     f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
                 )
             if known.exists() and resume:
-                _check_same_job(read_json(known), json.loads(json.dumps(job)), self.path)
+                check_same_job(read_json(known), job, self.path)
                 yield self.path
             else:
                 self._clear()
@@ -249,11 +285,12 @@ class Workspace:
 
     def finish(self, staging: Path) -> None:
         """Publish the finished checkpoint folder as the output, and remove the workspace."""
-        _sync(staging)
-        # First, so that a crash right after the move leaves a finished job, not one to resume on top of its own output.
-        (self.path / "run.json").unlink()
         publish(staging, self.output)
-        shutil.rmtree(self.path)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove what a job left; nothing where it left nothing."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def _clear(self) -> None:
         for entry in self.path.iterdir():
@@ -277,9 +314,14 @@ class Workspace:
             self._lock = None
 
 
-def _check_same_job(known: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:
-    """UsageError naming the settings in which the interrupted run differs from this one."""
+def differences(known: Mapping[str, Any], job: Mapping[str, Any]) -> str:
+    """The settings in which a run from before differs from this one, in words; "" where they are the same."""
+    job = json.loads(json.dumps(job))
     changed = [key for key in sorted({*known, *job}) if known.get(key) != job.get(key)]
-    if changed:
-        listing = ", ".join(f"{key} was {known.get(key)!r} and is {job.get(key)!r}" for key in changed)
+    return ", ".join(f"{key} was {known.get(key)!r} and is {job.get(key)!r}" for key in changed)
+
+
+def check_same_job(known: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:
+    """UsageError naming the settings in which the run in `path` differs from this one."""
+    if listing := differences(known, job):
         raise UsageError(f"{path} is another run ({listing}); give the same options, or --overwrite to start anew")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from compresskit.cli import options as flags
-from compresskit.errors import UsageError
+from compresskit.errors import RunFailed, UsageError
 
 
 def eval_(
@@ -69,3 +69,5 @@ def eval_(
     if output is not None:
         write_text(output, report.to_json())
     console.out(render(report, format_))
+    if lost := [row.name for row in report.rows if row.error is not None]:
+        raise RunFailed(f"{', '.join(lost)} could not be measured; mend it as its row says, or leave it out")

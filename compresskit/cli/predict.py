@@ -65,7 +65,8 @@ def read_questions(path: Path) -> Iterator[Example]:
     from compresskit.data.examples import Example
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not `splitlines`: a JSON string may hold a line separator of Unicode as it is.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a UTF-8 file of JSON lines") from error
     for number, line in enumerate(lines, start=1):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,11 +31,16 @@ Block = Annotated[
     str, typer.Option(metavar="RxC", help="Rows and columns that one score covers.", rich_help_panel=PRUNING)
 ]
 ScoreLr = Annotated[
-    float, typer.Option(metavar="RATE", help="Peak learning rate of the scores.", rich_help_panel=PRUNING)
+    float | None,
+    typer.Option(metavar="RATE", help="Peak learning rate of the scores. [default: 0.02]", rich_help_panel=PRUNING),
 ]
 Penalty = Annotated[
-    float,
-    typer.Option(metavar="L", help="Weight of the mean sigmoid of the scores in the loss.", rich_help_panel=PRUNING),
+    float | None,
+    typer.Option(
+        metavar="L",
+        help="Weight of the mean sigmoid of the scores in the loss. [default: 400]",
+        rich_help_panel=PRUNING,
+    ),
 ]
 Warmup = Annotated[
     float,
@@ -56,12 +62,15 @@ Teacher = Annotated[
     ),
 ]
 Temperature = Annotated[
-    float, typer.Option(metavar="T", help="Softens both distributions.", rich_help_panel=DISTILLATION)
+    float | None,
+    typer.Option(metavar="T", help="Softens both distributions. [default: 2]", rich_help_panel=DISTILLATION),
 ]
 DistillWeight = Annotated[
-    float,
+    float | None,
     typer.Option(
-        metavar="W", help="Weight of the teacher in the loss; the labels get the rest.", rich_help_panel=DISTILLATION
+        metavar="W",
+        help="Weight of the teacher in the loss; the labels get the rest. [default: 0.9]",
+        rich_help_panel=DISTILLATION,
     ),
 ]
 TeacherEpochs = Annotated[
@@ -94,14 +103,14 @@ def prune(
     sparsity: Sparsity = 0.5,
     method: Method = "smp",
     block: Block = "1x1",
-    score_lr: ScoreLr = 2e-2,
-    penalty: Penalty = 400.0,
+    score_lr: ScoreLr = None,
+    penalty: Penalty = None,
     warmup: Warmup = 0.0,
     cooldown: Cooldown = 0.2,
     distill: Distill = False,
     teacher: Teacher = None,
-    temperature: Temperature = 2.0,
-    distill_weight: DistillWeight = 0.9,
+    temperature: Temperature = None,
+    distill_weight: DistillWeight = None,
     teacher_epochs: TeacherEpochs = None,
     teacher_lr: TeacherLr = None,
     output: flags.Output = None,
@@ -125,55 +134,44 @@ def prune(
     plan: flags.Plan = False,
 ) -> None:
     """Learn which weights may go; the result is a mask on the base, a fraction of its size."""
+    given = dict(locals())
     from compresskit.cli import settings
     from compresskit.methods.distill import DistillConfig
     from compresskit.methods.prune import apply as pruning
     from compresskit.methods.prune.config import PruneConfig
-    from compresskit.training.options import TrainingOptions
 
-    config = PruneConfig(
-        method=method,
-        sparsity=sparsity,
-        block=parse_block(block),
-        score_lr=score_lr,
-        penalty=penalty,
-        warmup=warmup,
-        cooldown=cooldown,
-    )
+    scoring = {"score_lr": score_lr, "penalty": penalty}
+    config = PruneConfig(method, sparsity, parse_block(block), warmup=warmup, cooldown=cooldown, **_given(scoring))
+    if not config.learns_scores:
+        settings.refuse_unused({"--score-lr": score_lr}, f"with --method {method}, which has no scores")
+    if not config.regularized:
+        settings.refuse_unused({"--penalty": penalty}, f"with --method {method}, which has no penalty")
     output = output or flags.default_output(model, f"{method}-{sparsity:g}{'-distill' if distill else ''}")
-    options = TrainingOptions(
-        model=model,
-        output=output,
-        train_data=settings.train_data(model, train_data),
-        max_train_samples=max_train_samples,
-        negatives=negatives,
-        epochs=epochs,
-        max_steps=max_steps or 0,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=lr,
-        max_length=max_length,
-        stride=stride,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        save_steps=save_steps,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    options = settings.training_options(given, output=output)
+    trained = distill and teacher is None
+    if not trained:
+        why = "where no teacher is trained first (that takes --distill without --teacher)"
+        settings.refuse_unused({"--teacher-epochs": teacher_epochs, "--teacher-lr": teacher_lr}, why)
+    softening = {"temperature": temperature, "weight": distill_weight}
+    if not distill:
+        named = {"--temperature": temperature, "--distill-weight": distill_weight}
+        settings.refuse_unused(named, "without --distill")
     teacher_options = None
-    if distill and teacher is None:
+    if trained:
         teacher_lr, teacher_epochs = settings.fine_tuning(model, teacher_lr, teacher_epochs)
         teacher_output = Path(f"{output}-teacher")
-        teacher_options = replace(options, output=teacher_output, lr=teacher_lr, epochs=teacher_epochs, overwrite=False)
-    teaching = pruning.Teaching(
-        DistillConfig(temperature, distill_weight) if distill else None, teacher, teacher_options
-    )
+        teacher_options = replace(options, output=teacher_output, lr=teacher_lr, epochs=teacher_epochs)
+    teaching = pruning.Teaching(DistillConfig(**_given(softening)) if distill else None, teacher, teacher_options)
     if plan:
         settings.show_plans(pruning.plan(options, config, teaching))
         return
     score = settings.scorer(eval_data, device=device, max_length=max_length, stride=stride)
     settings.show_score(pruning.apply(options, config, teaching, score))
+
+
+def _given(values: Mapping[str, float | None]) -> dict[str, Any]:
+    """The values that were given; the configuration knows the defaults of the others."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def parse_block(text: str) -> tuple[int, int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compresskit.cli.options import DEFAULT_DATA
+from compresskit.errors import RunFailed, UsageError
 
 if TYPE_CHECKING:
-    from compresskit.training.options import Score
+    from compresskit.training.options import Score, TrainingOptions
     from compresskit.training.plan import Plan
 
 BUILT_IN_PREFIX = "demo/"
@@ -31,20 +33,44 @@ def train_data(model: str, given: str | None) -> str:
 def fine_tuning(model: str, lr: float | None, epochs: float | None) -> tuple[float, float]:
     """Learning rate and epochs of a fine-tuning: as given, else by the kind of model."""
     default_lr, default_epochs = (BUILT_IN_LR, BUILT_IN_EPOCHS) if is_built_in(model) else (LR, EPOCHS)
-    return lr or default_lr, epochs or default_epochs
+    return default_lr if lr is None else lr, default_epochs if epochs is None else epochs
+
+
+def training_options(given: Mapping[str, Any], **derived: Any) -> TrainingOptions:
+    """The options of a run from a verb's flags, which bear the names of the options' fields; `derived` replace them."""
+    from compresskit.training.options import TrainingOptions
+
+    names = {field.name for field in fields(TrainingOptions)}
+    taken = {name: value for name, value in given.items() if name in names and value is not None}
+    return TrainingOptions(**{**taken, "train_data": train_data(given["model"], given["train_data"]), **derived})
+
+
+def refuse_unused(flags: Mapping[str, object], why: str) -> None:
+    """UsageError for the first of `flags` that was given although it has no effect here."""
+    for name, value in flags.items():
+        if value is not None:
+            raise UsageError(f"{name} has no effect {why}; leave it out")
 
 
 def scorer(data: str | None, *, device: str, max_length: int, stride: int) -> Score | None:
-    """A function that scores a finished checkpoint on `data` in a process of its own; None without data."""
+    """A function that scores a finished checkpoint on `data` in a process of its own; None without data.
+
+    The data is read at once: a fault of it must not come to light after hours of training.
+    """
     if data is None:
         return None
+    from compresskit.data.load import load
+
+    load(data, "eval")
 
     def score(folder: Path) -> Mapping[str, float | None]:
         from compresskit.evaluate.evaluate import evaluate
         from compresskit.evaluate.job import EvalSettings
 
         settings = EvalSettings(device=device, max_length=max_length, stride=stride, latency_questions=0)
-        row = evaluate([str(folder)], data, settings).rows[0]
+        row = evaluate([str(folder)], data, settings, names=["scoring"]).rows[0]
+        if row.error is not None:
+            raise RunFailed(row.error)
         names = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em")
         return {name: getattr(row, name) for name in names}
 

@@ -28,32 +28,13 @@ def train(
     plan: flags.Plan = False,
 ) -> None:
     """Fine-tune the whole model: the baseline of a table, and the teacher of a student."""
+    given = dict(locals())
     from compresskit.cli import settings
-    from compresskit.training.options import TrainingOptions
-
-    lr, epochs = settings.fine_tuning(model, lr, epochs)
-    options = TrainingOptions(
-        model=model,
-        output=output or flags.default_output(model, "train"),
-        train_data=settings.train_data(model, train_data),
-        max_train_samples=max_train_samples,
-        negatives=negatives,
-        epochs=epochs,
-        max_steps=max_steps or 0,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=lr,
-        max_length=max_length,
-        stride=stride,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        save_steps=save_steps,
-        resume=resume,
-        overwrite=overwrite,
-    )
     from compresskit.methods import train as method
 
+    lr, epochs = settings.fine_tuning(model, lr, epochs)
+    output = output or flags.default_output(model, "train")
+    options = settings.training_options(given, output=output, lr=lr, epochs=epochs)
     if plan:
         settings.show_plans([method.plan(options)])
         return

@@ -215,8 +215,9 @@ def build_features(
                 types_file.write(np.asarray(windows.encoding["token_type_ids"][window], dtype=np.uint8).tobytes())
                 bounds.append(bounds[-1] + len(ids))
                 spans.append(_label(tokenizer, windows, window, chunk[windows.example[window]], ids))
-    np.asarray(bounds, dtype=np.int64).tofile(folder / "bounds.i64")
-    np.asarray(spans, dtype=np.int32).tofile(folder / "spans.i32")
+    # Not by `tofile`, whose error on a full disk does not say so.
+    (folder / "bounds.i64").write_bytes(np.asarray(bounds, dtype=np.int64).tobytes())
+    (folder / "spans.i32").write_bytes(np.asarray(spans, dtype=np.int32).tobytes())
     return FeatureSet(folder)
 
 

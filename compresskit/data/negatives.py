@@ -35,15 +35,15 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 def with_negatives(examples: ExampleSet, fraction: float, seed: int) -> ExampleSet:
     """`examples`, followed by constructed unanswerable questions.
 
-    `fraction`, 0 <= fraction < 1, is how many are added, as a share of the answerable questions (rounded):
+    `fraction`, 0 <= fraction <= 1, is how many are added, as a share of the answerable questions (rounded):
     0.5 is one for every two. Which questions they are made from is drawn with `seed`; a question for which no
     paragraph shares a word without holding an answer is passed over for another, so in a small set there may
     be fewer. A constructed question has the id `<id>#negative`; path and sha256 stay those of the source.
 
     Raises UsageError for a fraction out of range, InputError where nothing can be constructed.
     """
-    if not 0 <= fraction < 1:
-        raise UsageError(f"--negatives {fraction:g} is out of range; it is a share from 0 to below 1")
+    if not 0 <= fraction <= 1:
+        raise UsageError(f"--negatives {fraction:g} is out of range; it is a share from 0 to 1")
     answerable = examples.info.questions - examples.info.unanswerable
     wanted = round(fraction * answerable)
     if not wanted:

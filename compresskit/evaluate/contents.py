@@ -107,13 +107,14 @@ def plot_remaining(found: Contents, path: Path) -> None:
         grid[layers.index(matrix.layer)][roles.index(matrix.role)] = 100 * matrix.fraction
     figure = Figure(figsize=(1.5 + 1.3 * len(roles), 1.8 + 0.45 * len(layers)), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+    most = max(100 * matrix.fraction for matrix in found.matrices)
+    image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=most, aspect="auto")
     axes.set_xticks(range(len(roles)), [role.replace(".", "\n") for role in roles], fontsize=8)
     axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
     axes.set_ylabel("layer")
     for row, values in enumerate(grid):
         for column, value in enumerate(values):
-            shade = "black" if value > 55 else "white"
+            shade = "black" if value > 0.55 * most else "white"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=shade, fontsize=8)
     figure.colorbar(image, label="remaining weights, %")
     axes.set_title(f"{found.path.resolve().name}: remaining weights")

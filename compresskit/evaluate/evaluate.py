@@ -25,12 +25,19 @@ _WORKER = "compresskit.evaluate.worker"
 _SECONDS_TO_END = 10.0
 
 
-def evaluate(checkpoints: Sequence[str], data_ref: str, settings: EvalSettings, baseline: str | None = None) -> Report:
+def evaluate(
+    checkpoints: Sequence[str],
+    data_ref: str,
+    settings: EvalSettings,
+    baseline: str | None = None,
+    names: Sequence[str] | None = None,
+) -> Report:
     """Measure every one of ``checkpoints`` (alias, Hub id or folder) on ``data_ref`` and return the report.
 
     ``baseline`` is the checkpoint the others are compared with; where it is not among them it becomes the
     first row. ``delta_em`` is the difference to its EM in points. A checkpoint whose process crashes (a
-    signal, out of memory) is a row with ``error``; the others go on.
+    signal, out of memory) is a row with ``error``; the others go on. ``names`` are those of the rows, in place of
+    names made from the references.
 
     Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data or a checkpoint
     raises.
@@ -41,7 +48,7 @@ def evaluate(checkpoints: Sequence[str], data_ref: str, settings: EvalSettings, 
     info = load_data(data_ref, "eval").info
     rows: list[Row] = []
     device: Mapping[str, str | int] = {}
-    for ref, name in zip(refs, _unique_names(refs), strict=True):
+    for ref, name in zip(refs, names or _unique_names(refs), strict=True):
         outcome = _measure_apart(ref, name, data_ref, settings)
         device = outcome.device or device
         is_baseline = baseline is not None and _same(ref, baseline)

@@ -7,6 +7,7 @@ cost no more than training without a teacher, and the teacher need not stay in t
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from compresskit import console
-from compresskit.checkpoint.store import read_json, sha256_weights, write_json
+from compresskit.checkpoint.store import read_json, reserve, sha256_weights, write_json
 from compresskit.data.features import FeatureSet
 from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.models.device import resolve_device
@@ -39,8 +40,8 @@ class DistillConfig:
     weight: float = 0.9
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0 or not 0 <= self.weight <= 1:
-            raise UsageError("--temperature must be above 0, and --distill-weight in [0, 1]")
+        if not 0 < self.temperature < math.inf or not 0 <= self.weight <= 1:
+            raise UsageError("--temperature must be above 0 and finite, and --distill-weight in [0, 1]")
 
 
 class DistilledFeatures(Sequence[dict[str, Any]]):
@@ -127,7 +128,9 @@ def _compute(
             with torch.autocast(target.type, getattr(torch, dtype), enabled=dtype != "float32"):
                 logits = teacher.family.logits(model, inputs)
             if flat is None:
-                flat = np.memmap(path, np.float16, "w+", shape=(int(features.bounds[-1]), logits.shape[-1]))
+                shape = (int(features.bounds[-1]), logits.shape[-1])
+                reserve(path, shape[0] * shape[1] * np.dtype(np.float16).itemsize)
+                flat = np.memmap(path, np.float16, "r+", shape=shape)
             if bool(logits.isnan().any()):
                 raise RunFailed(f"the teacher {teacher.ref} gives logits that are not numbers; train it again")
             values = logits.clamp(-6e4, 6e4).half().cpu().numpy()

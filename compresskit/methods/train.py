@@ -25,14 +25,14 @@ def apply(options: TrainingOptions, score: Score | None = None) -> Path:
     `score` gives the figures of the finished checkpoint for its manifest. Raises the package's errors for bad input, a
     taken output, and a run that fails.
     """
-    if is_complete(options):
+    if is_complete(options, options.describe()):
         console.info(f"{options.output} is complete already")
         return options.output
     source = resolve(options.model)
     with claimed(options, {"method": METHOD, **options.describe()}) as (workspace, work):
         session = prepare(options, source, workspace, work)
         loaded, features = session.loaded, session.features
-        engine = Engine(
+        metrics = Engine(
             loaded.model,
             features,
             features.lengths,
@@ -41,8 +41,7 @@ def apply(options: TrainingOptions, score: Score | None = None) -> Path:
             weight_groups(loaded.model.named_parameters(), options),
             options,
             work,
-        )
-        metrics = engine.fit(resume=options.resume)
+        ).fit(resume=options.resume)
         finish(
             session,
             method=METHOD,

@@ -60,7 +60,13 @@ class EncoderFamily:
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         """Open a folder with AutoModelForQuestionAnswering; also the names of parameters that it lacks."""
         model, info = AutoModelForQuestionAnswering.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
+            folder,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
         )
         return model, set(info["missing_keys"])
 

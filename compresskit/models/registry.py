@@ -34,6 +34,8 @@ transformers_logging.disable_progress_bar()
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 # The names under which configurations keep the dropout of attention weights.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+# Loading reads files: it asks no Hub, and runs (or offers to run) no code that a checkpoint brings along.
+NOTHING_FOREIGN: Mapping[str, bool] = {"local_files_only": True, "trust_remote_code": False}
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
 
 
@@ -52,8 +54,8 @@ def known_aliases() -> list[str]:
     return [*ALIASES, *BUILT_IN]
 
 
-def resolve(ref: str) -> Source:
-    """Find a checkpoint's folder; a Hub id is downloaded to the Hub's cache.
+def resolve(ref: str, revision: str | None = None) -> Source:
+    """Find a checkpoint's folder; a Hub id is downloaded to the Hub's cache, at `revision` or the newest.
 
     Raises UsageError for an unknown short name, InputError for a folder or Hub id that does not exist, MissingError
     where the Hub cannot be reached.
@@ -73,11 +75,11 @@ def resolve(ref: str) -> Source:
             else f"known: {', '.join(known_aliases())}; a Hub id has the form owner/name"
         )
         raise UsageError(f"unknown model {ref!r}; {hint}")
-    folder = download(hub_id)
+    folder = download(hub_id, revision)
     return Source(ref, folder, revision=folder.name)
 
 
-def download(hub_id: str) -> Path:
+def download(hub_id: str, revision: str | None = None) -> Path:
     """The Hub's snapshot of a model, from the cache where it is there.
 
     Raises MissingError where the Hub cannot be reached, InputError where it has no such model.
@@ -86,7 +88,7 @@ def download(hub_id: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
     except RepositoryNotFoundError as error:
         raise InputError(
             f"there is no folder {hub_id} here, and the Hub has no such model, or it is private; "
@@ -144,7 +146,13 @@ def _load_plain(
     own_dropout = {name: getattr(config, name) for name in ATTENTION_DROPOUT if hasattr(config, name)}
     if attention_dropout is not None:
         config.update(dict.fromkeys(own_dropout, attention_dropout))
-    model, missing = family.load(source.path, config, dtype)
+    try:
+        model, missing = family.load(source.path, config, dtype)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{source.path} does not open as a {config.model_type} model ({str(error).splitlines()[0]}); "
+            "it is damaged or foreign: copy or download it again"
+        ) from error
     model.config.update(own_dropout)  # the modules are built; what is saved is the checkpoint's own value
     head = family.head(model)
     if missing - head:
@@ -191,7 +199,7 @@ def resolve_base(overlay: Path, base: Base) -> Source:
     """
     beside = overlay / base.ref
     try:
-        source = Source(base.ref, beside) if beside.is_dir() else resolve(base.ref)
+        source = Source(base.ref, beside) if beside.is_dir() else resolve(base.ref, base.revision)
     except (InputError, UsageError) as error:
         raise InputError(
             f"the base {base.ref} of the overlay {overlay} is not there; put it back, or merge where the base is"
@@ -217,7 +225,7 @@ def _config(folder: Path) -> PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no checkpoint: it has no config.json")
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{folder}/config.json cannot be read ({str(error).splitlines()[0]})") from error
     return config
@@ -235,7 +243,7 @@ def _family(config: PretrainedConfig, source: Source) -> Family:
 
 def _tokenizer(folder: Path, family: Family, config: PretrainedConfig) -> PreTrainedTokenizerFast:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NOTHING_FOREIGN)
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
             f"{folder} holds no tokenizer ({str(error).splitlines()[0]}); copy the files of its base's tokenizer there"

@@ -103,7 +103,7 @@ class Engine(Trainer):
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The objective at this moment of the run."""
-        return self._objective(model, inputs, self.state.global_step / self.state.max_steps)
+        return self._objective(model, inputs, self.state.global_step / max(self.state.max_steps - 1, 1))
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand figures to the callbacks; a loss that is not a number ends the run."""
@@ -165,7 +165,7 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
     """The Trainer's arguments for our options."""
     device = resolve_device(options.device)
     on_gpu = device.type == "cuda"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(work),
         use_cpu=not on_gpu,
         bf16=compute_dtype(options) == "bfloat16",
@@ -192,6 +192,10 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
         dataloader_persistent_workers=on_gpu,
         ddp_find_unused_parameters=False,
     )
+    # One process is one device. On a machine of several GPUs the Trainer would spread the batch by DataParallel, whose
+    # copies of the model know nothing of masks that were computed for all matrices at once.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def compute_dtype(options: TrainingOptions) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ class TrainingOptions:
             self.epochs > 0 and self.batch_size > 0 and self.accumulate > 0 and self.lr > 0 and self.save_steps > 0
         ):
             raise UsageError("--epochs, --batch-size, --accumulate, --lr and --save-steps must be above 0")
+        if not (math.isfinite(self.epochs) and math.isfinite(self.lr) and math.isfinite(self.negatives)):
+            raise UsageError("--epochs, --lr and --negatives must be finite")
         if self.max_train_samples is not None and self.max_train_samples < 1:
             raise UsageError("--max-train-samples must be at least 1")
         if not 0 <= self.lr_warmup < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MOMENTS, GRADIENT, WEIGHT = 8, 4, 4
 # Activations kept for the backward pass of one transformer block: 34 bytes a token and hidden unit in 16-bit numbers
 # (Korthikanti et al. 2022, arXiv 2205.05198, without the attention matrix, which fused attention does not keep).
 ACTIVATION = 34
+NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,13 @@ def make_plan(
     loaded: LoadedModel,
     *,
     trainable: int,
-    masked: int = 0,
+    copies: int = 0,
     checkpoint_bytes: int,
     notes: Sequence[str] = (),
 ) -> Plan:
-    """The plan of a run of `loaded` in which `trainable` parameters learn and `masked` weights are under a mask.
+    """The plan of a run of `loaded` in which `trainable` parameters learn (scores included).
 
+    `copies` is the bytes that the method keeps beside parameters, gradients, moments and activations.
     Reads the data and tokenizes up to PROBE questions in a temporary folder; writes nothing else.
     """
     check_length(options, loaded)
@@ -59,17 +62,15 @@ def make_plan(
         features = loaded.family.features(loaded.tokenizer, probe, options.windows, Path(folder))
         windows = round(len(features) / len(probe) * len(examples))
         longest = int(features.lengths.max())
-    per_step = options.batch_size * options.accumulate
+    per_step = options.batch_size * options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
     steps = options.max_steps or math.ceil(options.epochs * math.ceil(windows / per_step))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     device, dtype = resolve_device(options.device).type, compute_dtype(options)
-    number = 2 if dtype == "bfloat16" else 4
+    number = NUMBER_BYTES[dtype]
     config = loaded.model.config
     blocks, hidden = getattr(config, "num_hidden_layers", 0), getattr(config, "hidden_size", 0)
     activations = ACTIVATION * number // 2 * options.batch_size * longest * hidden * blocks
-    # Scores of masks are parameters too. Under a mask a weight stands there as it is, in the dtype of computation, as
-    # the masked copy that the layer multiplies with, and as that copy's gradient; the scores' sigmoids stay as well.
-    memory = parameters * WEIGHT + trainable * (GRADIENT + MOMENTS) + masked * (3 * number + WEIGHT) + activations
+    memory = parameters * WEIGHT + trainable * (GRADIENT + MOMENTS) + copies + activations
     return Plan(
         parameters, trainable, checkpoint_bytes, len(examples), windows, steps, memory, device, dtype, tuple(notes)
     )

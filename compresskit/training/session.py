@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
+from torch import nn
 from transformers import set_seed
 
 from compresskit import console
-from compresskit.checkpoint.manifest import Base, Data, Kind, Manifest, Step
-from compresskit.checkpoint.store import Workspace, write_text
+from compresskit.checkpoint.manifest import Base, Data, Kind, Manifest, Step, read_manifest
+from compresskit.checkpoint.store import Workspace, check_same_job, differences, staging_beside, write_text
 from compresskit.data.examples import ExampleSet
 from compresskit.data.features import FeatureSet
 from compresskit.data.load import load as load_data
 from compresskit.data.negatives import with_negatives
-from compresskit.errors import UsageError
+from compresskit.errors import CompresskitError, UsageError
 from compresskit.models.device import resolve_device
 from compresskit.models.family import LoadedModel
 from compresskit.models.registry import Source, load_source
 from compresskit.training.options import Score, TrainingOptions
+
+LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -57,7 +62,9 @@ def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[
 
     Raises UsageError where the output is taken (see `Workspace.claim`).
     """
-    processes = PartialState(cpu=resolve_device(options.device).type == "cpu")
+    # The first process tokenizes, asks the teacher and scores while the others wait for it.
+    processes = PartialState(cpu=resolve_device(options.device).type == "cpu", timeout=LONGEST_WAIT)
+    job = {**job, "processes": processes.num_processes}
     workspace = Workspace(options.output)
     if processes.is_main_process:
         with workspace.claim(job, resume=options.resume, overwrite=options.overwrite) as work:
@@ -137,14 +144,17 @@ def finish(
 ) -> None:
     """Write the finished checkpoint with tokenizer, configuration, log and manifest, score it, and publish it whole.
 
-    `save` writes the weights into the folder that it is given. Only the first process of a run writes.
+    `save` writes the weights into the folder that it is given. Only the first process of a run writes. Where scoring
+    fails, its error is raised once the checkpoint, without figures, is in its place.
     """
     options, loaded = session.options, session.loaded
+    failure: CompresskitError | None = None
     if session.workspace is not None:
-        staging = Path(tempfile.mkdtemp(dir=options.output.parent, prefix=f".{options.output.name}."))
+        staging = staging_beside(options.output)
         try:
-            staging.chmod(0o755)
             save(staging)
+            # The windows' truncation is a state of the tokenizer; whoever opens its file did not ask for it.
+            loaded.tokenizer.backend_tokenizer.no_truncation()
             loaded.tokenizer.save_pretrained(staging)
             write_text(staging / "log.jsonl", (session.work / "log.jsonl").read_text())
             known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
@@ -153,15 +163,41 @@ def finish(
             step = Step(method, config, options.seed, session.data, wall_time, metrics)
             known.add(step, kind=kind, base=base).write(staging)
             if score is not None:
-                step = Step(method, config, options.seed, session.data, wall_time, {**metrics, **score(staging)})
+                _free_device(loaded)
+                try:
+                    metrics = {**metrics, **score(staging)}
+                except CompresskitError as error:
+                    failure = error
+                step = Step(method, config, options.seed, session.data, wall_time, metrics)
                 known.add(step, kind=kind, base=base).write(staging)
             session.workspace.finish(staging)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     PartialState().wait_for_everyone()
+    if failure is not None:
+        raise type(failure)(f"{options.output} is ready, but could not be scored: {failure}") from failure
 
 
-def is_complete(options: TrainingOptions) -> bool:
-    """Whether `--resume` finds the run finished: the output is there and no workspace is."""
-    done = (options.output / "compresskit.json").exists()
-    return options.resume and done and not (Workspace(options.output).path / "run.json").exists()
+def _free_device(loaded: LoadedModel) -> None:
+    """Give back the GPU's memory: the checkpoint is scored in another process."""
+    module: nn.Module = loaded.model
+    module.to("cpu")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
+    """Whether `--resume` finds the run finished: its checkpoint is there; a workspace that a crash left is removed.
+
+    Raises UsageError where what is there was made with another configuration than `config` (unless it is to be
+    overwritten).
+    """
+    manifest = read_manifest(options.output) if options.resume else None
+    if manifest is None or not manifest.steps:
+        return False
+    if options.overwrite and differences(manifest.steps[-1].config, config):
+        return False
+    check_same_job(manifest.steps[-1].config, config, options.output)
+    Workspace(options.output).remove()
+    return True

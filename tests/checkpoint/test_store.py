@@ -141,6 +141,32 @@ def test_a_staged_folder_appears_at_the_end(tmp_path: Path) -> None:
     assert stat.S_IMODE(output.stat().st_mode) == stat.S_IMODE((tmp_path / "deep").stat().st_mode)
 
 
+def test_a_finished_folder_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    with store.staged_folder(tmp_path / "out") as folder:
+        store.save_tensors(folder / "model.safetensors", {"w": torch.ones(2)})
+        (folder / "private").touch(0o600)
+    other = tmp_path / "other"
+    other.touch()
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {other.stat().st_mode}
+
+
+def test_reserved_room_is_there(tmp_path: Path) -> None:
+    store.reserve(tmp_path / "map", 100_000)
+    found = (tmp_path / "map").stat()
+    assert found.st_size == 100_000
+    assert found.st_blocks * 512 >= 100_000
+
+
+def test_no_room_to_reserve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", fails)
+    with pytest.raises(OSError, match="No space left") as caught:
+        store.reserve(tmp_path / "map", 10)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "map"))
+
+
 def fill_and_fail(folder: Path, error: BaseException) -> NoReturn:
     (folder / "new").write_text("new")
     raise error

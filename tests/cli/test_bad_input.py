@@ -17,6 +17,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from compresskit import console
 from compresskit.checkpoint import store
+from compresskit.errors import MissingError
+from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.training import state
 from tests.cli.conftest import Done, Trained, tree
 from tests.models import tiny
@@ -108,7 +110,20 @@ def test_sparsity_outside_its_range(sparsity: str, trained: Trained, refused) ->
         ("--score-lr 0", "--score-lr must be above 0"),
         ("--distill --temperature 0", "--temperature must be above 0"),
         ("--distill --distill-weight 2", "--distill-weight in [0, 1]"),
+        ("--distill --temperature nan", "--temperature must be above 0"),
+        ("--penalty inf", "--penalty at least 0, both finite"),
+        ("--temperature 3", "--temperature has no effect without --distill"),
+        ("--distill-weight 0.5", "--distill-weight has no effect without --distill"),
+        ("--teacher-lr 1e-4", "--teacher-lr has no effect where no teacher is trained first"),
+        (
+            "--teacher x --distill --teacher-epochs 1",
+            "--teacher-epochs has no effect where no teacher is trained",
+        ),
+        ("--method magnitude --score-lr 0.1", "--score-lr has no effect with --method magnitude"),
+        ("--method movement --penalty 4", "--penalty has no effect with --method movement"),
         ("--lr 0", "--lr"),
+        ("--lr inf", "--epochs, --lr and --negatives must be finite"),
+        ("--eval-data nowhere.json", "nowhere.json"),
         ("--seed -1", "invalid value for '--seed'"),
         ("--max-length 4096", "--max-length 4096 is more than the 512 tokens"),
         ("--max-length 64 --stride 60", "leaves no room for a question beside --stride 60"),
@@ -124,6 +139,22 @@ def test_impossible_values(flags: str, words: str, trained: Trained, refused) ->
 def test_blocks_that_do_not_divide_a_matrix(trained: Trained, refused) -> None:
     line = refused(2, "prune", trained.dense, "--block", "48x48", "-o", "out", *trained.short, told=1)
     assert re.search(r"layer\.0\.attention.* of 128x128 cannot be cut into blocks of 48x48; choose a --block", line)
+
+
+def test_blocks_are_tried_before_a_teacher_is_trained(trained: Trained, refused) -> None:
+    words = ["prune", trained.dense, "--distill", "--block", "48x48", "-o", "out", *trained.short]
+    assert "cannot be cut into blocks of 48x48" in refused(2, *words)
+
+
+@pytest.mark.parametrize("flag", ["--lr", "--epochs"])
+def test_zero_is_no_default(flag: str, trained: Trained, refused) -> None:
+    assert "must be above 0" in refused(2, "train", trained.dense, flag, "0", "-o", "out", *trained.short)
+
+
+def test_an_overlay_is_no_base(trained: Trained, refused) -> None:
+    folder = trained.pruned("smp")
+    line = refused(3, "prune", folder, "-o", "out", *trained.short)
+    assert line == f"{folder} is no plain checkpoint (its kind is mask); merge it first: compresskit merge {folder}"
 
 
 def test_random_weights_are_nothing_to_prune(trained: Trained, refused) -> None:
@@ -193,6 +224,17 @@ def test_a_model_of_no_known_family(verb: str, trained: Trained, place: Path, re
     assert "is a gpt2 model, of none of the families" in refused(3, *words_of(verb, place / "gpt", trained))
 
 
+def test_code_in_a_checkpoint_is_not_run(trained: Trained, place: Path, refused, monkeypatch) -> None:
+    """Nor does anybody ask on the terminal whether it should be."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked"))
+    (folder,) = copy(trained, "dense")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "mine.py").write_text("raise SystemExit(0)")
+    assert "config.json cannot be read" in refused(3, *words_of("predict", folder, trained))
+
+
 def test_a_checkpoint_without_head_does_not_answer(refused) -> None:
     assert "demo/bert has no trained question-answering head" in refused(
         3, "predict", "demo/bert", "-q", "Who?", "-c", "Rome."
@@ -245,6 +287,25 @@ def test_an_output_that_is_not_empty(verb: str, trained: Trained, place: Path, r
     shutil.rmtree(place / "out")
     (place / "out").write_text("a file")
     assert "out is a file; choose another folder" in refused(2, *words_of(verb, folder, trained))
+
+
+@pytest.mark.parametrize("verb", ["train", "prune", "merge"])
+def test_an_output_that_cannot_be_made(verb: str, trained: Trained, place: Path, refused) -> None:
+    (place / "file").touch()
+    words = words_of(verb, trained.pruned("smp") if verb == "merge" else trained.dense, trained)
+    words[words.index("out")] = "file/out"
+    assert re.fullmatch(r"file/out cannot be made \(.*\); choose another place with -o", refused(2, *words))
+
+
+def test_a_finished_run_of_other_options_is_not_taken_for_this_one(trained: Trained, refused) -> None:
+    words = ["train", "demo/bert", "-o", trained.dense, "--lr", "2e-3", *trained.short, "--resume"]
+    assert "is another run (lr was 0.001 and is 0.002)" in refused(2, *words)
+
+
+def test_a_teacher_of_other_options_is_not_taken_for_this_one(trained: Trained, place: Path, refused) -> None:
+    shutil.copytree(trained.dense, place / "out-teacher")
+    line = refused(2, "prune", "demo/bert", "--distill", "-o", "out", *trained.short)
+    assert re.match(r"the teacher in out-teacher was trained with other options \(lr was .*--teacher out-teacher", line)
 
 
 @pytest.mark.parametrize("verb", ["train", "prune"])
@@ -311,6 +372,35 @@ def test_a_full_disk_while_training(trained: Trained, place: Path, run: Run, mon
     assert [path.name for path in (place / "out.partial").glob("state-*")] == ["state-00000002"]
     assert run(*words, "--resume").code == 0
     assert [path.name for path in place.iterdir()] == ["out"]
+
+
+# Scores
+
+
+def unmeasured(*_: Any, **__: Any) -> Report:
+    row = Row(name="dense", path="dense", family="-", method="-", baseline=False, error="its process was ended")
+    return Report(created="now", versions={}, device={}, dataset=Dataset("d", "0", 1, 0), rows=(row,))
+
+
+def test_a_result_that_cannot_be_scored_stays(trained: Trained, place: Path, run: Run, monkeypatch) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise MissingError("no room")
+
+    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", fails)
+    done = run(*words_of("train", trained.dense, trained), "--eval-data", trained.eval_data)
+    assert done.code == 4
+    assert done.err.splitlines()[-1] == "error: out is ready, but could not be scored: no room"
+    assert [path.name for path in place.iterdir()] == ["out"]
+    assert "em" not in json.loads((place / "out" / "compresskit.json").read_text())["steps"][-1]["metrics"]
+
+
+def test_a_checkpoint_that_could_not_be_measured(trained: Trained, run: Run, monkeypatch) -> None:
+    """The table comes all the same, and the exit code tells."""
+    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", unmeasured)
+    done = run("eval", trained.dense, "--data", trained.eval_data)
+    assert done.code == 5
+    assert "its process was ended" in done.out
+    assert done.err.startswith("error: dense could not be measured")
 
 
 # What eval refuses before it starts a process.

@@ -117,6 +117,19 @@ def test_a_teacher_is_trained_first_where_none_is_given(trained: Trained, tmp_pa
     assert said["steps"][-1]["metrics"]["head"] == "teacher"
 
 
+def test_the_tokenizer_is_that_of_the_base(trained: Trained, tmp_path: Path, run: Run) -> None:
+    """Cutting windows leaves a state in it that nobody who opens the file asked for."""
+    assert run("train", trained.dense, "-o", tmp_path / "out", *trained.short).code == 0
+    assert json.loads((tmp_path / "out" / "tokenizer.json").read_text())["truncation"] is None
+
+
+def test_lines_of_questions_may_hold_unicode_line_separators(trained: Trained, tmp_path: Path, run: Run) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"question": "Who?", "context": "Ada\u2028did it."}\n', encoding="utf-8")
+    done = run("predict", trained.dense, "--input", questions)
+    assert (done.code, len(done.out.split("\n"))) == (0, 2), done.err
+
+
 def test_resume_of_a_finished_run_does_nothing(trained: Trained, run: Run) -> None:
     before = tree(trained.root)
     done = run("train", "demo/bert", "-o", trained.dense, "--lr", "1e-3", *trained.short, "--resume")

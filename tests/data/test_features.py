@@ -1,5 +1,6 @@
 """Windows and labels against the tokenizer's own offsets and a plain cutting of its tokens."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,3 +257,13 @@ def test_null_stands_on_the_first_token(name: str, tmp_path: Path) -> None:
     assert made[0]["input_ids"][0] == TOKENS[name].cls_token_id
     assert features.null_position(TOKENS[name], [9, 8, TOKENS[name].cls_token_id]) == 2
     assert features.null_position(TOKENS[name], [9, 8]) == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("file", ["ids.i32", "types.u8", "bounds.i64", "spans.i32"])
+def test_a_full_disk_is_told_as_one(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).symlink_to("/dev/full")
+    name, make = next(iter(TOKENIZERS.items()))
+    with pytest.raises(OSError, match="No space left") as caught:
+        build_features(make(), [example("who?", "rome")], WindowOptions(64, 8), tmp_path)
+    assert caught.value.errno == errno.ENOSPC, name

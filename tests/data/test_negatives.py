@@ -173,7 +173,7 @@ def test_near_duplicates_are_passed_over(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     examples = random_set(tmp_path)
-    for fraction in (-0.1, 1.0, float("nan")):
+    for fraction in (-0.1, 1.1, float("nan")):
         with pytest.raises(UsageError, match="--negatives"):
             with_negatives(examples, fraction, seed=0)
     with pytest.raises(InputError, match="at least two paragraphs"):

@@ -107,10 +107,17 @@ def test_the_objective_mixes_both_losses(weight: float) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"temperature": 0.0}, {"temperature": -1.0}, {"weight": -0.1}, {"weight": 1.1}, {"weight": math.nan}],
+    [
+        {"temperature": 0.0},
+        {"temperature": -1.0},
+        {"weight": -0.1},
+        {"weight": 1.1},
+        {"weight": math.nan},
+        {"temperature": math.inf},
+    ],
 )
 def test_settings_that_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=r"--temperature must be above 0, and --distill-weight in \[0, 1\]"):
+    with pytest.raises(UsageError, match=r"--temperature must be above 0 and finite, and --distill-weight in \[0, 1\]"):
         DistillConfig(**settings)
 
 

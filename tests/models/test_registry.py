@@ -17,7 +17,16 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering, GPT2Config, 
 
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
-from compresskit.models.registry import Source, base_of, known_aliases, load, load_source, require_head, resolve
+from compresskit.models.registry import (
+    Source,
+    base_of,
+    known_aliases,
+    load,
+    load_source,
+    require_head,
+    resolve,
+    resolve_base,
+)
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind
 
@@ -85,17 +94,19 @@ def test_an_alias_is_the_hubs_id(monkeypatch: pytest.MonkeyPatch, folder: Path) 
     asked = []
     snapshot = folder.rename(folder.with_name("0123abcd"))
 
-    def snapshot_download(hub_id: str, **_: Any) -> str:
-        asked.append(hub_id)
+    def snapshot_download(hub_id: str, revision: str | None = None, **_: Any) -> str:
+        asked.append((hub_id, revision))
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     assert load("bert", device="cpu").revision == "0123abcd"
     assert load("someone/model", device="cpu").ref == "someone/model"
-    assert asked == ["google-bert/bert-base-uncased", "someone/model"]
+    assert asked == [("google-bert/bert-base-uncased", None), ("someone/model", None)]
     base = base_of(resolve("bert"), Path("out"))
     assert (base.ref, base.revision) == ("google-bert/bert-base-uncased", "0123abcd")
     assert base.sha256 == sha256_weights(snapshot)
+    assert resolve_base(Path("out"), base).path == snapshot
+    assert asked[-1] == (base.ref, "0123abcd"), "an overlay's base is that of its own revision"
 
 
 # What is not there.

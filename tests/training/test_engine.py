@@ -118,7 +118,7 @@ def test_the_objective_hears_how_far_the_run_is(tmp_path: Path) -> None:
         return supervised(FAMILY)(model, batch, done)
 
     build(tmp_path / "w", objective=listen, max_steps=4, batch_size=4, accumulate=2).fit(resume=False)
-    assert heard == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75]
+    assert heard == [0, 0, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 1, 1]  # the last step is the end of every schedule
 
 
 def test_figures(tmp_path: Path) -> None:
@@ -211,3 +211,16 @@ def test_dtypes(tmp_path: Path, dtype: str, expected: str) -> None:
     assert compute_dtype(TrainingOptions("m", tmp_path, device="cpu", dtype=dtype)) == expected
     with pytest.raises(UsageError, match="unknown dtype"):
         compute_dtype(TrainingOptions("m", tmp_path, device="cpu", dtype="float16"))
+
+
+def test_one_process_is_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine of several, the Trainer would spread the batch over all of them by DataParallel."""
+
+    class Arguments:
+        n_gpu = 4
+
+        def __init__(self, **_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(module, "TrainingArguments", Arguments)
+    assert module.training_arguments(TrainingOptions("tiny", tmp_path / "out"), tmp_path)._n_gpu == 1

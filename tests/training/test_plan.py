@@ -115,3 +115,9 @@ def test_distillation_without_a_teacher_plans_two_runs(model: Path, data: Path, 
 def test_a_window_longer_than_the_positions(model: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--max-length 65 is more than the 64 tokens"):
         train.plan(options(model, data, tmp_path / "out", max_length=65))
+
+
+def test_processes_share_the_steps(model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = train.plan(options(model, data, tmp_path / "out", batch_size=1, epochs=1.0))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train.plan(options(model, data, tmp_path / "out", batch_size=1, epochs=1.0)).steps == -(-alone.steps // 2)

@@ -12,8 +12,10 @@ from accelerate import PartialState
 from torch import Tensor, nn
 
 from compresskit import console
+from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.mask import Mask, shannon_bits
-from compresskit.errors import UsageError
+from compresskit.checkpoint.store import differences, sha256_weights
+from compresskit.errors import InputError, UsageError
 from compresskit.methods import train
 from compresskit.methods.distill import (
     DistillConfig,
@@ -24,7 +26,7 @@ from compresskit.methods.distill import (
     teacher_logits,
 )
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.prune.masked import original_weight
+from compresskit.methods.prune.masked import check_block, original_weight
 from compresskit.methods.prune.masker import Masker
 from compresskit.models.device import DTYPES
 from compresskit.models.family import Batch, LoadedModel
@@ -32,8 +34,16 @@ from compresskit.models.overlay import save_overlay
 from compresskit.models.registry import Source, base_of, load_source, resolve
 from compresskit.training.engine import Engine, Objective, ParameterGroup, compute_dtype
 from compresskit.training.options import Score, TrainingOptions
-from compresskit.training.plan import WEIGHT, Plan, make_plan
-from compresskit.training.session import Session, claimed, finish, is_complete, load_for_training, prepare
+from compresskit.training.plan import NUMBER_BYTES, WEIGHT, Plan, make_plan
+from compresskit.training.session import (
+    Session,
+    check_length,
+    claimed,
+    finish,
+    is_complete,
+    load_for_training,
+    prepare,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +65,18 @@ def apply(options: TrainingOptions, config: PruneConfig, teaching: Teaching, sco
     A model with random weights has nothing to prune, so then the base is the teacher. Raises the package's errors for
     bad input, a taken output, and a run that fails.
     """
-    if is_complete(options):
+    job = {**options.describe(), **asdict(config), **_describe(teaching)}
+    if is_complete(options, job):
         console.info(f"{options.output} is complete already")
         return options.output
-    job = {**options.describe(), **asdict(config), **_describe(teaching)}
     source = resolve(options.model)
+    _require_plain(source)
+    if teaching.teacher_options is not None:
+        _check_student(options, source, config)
     with claimed(options, job) as (workspace, work):
         teacher = _teacher(options, source, teaching)
         base = teacher if source.untrained and teacher is not None else source
+        _require_plain(base)
         session = prepare(options, base, workspace, work)
         _prune(session, config, teaching, teacher, job, score)
     return options.output
@@ -72,18 +86,24 @@ def plan(options: TrainingOptions, config: PruneConfig, teaching: Teaching) -> l
     """What `apply` would do, without doing it: the plan of a teacher's training, if one is needed, and its own."""
     source = resolve(options.model)
     _require_trained(source, teaching)
+    _require_plain(source)
     loaded = load_for_training(source, on_cpu=True)
     masker = Masker(loaded.family.prunable(loaded.model), config)
     groups = parameter_groups(loaded, masker, config, options, head_learns=False)
     trainable = sum(parameter.numel() for group in groups for parameter in group["params"])
     masked = sum(original_weight(module).numel() for module in masker.modules.values())
+    scores = sum(score.numel() for score in masker.scores())
+    number = NUMBER_BYTES[compute_dtype(options)]
+    # The masked copy that a layer multiplies with and its gradient, the weight in another dtype of computation than its
+    # own, and the sigmoids that the penalty keeps.
+    copies = masked * number * (2 + (number != WEIGHT)) + WEIGHT * scores * config.regularized
     kept = round(masked * (1 - config.sparsity))
     grid = masked // (config.block[0] * config.block[1])
     size = shannon_bits(round(grid * (1 - config.sparsity)), grid) / 8 + WEIGHT * kept * config.learns_weights
     notes = [f"writes {options.output}: masks over {masked:,} weights, of which {kept:,} remain"]
     if teaching.teacher is not None:
         notes.append(f"teacher: {teaching.teacher}")
-    own = make_plan(options, loaded, trainable=trainable, masked=masked, checkpoint_bytes=round(size), notes=notes)
+    own = make_plan(options, loaded, trainable=trainable, copies=copies, checkpoint_bytes=round(size), notes=notes)
     if teaching.teacher_options is None:
         return [own]
     return [train.plan(teaching.teacher_options), own]
@@ -104,7 +124,14 @@ def _teacher(options: TrainingOptions, source: Source, teaching: Teaching) -> So
     if teaching.teacher_options is None:
         return None
     settings = teaching.teacher_options
-    if not (settings.output / "compresskit.json").exists():
+    known = read_manifest(settings.output)
+    other = differences(known.steps[-1].config, settings.describe()) if known is not None and known.steps else ""
+    if other and not settings.overwrite:
+        raise UsageError(
+            f"the teacher in {settings.output} was trained with other options ({other}); "
+            f"give it as --teacher {settings.output}, or --overwrite to train another"
+        )
+    if known is None or other:
         console.info(f"no --teacher: fine-tuning {source.ref} first, to {settings.output}")
     return resolve(str(train.apply(replace(settings, resume=True))))
 
@@ -113,6 +140,24 @@ def _require_trained(source: Source, teaching: Teaching) -> None:
     """UsageError where there is nothing to prune: random weights, and no teacher to take the place of the base."""
     if source.untrained and teaching.teacher is None and teaching.teacher_options is None:
         raise UsageError(f"{source.ref} has random weights: nothing to prune yet; fine-tune it, or add --distill")
+
+
+def _require_plain(source: Source) -> None:
+    """InputError where the base to be is itself an overlay: masks lie on a plain checkpoint."""
+    manifest = read_manifest(source.path)
+    if manifest is not None and manifest.kind != "full":
+        raise InputError(
+            f"{source.ref} is no plain checkpoint (its kind is {manifest.kind}); "
+            f"merge it first: compresskit merge {source.ref}"
+        )
+
+
+def _check_student(options: TrainingOptions, source: Source, config: PruneConfig) -> None:
+    """Find what cannot be before hours go into a teacher: UsageError for such a window or block."""
+    loaded = load_source(source)
+    check_length(options, loaded)
+    for name, module in loaded.family.prunable(loaded.model).items():
+        check_block(name, module, config.block)
 
 
 def _prune(
@@ -136,7 +181,7 @@ def _prune(
     del taught
     masker = Masker(loaded.family.prunable(loaded.model), config, DTYPES[compute_dtype(options)])
     groups = parameter_groups(loaded, masker, config, options, head_learns=head == "trained")
-    engine = Engine(
+    figures = Engine(
         loaded.model,
         dataset,
         features.lengths,
@@ -146,8 +191,7 @@ def _prune(
         options,
         session.work,
         fields=lambda: {"remaining": 100 * masker.remaining},
-    )
-    figures = engine.fit(resume=options.resume)
+    ).fit(resume=options.resume)
     masks = masker.final_masks()
     masker.remove(masks)
     finish(
@@ -156,7 +200,12 @@ def _prune(
         config=job,
         kind="mask",
         base=base_of(session.source, options.output),
-        metrics={**figures, "sparsity": 100 * reached(masks), "head": head},
+        metrics={
+            **figures,
+            "sparsity": 100 * reached(masks),
+            "head": head,
+            "teacher_sha256": sha256_weights(teacher.path) if teacher is not None else None,
+        },
         save=lambda folder: _save(loaded, masks, config, folder),
         score=score,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -43,8 +44,8 @@ class PruneConfig:
             raise UsageError(
                 f"--block {self.block[0]}x{self.block[1]} is not a shape; give ROWSxCOLUMNS, such as 32x32"
             )
-        if not (self.score_lr > 0 and self.penalty >= 0):
-            raise UsageError("--score-lr must be above 0 and --penalty at least 0")
+        if not (0 < self.score_lr < math.inf and 0 <= self.penalty < math.inf):
+            raise UsageError("--score-lr must be above 0 and --penalty at least 0, both finite")
 
     @property
     def learns_scores(self) -> bool:

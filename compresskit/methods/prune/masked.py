@@ -131,20 +131,22 @@ def _block_sum(full: Tensor, block: Block) -> Tensor:
 
 
 def attach(name: str, module: nn.Module, block: Block, *, with_scores: bool) -> MaskedWeight:
-    """Put a mask over `module.weight`.
+    """Put a mask over `module.weight`; UsageError where it cannot be cut into blocks of that shape."""
+    check_block(name, module, block)
+    mask = MaskedWeight(module.get_parameter("weight"), block, with_scores=with_scores)
+    # `unsafe` skips only a trial forward pass and its check of the dtype, which differs on purpose under autocast.
+    parametrize.register_parametrization(module, "weight", mask, unsafe=True)
+    return mask
 
-    Raises UsageError where the weight cannot be cut into blocks of that shape.
-    """
+
+def check_block(name: str, module: nn.Module, block: Block) -> None:
+    """UsageError where `module.weight` cannot be cut into blocks of that shape."""
     weight = module.get_parameter("weight")
     if weight.shape[0] % block[0] or weight.shape[1] % block[1]:
         shape = "x".join(map(str, weight.shape))
         raise UsageError(
             f"{name} of {shape} cannot be cut into blocks of {block[0]}x{block[1]}; choose a --block that divides it"
         )
-    mask = MaskedWeight(weight, block, with_scores=with_scores)
-    # `unsafe` skips only a trial forward pass and its check of the dtype, which differs on purpose under autocast.
-    parametrize.register_parametrization(module, "weight", mask, unsafe=True)
-    return mask
 
 
 def original_weight(module: nn.Module) -> nn.Parameter:
