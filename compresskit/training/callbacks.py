@@ -60,7 +60,7 @@ def _step(line: str) -> float:
 
 
 class Progress(TrainerCallback):
-    """Shows steps, loss, the run's own fields and examples/s."""
+    """Shows steps, loss, the run's own fields and examples/s; sees to it that the last step is logged."""
 
     def __init__(self, fields: Fields, examples_per_step: int) -> None:
         self.fields = fields
@@ -77,15 +77,17 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        """Take up the newest loss."""
+        """Take up the newest figures; only here, because reading some of them makes the GPU wait."""
         if "loss" in logs:
-            self.shown["loss"] = logs["loss"]
+            self.shown = {"loss": logs["loss"], **self.fields()}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move the bar."""
         seconds = time.perf_counter() - self.started
         rate = (state.global_step - self.first_step) * self.examples_per_step / seconds
-        self.bar.update(state.global_step, **self.shown, **self.fields(), **{"examples/s": rate})
+        self.bar.update(state.global_step, **self.shown, **{"examples/s": rate})
+        if state.global_step == state.max_steps:
+            control.should_log = True  # so that the log holds the run's end, wherever the last interval stops
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""

@@ -224,3 +224,9 @@ def test_one_process_is_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(module, "TrainingArguments", Arguments)
     assert module.training_arguments(TrainingOptions("tiny", tmp_path / "out"), tmp_path)._n_gpu == 1
+
+
+def test_the_last_step_is_logged(tmp_path: Path) -> None:
+    """Also where the run's end is no multiple of the interval between two lines."""
+    build(tmp_path / "w", max_steps=13, batch_size=8).fit(resume=False)
+    assert [line["step"] for line in lines(tmp_path / "w")] == [10, 13]

@@ -190,7 +190,7 @@ def _prune(
         groups,
         options,
         session.work,
-        fields=lambda: {"remaining": 100 * masker.remaining},
+        fields=masker.fields,
     ).fit(resume=options.resume)
     masks = masker.final_masks()
     masker.remove(masks)

@@ -40,6 +40,12 @@ class Masker:
         self._together = same_role(list(self.masks))
         self._sizes = torch.tensor([matrix.numel() for matrix in self._importances()], dtype=torch.float32)
         self.remaining = 1.0
+        self._penalty = torch.zeros(())
+
+    def fields(self) -> dict[str, float]:
+        """Figures of the last step for the progress bar and the log: remaining weights in per cent, and the penalty."""
+        shown = {"remaining": 100 * self.remaining}
+        return {**shown, "penalty": float(self._penalty)} if self.config.regularized else shown
 
     def _importances(self) -> list[Tensor]:
         return [mask.importance(weight) for mask, weight in zip(self.masks.values(), self._weights, strict=True)]
@@ -62,6 +68,7 @@ class Masker:
             scores = self.scores()
             self._to(scores[0].device)
             penalty, means = MeanPenalty.apply(weight, self._sizes, *scores)  # type: ignore[no-untyped-call]
+            self._penalty = penalty.detach()
         self._mask_weights(means)
         return penalty
 
