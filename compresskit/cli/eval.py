@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from compresskit.cli import options as flags
-from compresskit.errors import RunFailed, UsageError
+from compresskit.errors import GateFailed, RunFailed, UsageError
 
 
 def eval_(
@@ -21,6 +21,14 @@ def eval_(
     ] = flags.DEFAULT_DATA,
     baseline: Annotated[
         str | None, typer.Option(metavar="CKPT", help="The checkpoint that the others are compared with.")
+    ] = None,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="Fail (exit code 1) unless every row but the baseline holds it: 'em>=base-1', 'size<=0.3x', "
+            "'latency<=20ms'. May be repeated.",
+        ),
     ] = None,
     format_: Annotated[
         Literal["table", "json"], typer.Option("--format", help="What is printed.", rich_help_panel=flags.OUTPUT)
@@ -51,6 +59,7 @@ def eval_(
     from compresskit import console
     from compresskit.checkpoint.store import write_text
     from compresskit.evaluate.evaluate import evaluate
+    from compresskit.evaluate.gate import explain, gated, parse_rules
     from compresskit.evaluate.job import EvalSettings
     from compresskit.evaluate.report import render
 
@@ -65,9 +74,12 @@ def eval_(
         dtype=dtype,
         predictions_dir=predictions,
     )
-    report = evaluate(checkpoints or [], data, settings, baseline)
+    rules = parse_rules(gate or [], has_baseline=baseline is not None)
+    report = gated(evaluate(checkpoints or [], data, settings, baseline), rules)
     if output is not None:
         write_text(output, report.to_json())
     console.out(render(report, format_))
     if lost := [row.name for row in report.rows if row.error is not None]:
         raise RunFailed(f"{', '.join(lost)} could not be measured; mend it as its row says, or leave it out")
+    if failed := [explain(verdict) for verdict in report.gates if not verdict.passed]:
+        raise GateFailed("; ".join(failed))

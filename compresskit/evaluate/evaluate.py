@@ -13,6 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
@@ -20,6 +22,7 @@ from compresskit.data.load import load as load_data
 from compresskit.errors import CompresskitError, RunFailed, UsageError
 from compresskit.evaluate.job import EvalSettings, Job, Outcome
 from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.stats import bootstrap_interval, mcnemar
 
 _WORKER = "compresskit.evaluate.worker"
 _SECONDS_TO_END = 10.0
@@ -35,7 +38,7 @@ def evaluate(
     """Measure every one of ``checkpoints`` (alias, Hub id or folder) on ``data_ref`` and return the report.
 
     ``baseline`` is the checkpoint the others are compared with; where it is not among them it becomes the
-    first row. ``delta_em`` is the difference to its EM in points. A checkpoint whose process crashes (a
+    first row (see `with_differences`). A checkpoint whose process crashes (a
     signal, out of memory) is a row with ``error``; the others go on. ``names`` are those of the rows, in place of
     names made from the references.
 
@@ -47,9 +50,11 @@ def evaluate(
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
     info = load_data(data_ref, "eval").info
     rows: list[Row] = []
+    outcomes: list[Outcome] = []
     device: Mapping[str, str | int] = {}
     for ref, name in zip(refs, names or _unique_names(refs), strict=True):
         outcome = _measure_apart(ref, name, data_ref, settings)
+        outcomes.append(outcome)
         device = outcome.device or device
         is_baseline = baseline is not None and _same(ref, baseline)
         row = outcome.row or Row(name=name, path=ref, family="-", method="-", baseline=False, error=outcome.error)
@@ -61,14 +66,37 @@ def evaluate(
         versions={**package_versions(), "compresskit": compresskit.__version__},
         device=device,
         dataset=Dataset(info.path, info.sha256, info.questions, info.unanswerable),
-        rows=tuple(with_differences(rows)),
+        rows=tuple(with_differences(rows, outcomes)),
     )
 
 
-def with_differences(rows: Sequence[Row]) -> list[Row]:
-    """Return ``rows`` with ``delta_em``: EM less the baseline row's, in points; None where either is."""
-    base = next((row.em for row in rows if row.baseline), None)
-    return [replace(row, delta_em=None if base is None or row.em is None else row.em - base) for row in rows]
+def with_differences(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
+    """Return ``rows`` with what sets them apart from the baseline row; as they are where there is none.
+
+    ``delta_em`` is the difference in EM in points, ``delta_em_ci95`` its bootstrap interval over paragraphs, and
+    ``p_value`` McNemar's, over the same questions.
+    """
+    base = next((index for index, row in enumerate(rows) if row.baseline), None)
+    if base is None:
+        return list(rows)
+    return [
+        replace(row, delta_em=0.0 if row.em is not None else None)
+        if index == base
+        else _compared(row, rows[base], outcomes[index], outcomes[base])
+        for index, row in enumerate(rows)
+    ]
+
+
+def _compared(row: Row, base: Row, own: Outcome, other: Outcome) -> Row:
+    if row.em is None or base.em is None:
+        return row
+    row = replace(row, delta_em=row.em - base.em)
+    if own.question_em is None or other.question_em is None:
+        return row
+    difference = np.asarray(own.question_em) - np.asarray(other.question_em)
+    interval = bootstrap_interval(difference, np.asarray(own.paragraph))
+    p_value = mcnemar(won=int((difference > 0).sum()), lost=int((difference < 0).sum()))
+    return replace(row, delta_em_ci95=interval, p_value=p_value)
 
 
 def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:

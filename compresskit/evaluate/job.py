@@ -7,7 +7,7 @@ the job names.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -84,13 +84,16 @@ class Outcome:
     """What the child has to say: a row and the device it was measured on, or an error.
 
     ``error_class`` names the class of `compresskit.errors` for an error meant for the user; it is None where
-    the checkpoint crashed and only its own row is lost.
+    the checkpoint crashed and only its own row is lost. ``question_em`` (0 or 1) and ``paragraph`` (its number)
+    have one entry a question, in the data set's order.
     """
 
     row: Row | None = None
     device: Mapping[str, str | int] | None = None
     error: str | None = None
     error_class: str | None = None
+    question_em: Sequence[float] | None = None
+    paragraph: Sequence[int] | None = None
 
     def to_json(self) -> str:
         """Return the outcome as JSON."""

@@ -21,7 +21,7 @@ from compresskit.evaluate import measure
 from compresskit.evaluate.job import EvalSettings, Job, Outcome
 from compresskit.evaluate.predict import Questions, answers, predictions
 from compresskit.evaluate.row import Row
-from compresskit.evaluate.score import score
+from compresskit.evaluate.score import Score, score
 
 if TYPE_CHECKING:
     from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
@@ -69,12 +69,20 @@ def run(job: Job) -> Outcome:
         max_answer_length=settings.max_answer_length,
         null_threshold=settings.null_threshold,
     )
-    row = measured(job, loaded, examples, options)
-    return Outcome(row=row, device=measure.describe_device(loaded.device))
+    row, result = measured(job, loaded, examples, options)
+    return Outcome(
+        row=row,
+        device=measure.describe_device(loaded.device),
+        question_em=result.question_em.tolist(),
+        paragraph=result.paragraph.tolist(),
+    )
 
 
-def measured(job: Job, loaded: LoadedModel, examples: Questions, options: AnswerOptions) -> Row:
-    """Return the row of a loaded checkpoint; writes its predictions where the job asks for them."""
+def measured(job: Job, loaded: LoadedModel, examples: Questions, options: AnswerOptions) -> tuple[Row, Score]:
+    """Return the row of a loaded checkpoint, and its score with the questions one by one.
+
+    Writes its predictions where the job asks for them.
+    """
     with measure.PeakMemory(loaded.device) as memory:
         latency = time_single_questions(loaded, examples, options, job.settings)
         if job.settings.warmup_questions:
@@ -90,7 +98,7 @@ def measured(job: Job, loaded: LoadedModel, examples: Questions, options: Answer
     if job.predictions is not None:
         write_predictions(job.predictions, found)
     counts = measure.parameters(loaded.model)
-    return Row(
+    row = Row(
         name=job.name,
         path=job.ref,
         family=loaded.family.name,
@@ -114,6 +122,7 @@ def measured(job: Job, loaded: LoadedModel, examples: Questions, options: Answer
         latency_ms_p95=None if latency is None else latency.p95_ms,
         questions_per_s=len(examples) / seconds,
     )
+    return row, result
 
 
 def _trained_parameters(loaded: LoadedModel) -> int | None:

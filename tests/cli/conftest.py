@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,9 @@ class Done:
     code: int
     out: str
     err: str
+
+
+Run = Callable[..., Done]
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,46 @@ def tree(*folders: Path) -> dict[Path, tuple[int, int] | None]:
     """Everything below the folders: of files size and time of change, of folders the name alone."""
     paths = [path for folder in folders for path in [folder, *sorted(folder.rglob("*"))]]
     return {path: None if path.is_dir() else (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to stand in."""
+    monkeypatch.setattr(console, "discard", lambda: None)  # it would close what pytest captures
+    folder = tmp_path / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    yield folder
+    console.configure()
+
+
+@pytest.fixture
+def refused(trained: Trained, place: Path, run: Run) -> Callable[..., str]:
+    """Run words that must be refused with a code; the one line that says why, after what was told before."""
+
+    def command(code: int, *words: str | Path, told: int = 0) -> str:
+        before = tree(place.parent, trained.root)
+        done = run(*words)
+        assert tree(place.parent, trained.root) == before, "something was written"
+        assert (done.code, done.out) == (code, ""), done.err
+        lines = done.err.splitlines()
+        assert len(lines) == 1 + told, done.err
+        assert lines[-1].startswith("error: ")
+        return lines[-1].removeprefix("error: ")
+
+    return command
+
+
+VERBS = {
+    "train": ["train", "CKPT", "-o", "out"],
+    "prune": ["prune", "CKPT", "-o", "out"],
+    "predict": ["predict", "CKPT", "-q", "Who?", "-c", "Rome."],
+    "merge": ["merge", "CKPT", "-o", "out"],
+    "inspect": ["inspect", "CKPT"],
+}
+
+
+def words_of(verb: str, folder: Path, trained: Trained) -> list[str]:
+    """The words of a verb on a folder, short of training for long."""
+    words = [str(folder) if word == "CKPT" else word for word in VERBS[verb]]
+    return [*words, *(trained.short if verb in ("train", "prune") else ())]

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,43 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from compresskit import console
 from compresskit.checkpoint import store
-from compresskit.errors import MissingError
-from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.training import state
-from tests.cli.conftest import Done, Trained, tree
+from tests.cli.conftest import VERBS, Run, Trained, words_of
 from tests.models import tiny
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to stand in."""
-    monkeypatch.setattr(console, "discard", lambda: None)  # it would close what pytest captures
-    folder = tmp_path / "place"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    yield folder
-    console.configure()
-
-
-@pytest.fixture
-def refused(trained: Trained, place: Path, run: Run) -> Callable[..., str]:
-    """Run words that must be refused with a code; the one line that says why, after what was told before."""
-
-    def command(code: int, *words: str | Path, told: int = 0) -> str:
-        before = tree(place.parent, trained.root)
-        done = run(*words)
-        assert tree(place.parent, trained.root) == before, "something was written"
-        assert (done.code, done.out) == (code, ""), done.err
-        lines = done.err.splitlines()
-        assert len(lines) == 1 + told, done.err
-        assert lines[-1].startswith("error: ")
-        return lines[-1].removeprefix("error: ")
-
-    return command
 
 
 def copy(trained: Trained, *names: str) -> list[Path]:
@@ -186,19 +152,6 @@ def test_an_empty_question(trained: Trained, refused) -> None:
 
 
 # Folders
-
-VERBS = {
-    "train": ["train", "CKPT", "-o", "out"],
-    "prune": ["prune", "CKPT", "-o", "out"],
-    "predict": ["predict", "CKPT", "-q", "Who?", "-c", "Rome."],
-    "merge": ["merge", "CKPT", "-o", "out"],
-    "inspect": ["inspect", "CKPT"],
-}
-
-
-def words_of(verb: str, folder: Path, trained: Trained) -> list[str]:
-    words = [str(folder) if word == "CKPT" else word for word in VERBS[verb]]
-    return [*words, *(trained.short if verb in ("train", "prune") else ())]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -372,50 +325,3 @@ def test_a_full_disk_while_training(trained: Trained, place: Path, run: Run, mon
     assert [path.name for path in (place / "out.partial").glob("state-*")] == ["state-00000002"]
     assert run(*words, "--resume").code == 0
     assert [path.name for path in place.iterdir()] == ["out"]
-
-
-# Scores
-
-
-def unmeasured(*_: Any, **__: Any) -> Report:
-    row = Row(name="dense", path="dense", family="-", method="-", baseline=False, error="its process was ended")
-    return Report(created="now", versions={}, device={}, dataset=Dataset("d", "0", 1, 0), rows=(row,))
-
-
-def test_a_result_that_cannot_be_scored_stays(trained: Trained, place: Path, run: Run, monkeypatch) -> None:
-    def fails(*_: Any, **__: Any) -> None:
-        raise MissingError("no room")
-
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", fails)
-    done = run(*words_of("train", trained.dense, trained), "--eval-data", trained.eval_data)
-    assert done.code == 4
-    assert done.err.splitlines()[-1] == "error: out is ready, but could not be scored: no room"
-    assert [path.name for path in place.iterdir()] == ["out"]
-    assert "em" not in json.loads((place / "out" / "compresskit.json").read_text())["steps"][-1]["metrics"]
-
-
-def test_a_checkpoint_that_could_not_be_measured(trained: Trained, run: Run, monkeypatch) -> None:
-    """The table comes all the same, and the exit code tells."""
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", unmeasured)
-    done = run("eval", trained.dense, "--data", trained.eval_data)
-    assert done.code == 5
-    assert "its process was ended" in done.out
-    assert done.err.startswith("error: dense could not be measured")
-
-
-# What eval refuses before it starts a process.
-
-
-@pytest.mark.parametrize(
-    ("code", "words", "line"),
-    [
-        (2, "eval --data DATA", "no checkpoint to evaluate; name at least one alias, Hub id or folder"),
-        (2, "eval DENSE --data DATA -o no/where.json", "--output no/where.json: there is no folder no; make it first"),
-        (2, "eval DENSE --data DATA --max-length 64 --stride 64", "stride 64 does not fit in max length 64"),
-        (3, "eval DENSE --data nowhere.json", "nowhere.json: no such file"),
-        (4, "eval DENSE --data nobody/nothing", "nobody/nothing: the Hugging Face Hub cannot be reached"),
-    ],
-)
-def test_eval(code: int, words: str, line: str, trained: Trained, refused) -> None:
-    known = {"DATA": str(trained.eval_data), "DENSE": str(trained.dense)}
-    assert refused(code, *(known.get(word, word) for word in words.split())).startswith(line)

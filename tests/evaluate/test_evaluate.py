@@ -178,8 +178,17 @@ def test_differences_need_both_figures() -> None:
         Row("b", "b", "-", "-", False, em=52.5),
         Row("c", "c", "-", "-", False, error="out of memory"),
     ]
-    assert [row.delta_em for row in with_differences(rows)] == [0.0, 2.5, None]
-    assert [row.delta_em for row in with_differences(rows[1:])] == [None, None]
+    outcomes = [
+        Outcome(question_em=[1, 0, 1, 0], paragraph=[0, 0, 1, 2]),
+        Outcome(question_em=[1, 1, 1, 0], paragraph=[0, 0, 1, 2]),
+        Outcome(error="out of memory"),
+    ]
+    found = with_differences(rows, outcomes)
+    assert [row.delta_em for row in found] == [0.0, 2.5, None]
+    assert [row.p_value for row in found] == [None, 1.0, None]  # one question won, none lost
+    assert found[1].delta_em_ci95 is not None
+    assert found[1].delta_em_ci95[0] == 0.0 < found[1].delta_em_ci95[1]
+    assert [row.delta_em for row in with_differences(rows[1:], outcomes[1:])] == [None, None]
 
 
 def test_names_are_short_and_unique(tmp_path: Path) -> None:

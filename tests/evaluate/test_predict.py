@@ -76,7 +76,7 @@ def test_the_row_of_a_checkpoint(tmp_path: Path) -> None:
     target = tmp_path / "new" / "predictions.json"
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    row = worker.measured(
+    row, _ = worker.measured(
         job(tmp_path, settings, target), loaded(folder, family), examples(10), AnswerOptions(batch_size=4)
     )
     assert (row.name, row.path, row.family, row.method) == ("name", "ref", "look-up", "-")
@@ -99,7 +99,7 @@ def test_the_row_of_a_checkpoint(tmp_path: Path) -> None:
 
 def test_latency_is_not_measured_where_not_asked_for(tmp_path: Path) -> None:
     settings = EvalSettings(latency_questions=0)
-    row = worker.measured(job(tmp_path, settings), loaded(tmp_path, LookUp()), examples(2), AnswerOptions())
+    row, _ = worker.measured(job(tmp_path, settings), loaded(tmp_path, LookUp()), examples(2), AnswerOptions())
     assert (row.latency_ms_p50, row.latency_ms_p95) == (None, None)
 
 

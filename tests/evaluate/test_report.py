@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from compresskit.errors import UsageError
+from compresskit.evaluate.gate import gated, parse
 from compresskit.evaluate.report import RENDERERS, render
 from compresskit.evaluate.report.table import COLUMNS, count, signed, size, three_digits
 from compresskit.evaluate.row import Dataset, Report, Row
@@ -173,3 +174,11 @@ def test_unknown_format_names_the_known_ones() -> None:
     assert list(RENDERERS) == ["table", "json"]
     with pytest.raises(UsageError, match="table, json"):
         render(report(), "pdf")
+
+
+def test_differences_and_verdicts_stand_below_the_table() -> None:
+    small = replace(PRUNED, delta_em_ci95=(-3.5, -2.0), p_value=0.00012)
+    shown = lines(gated(report(DENSE, small), [parse("em>=base-1"), parse("em>=70")]), 200)
+    assert "Δ EM of pruned-0.9: -2.83, 95 % interval -3.50 to -2.00, p = 0.00012" in shown
+    assert "em>=base-1 fails for pruned-0.9 (71.02, limit 72.85)" in shown
+    assert "em>=70 holds for pruned-0.9 (71.02, limit 70)" in shown

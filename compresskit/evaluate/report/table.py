@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compresskit.evaluate.gate import explain
 from compresskit.evaluate.row import Report, Row
 
 if TYPE_CHECKING:
@@ -145,6 +146,13 @@ class TerminalTable:
         left_out = [column.heading.replace("\n", " ") for column in self._columns if column not in columns]
         if left_out:
             yield Text(f"left out for width: {', '.join(left_out)}; --format json has everything", style="dim")
+        for row in self._report.rows:
+            if row.delta_em is not None and row.delta_em_ci95 is not None and row.p_value is not None:
+                low, high = row.delta_em_ci95
+                shown = f"{signed(row.delta_em)}, 95 % interval {signed(low)} to {signed(high)}, p = {row.p_value:.2g}"
+                yield Text(f"Δ EM of {row.name}: {shown}", style="dim")
+        for gate in self._report.gates:
+            yield Text(explain(gate), style="green" if gate.passed else "red")
         for row in self._report.rows:
             if row.error is not None:
                 yield Text(f"{row.name}: not scored: {row.error}", style="red")

@@ -1,0 +1,29 @@
+"""Reading a SQuAD file that a test holds as bytes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compresskit.data import squad
+from compresskit.data.examples import ExampleSet
+from compresskit.errors import InputError
+
+
+def read_bytes(folder: Path, data: bytes) -> ExampleSet:
+    path = folder / "set.json"
+    path.write_bytes(data)
+    return squad.read(path)
+
+
+def read(folder: Path, content: object) -> ExampleSet:
+    return read_bytes(folder, json.dumps(content).encode())
+
+
+def refusal(folder: Path, data: bytes) -> str:
+    with pytest.raises(InputError) as caught:
+        read_bytes(folder, data)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(folder / "set.json"))
+    return message

@@ -1,0 +1,93 @@
+"""Gates: what a rule means, what it refuses, and that nothing unmeasured passes."""
+
+from dataclasses import replace
+
+import pytest
+
+from compresskit.errors import UsageError
+from compresskit.evaluate.gate import check, explain, gated, parse, parse_rules
+from compresskit.evaluate.row import Dataset, Report, Row
+
+BASE = Row("dense", "runs/dense", "encoder", "train", True, em=80.0, f1=85.0, deploy_bytes=1000, latency_ms_p50=10.0)
+SMALL = replace(BASE, name="small", baseline=False, em=79.2, f1=83.0, deploy_bytes=300, latency_ms_p50=21.5)
+REPORT = Report("now", {}, {}, Dataset("d", "0", 10, 5), (BASE, SMALL))
+
+
+@pytest.mark.parametrize(
+    ("rule", "passed", "limit"),
+    [
+        ("em>=79", True, 79.0),
+        ("em>=79.2", True, 79.2),
+        ("em>79.2", False, 79.2),
+        ("em>=base-1.0", True, 79.0),
+        ("em >= base - 0.5", False, 79.5),
+        ("em>=base", False, 80.0),
+        ("f1<base+1", True, 86.0),
+        ("size<=0.3x", True, 300.0),
+        ("size<0.3x", False, 300.0),
+        ("deploy_bytes<=0.2kB", False, 200.0),
+        ("size<=1KiB", True, 1024.0),
+        ("size<=base-650B", True, 350.0),
+        ("latency<=20ms", False, 20.0),
+        ("latency<=0.03s", True, 30.0),
+        ("latency<=2.5x", True, 25.0),
+        ("delta_em>=-1", False, -1.0),
+    ],
+)
+def test_verdicts(rule, passed, limit):
+    (gate,) = check(REPORT, [parse(rule)])
+    assert (gate.rule, gate.row, gate.passed) == (rule, "small", passed)
+    assert gate.limit == pytest.approx(limit)
+
+
+def test_the_baseline_is_not_held_against_itself():
+    report = gated(REPORT, [parse("em>=base-1"), parse("size<=0.1x")])
+    assert [(gate.row, gate.passed) for gate in report.gates] == [("small", True), ("small", False)]
+    assert not report.passed
+    assert gated(REPORT, [parse("em>=base-1")]).passed
+    assert gated(REPORT, []).passed
+
+
+@pytest.mark.parametrize("rule", ["memory<=1GB", "memory<=2x", "memory<=base", "best_em>=0", "p_value<=1"])
+def test_what_was_not_measured_fails(rule):
+    (gate,) = check(REPORT, [parse(rule)])
+    assert not gate.passed
+    assert gate.value is None
+    assert "not measured" in explain(gate)
+
+
+def test_a_baseline_that_was_not_measured_fails_the_others():
+    (gate,) = check(replace(REPORT, rows=(replace(BASE, em=None), SMALL)), [parse("em>=base-50")])
+    assert (gate.passed, gate.value, gate.limit) == (False, 79.2, None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ("em", "is no rule"),
+        ("em=80", "is no rule"),
+        ("em>=", "is no rule"),
+        ("name>=3", "there is no figure 'name'"),
+        ("exact>=3", "there is no figure 'exact'"),
+        ("em>=eighty", "is no limit"),
+        ("em>=base-", "is no limit"),
+        ("em>=base1", "is no limit"),
+        ("em>=80ms", "'ms' is no unit of em; it has none"),
+        ("size<=20ms", "'ms' is no unit of deploy_bytes; use B, kB, MB"),
+        ("latency<=20MB", "'MB' is no unit of latency_ms_p50; use ms, s"),
+        ("size<=base-0.3x", "'x' is no unit of deploy_bytes"),
+    ],
+)
+def test_what_is_no_rule(rule, words):
+    with pytest.raises(UsageError, match="--gate") as caught:
+        parse(rule)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rule_that_needs_a_baseline():
+    assert parse_rules(["em>=80"], has_baseline=False)[0].metric == "em"
+    for rule in ("em>=base-1", "size<=0.5x"):
+        assert parse_rules([rule], has_baseline=True)
+        with pytest.raises(UsageError, match="--baseline"):
+            parse_rules([rule], has_baseline=False)
