@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,11 +32,21 @@ def eval_(
         ),
     ] = None,
     format_: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="What is printed.", rich_help_panel=flags.OUTPUT)
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="What is printed: table, json, markdown, csv or junit.",
+            rich_help_panel=flags.OUTPUT,
+        ),
     ] = "table",
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Write the JSON there too.", rich_help_panel=flags.OUTPUT),
+    ] = None,
+    junit: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the gates' verdicts as JUnit XML.", rich_help_panel=flags.OUTPUT),
     ] = None,
     predictions: Annotated[
         Path | None,
@@ -61,10 +72,11 @@ def eval_(
     from compresskit.evaluate.evaluate import evaluate
     from compresskit.evaluate.gate import explain, gated, parse_rules
     from compresskit.evaluate.job import EvalSettings
-    from compresskit.evaluate.report import render
+    from compresskit.evaluate.report import check_format, render
 
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {output.parent}; make it first")
+    for name, path in (("--output", output), ("--junit", junit)):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"{name} {path}: there is no folder {path.parent}; make it first")
     settings = EvalSettings(
         batch_size=batch_size,
         max_length=max_length,
@@ -74,10 +86,16 @@ def eval_(
         dtype=dtype,
         predictions_dir=predictions,
     )
+    check_format(format_)
     rules = parse_rules(gate or [], has_baseline=baseline is not None)
     report = gated(evaluate(checkpoints or [], data, settings, baseline), rules)
     if output is not None:
         write_text(output, report.to_json())
+    if junit is not None:
+        write_text(junit, f"{render(report, 'junit')}\n")
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(f"{render(report, 'markdown')}\n")
     console.out(render(report, format_))
     if lost := [row.name for row in report.rows if row.error is not None]:
         raise RunFailed(f"{', '.join(lost)} could not be measured; mend it as its row says, or leave it out")

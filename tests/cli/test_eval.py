@@ -53,6 +53,21 @@ def test_a_gate_that_fails(rule: str, code: int, trained: Trained, run: Run, pla
         assert done.err.count("\n") == 1
 
 
+def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeypatch) -> None:
+    """The verdicts for CI, and the summary of a GitHub Actions job, to which other steps have written before."""
+    rows = (Row("dense", "d", "encoder", "train", True, em=80.0), Row("half", "h", "encoder", "smp", False, em=77.5))
+    report = Report("now", {}, {}, Dataset("d", "0", 2, 1), rows)
+    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
+    (place / "summary.md").write_text("before\n")
+    words = ["eval", "d", "h", "--data", str(trained.eval_data), "--baseline", "d", "--gate", "em>=base-3"]
+    done = run(*words, "--junit", "gates.xml", "--format", "csv")
+    assert done.code == 0
+    assert done.out.splitlines()[0].startswith("name,path,family,method,baseline,em")
+    assert '<testcase classname="half" name="em&gt;=base-3" />' in (place / "gates.xml").read_text()
+    assert (place / "summary.md").read_text().startswith("before\n| Name | Method | EM |")
+
+
 # What eval refuses before it starts a process.
 
 
@@ -60,9 +75,11 @@ def test_a_gate_that_fails(rule: str, code: int, trained: Trained, run: Run, pla
     ("code", "words", "line"),
     [
         (2, "eval --data DATA", "no checkpoint to evaluate; name at least one alias, Hub id or folder"),
+        (2, "eval DENSE --data DATA --junit no/a.xml", "--junit no/a.xml: there is no folder no; make it first"),
         (2, "eval DENSE --data DATA -o no/where.json", "--output no/where.json: there is no folder no; make it first"),
         (2, "eval DENSE --data DATA --max-length 64 --stride 64", "stride 64 does not fit in max length 64"),
         (2, "eval DENSE --data DATA --gate em>=base", "--gate 'em>=base' compares with a baseline; name it with"),
+        (2, "eval DENSE --data DATA --format pdf", "unknown format 'pdf'; choose from table, json"),
         (2, "eval DENSE --data DATA --gate em", "--gate 'em' is no rule"),
         (3, "eval DENSE --data nowhere.json", "nowhere.json: no such file"),
         (4, "eval DENSE --data nobody/nothing", "nobody/nothing: the Hugging Face Hub cannot be reached"),

@@ -171,7 +171,7 @@ def test_json_is_the_report() -> None:
 
 
 def test_unknown_format_names_the_known_ones() -> None:
-    assert list(RENDERERS) == ["table", "json"]
+    assert list(RENDERERS) == ["table", "json", "markdown", "csv", "junit"]
     with pytest.raises(UsageError, match="table, json"):
         render(report(), "pdf")
 

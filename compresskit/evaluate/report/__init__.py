@@ -9,17 +9,28 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from compresskit.errors import UsageError
-from compresskit.evaluate.report import json, table
+from compresskit.evaluate.report import csv, json, junit, markdown, table
 from compresskit.evaluate.row import Report
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-RENDERERS: Mapping[str, Callable[[Report], RenderableType]] = {"table": table.render, "json": json.render}
+RENDERERS: Mapping[str, Callable[[Report], RenderableType]] = {
+    "table": table.render,
+    "json": json.render,
+    "markdown": markdown.render,
+    "csv": csv.render,
+    "junit": junit.render,
+}
+
+
+def check_format(name: str) -> None:
+    """UsageError where there is no format ``name``."""
+    if name not in RENDERERS:
+        raise UsageError(f"unknown format {name!r}; choose from {', '.join(RENDERERS)}")
 
 
 def render(report: Report, name: str) -> RenderableType:
     """Return ``report`` in the format ``name``; UsageError where there is no such format."""
-    if name not in RENDERERS:
-        raise UsageError(f"unknown format {name!r}; choose from {', '.join(RENDERERS)}")
+    check_format(name)
     return RENDERERS[name](report)

@@ -135,7 +135,7 @@ class TerminalTable:
         while len(columns) > 1 and self._least_width(columns, console, options) > options.max_width:
             columns.remove(max(columns, key=lambda column: column.rank))
         yield self._table(columns, console.color_system is not None)
-        yield Text(_foot(self._report), style="dim")
+        yield Text(foot(self._report), style="dim")
         best = [
             f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
             for row in self._report.rows
@@ -177,7 +177,7 @@ class TerminalTable:
         table.add_column("Name", overflow="fold", width=name_width)
         for column in columns:
             table.add_column(column.heading, justify="right" if column.figure else "left", no_wrap=True)
-        bests = [_best(column, rows) for column in columns]
+        bests = [best_of(column, rows) for column in columns]
         for row, name in zip(rows, names, strict=True):
             cells = [Text(name)]
             for column, best in zip(columns, bests, strict=True):
@@ -188,7 +188,7 @@ class TerminalTable:
         return table
 
 
-def _best(column: Column, rows: Sequence[Row]) -> float | None:
+def best_of(column: Column, rows: Sequence[Row]) -> float | None:
     """Return the best figure of a column; None where there is nothing to compare."""
     if column.figure is None or column.best is None:
         return None
@@ -196,7 +196,7 @@ def _best(column: Column, rows: Sequence[Row]) -> float | None:
     return column.best(values) if len(set(values)) > 1 else None
 
 
-def _foot(report: Report) -> str:
+def foot(report: Report) -> str:
     """Return one line on what the figures stand on: questions, device, kind of memory."""
     data = report.dataset
     parts = [f"{data.path}: {data.questions} questions, {data.unanswerable} unanswerable"]

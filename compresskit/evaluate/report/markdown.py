@@ -1,0 +1,39 @@
+"""The report as a Markdown table, for a pull request or the summary of a CI job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from compresskit.evaluate.gate import explain
+from compresskit.evaluate.report.table import COLUMNS, best_of, foot
+from compresskit.evaluate.row import Report
+
+
+def render(report: Report) -> str:
+    """Return every column of the terminal's table, best values in bold, and the verdicts of the gates below."""
+    columns = [column for column in COLUMNS if column.heading != "Δ EM" or any(row.baseline for row in report.rows)]
+    bests = [best_of(column, report.rows) for column in columns]
+    lines = [
+        _line(["Name", *(column.heading.replace("\n", " ") for column in columns)]),
+        _line(["---", *("---:" if column.figure else "---" for column in columns)]),
+    ]
+    for row in report.rows:
+        cells = [f"{row.name} (baseline)" if row.baseline else row.name]
+        for column, best in zip(columns, bests, strict=True):
+            shown = column.show(row)
+            is_best = best is not None and column.figure is not None and column.figure(row) == best
+            cells.append(f"**{shown}**" if is_best else shown)
+        lines.append(_line(cells))
+    lines += ["", foot(report)]
+    lines += [f"- {'✅' if gate.passed else '❌'} {_escaped(explain(gate))}" for gate in report.gates]
+    lines += [f"- {_escaped(row.name)}: not scored: {_escaped(row.error)}" for row in report.rows if row.error]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+
+def _escaped(text: str) -> str:
+    """A cell's own bars and line feeds would end it."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,74 @@
+"""Markdown, CSV and JUnit: read back by their own parsers."""
+
+import csv
+import io
+from dataclasses import fields, replace
+from xml.etree import ElementTree
+
+from compresskit.evaluate.gate import gated, parse
+from compresskit.evaluate.report import render
+from compresskit.evaluate.row import Dataset, Report, Row
+
+DENSE = Row("dense", "runs/dense", "encoder", "train", True, em=80.0, f1=85.5, disk_bytes=90_000_000, delta_em=0.0)
+SMALL = replace(
+    DENSE,
+    name='small | "x" <y>',
+    baseline=False,
+    em=79.25,
+    disk_bytes=1_000_000,
+    delta_em=-0.75,
+    delta_em_ci95=(-1.5, 0.25),
+    p_value=0.125,
+)
+LOST = Row("lost", "runs/lost", "-", "-", False, error="out of memory & gone")
+REPORT = Report("2026-01-01T00:00:00+00:00", {}, {}, Dataset("d", "0", 4, 2), (DENSE, SMALL, LOST))
+
+
+def text(report: Report, name: str) -> str:
+    found = render(report, name)
+    assert isinstance(found, str)
+    return found
+
+
+def test_csv_has_every_key_and_figure():
+    header, *rows = csv.reader(io.StringIO(text(REPORT, "csv")))
+    assert header == [field.name for field in fields(Row)]
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    assert [row["name"] for row in table] == ["dense", 'small | "x" <y>', "lost"]
+    assert float(table[1]["em"]) == 79.25
+    assert table[1]["delta_em_ci95"] == "-1.5 0.25"
+    assert (table[0]["latency_ms_p50"], table[2]["em"]) == ("", "")
+    assert table[2]["error"] == "out of memory & gone"
+
+
+def test_markdown_is_one_table_with_as_many_cells_in_every_line():
+    report = gated(REPORT, [parse("em>=base-1")])
+    lines = text(report, "markdown").splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 3
+    assert len({line.replace("\\|", "").count("|") for line in table}) == 1
+    assert "| dense (baseline) | train | **80.00** |" in table[2]
+    assert '| small \\| "x" <y> |' in table[3]
+    assert "**1.00 MB**" in table[3]
+    assert any(line.startswith("- ✅ em>=base-1 holds for small") for line in lines)
+    assert any(line.startswith("- ❌ em>=base-1 fails for lost (not measured") for line in lines)
+    assert "- lost: not scored: out of memory & gone" in lines
+
+
+def test_without_a_baseline_markdown_has_no_difference():
+    assert "Δ EM" in text(REPORT, "markdown")
+    assert "Δ EM" not in text(replace(REPORT, rows=(SMALL,)), "markdown")
+
+
+def test_junit_has_a_case_for_each_gate_and_row():
+    suite = ElementTree.fromstring(text(gated(REPORT, [parse("em>=base-1"), parse("em>=79.5")]), "junit"))
+    counts = {name: int(suite.get(name, "-1")) for name in ("tests", "failures", "errors")}
+    assert counts == {"tests": 5, "failures": 3, "errors": 1}
+    cases = {(case.get("classname"), case.get("name")): case for case in suite}
+    assert cases['small | "x" <y>', "em>=base-1"].find("failure") is None
+    failure = cases['small | "x" <y>', "em>=79.5"].find("failure")
+    assert failure is not None
+    assert failure.get("message") == 'em>=79.5 fails for small | "x" <y> (79.25, limit 79.5)'
+    error = cases["lost", "scored"].find("error")
+    assert error is not None
+    assert error.get("message") == "out of memory & gone"
