@@ -18,7 +18,7 @@ def eval_(
         typer.Argument(metavar="CKPT…", help="Folders, Hub ids or aliases.", show_default=False),
     ] = None,
     data: Annotated[
-        str, typer.Option(metavar="DATA", help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo.")
+        str, typer.Option("--data", metavar="DATA", help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo.")
     ] = flags.DEFAULT_DATA,
     baseline: Annotated[
         str | None, typer.Option(metavar="CKPT", help="The checkpoint that the others are compared with.")
