@@ -50,7 +50,6 @@ class Engine(Trainer):
         self._objective = objective
         self._learner = model
         self._groups = list(groups)
-        self._lengths = lengths
         self._work = work
         arguments = training_arguments(options, work)
         super().__init__(model=model, args=arguments, train_dataset=features, data_collator=collator)
