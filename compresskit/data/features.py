@@ -8,10 +8,12 @@ a time.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from compresskit import console
 from compresskit.data.examples import Example
-from compresskit.errors import UsageError
+from compresskit.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerFast
@@ -85,8 +87,38 @@ def max_question_tokens(tokenizer: PreTrainedTokenizerFast, options: WindowOptio
     return room
 
 
+@functools.cache
+def require_windows() -> None:
+    """MissingError where the installed tokenizers drops windows of long texts, as 0.23.1 and 0.23.2 do.
+
+    They stop tokenizing once the first window is full (https://github.com/huggingface/tokenizers/issues/2091), so a
+    reader would not see the end of long contexts, and nothing would say so. Checked once, on a text of 30 words.
+    """
+    windows = _count_windows(words=30, length=10, stride=2)
+    if windows != 4:  # the words 0-9, 8-17, 16-25 and 24-29
+        raise MissingError(
+            f"tokenizers {metadata.version('tokenizers')} drops the windows of long contexts; "
+            "install one that does not: pip install 'tokenizers>=0.23.3'"
+        )
+
+
+def _count_windows(words: int, length: int, stride: int) -> int:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    tokenizer = Tokenizer(WordLevel({"word": 0}, unk_token="word"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.enable_truncation(length, stride=stride)
+    return 1 + len(tokenizer.encode(" ".join(["word"] * words)).overflowing)
+
+
 def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], options: WindowOptions) -> Windows:
-    """Tokenize a chunk of examples into windows; too long questions are cut, with a warning that counts them."""
+    """Tokenize a chunk of examples into windows; too long questions are cut, with a warning that counts them.
+
+    Raises UsageError where the options leave no room for a question, MissingError for a tokenizers that loses windows.
+    """
+    require_windows()
     questions = _cut_questions(tokenizer, [example.question.strip() for example in examples], options)
     encoding = tokenizer(
         questions,

@@ -16,7 +16,7 @@ from compresskit import console
 from compresskit.data import features
 from compresskit.data.examples import Example
 from compresskit.data.features import FeatureSet, WindowOptions, build_features, encode
-from compresskit.errors import UsageError
+from compresskit.errors import MissingError, UsageError
 from tests.models.tiny import TOKENIZERS, example
 
 TOKENS = {name: make() for name, make in TOKENIZERS.items()}
@@ -267,3 +267,13 @@ def test_a_full_disk_is_told_as_one(file: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         build_features(make(), [example("who?", "rome")], WindowOptions(64, 8), tmp_path)
     assert caught.value.errno == errno.ENOSPC, name
+
+
+def test_a_tokenizers_that_loses_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check passes here; a library that stops after the first window is named, with the mend."""
+    features.require_windows.cache_clear()
+    features.require_windows()
+    features.require_windows.cache_clear()
+    monkeypatch.setattr(features, "_count_windows", lambda **_: 1)
+    with pytest.raises(MissingError, match=r"drops the windows of long contexts; .*tokenizers>=0\.23\.3"):
+        features.require_windows()
