@@ -50,5 +50,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[dev,plot]'
+	$(INSTALL) -e '.[all,dev]'
 	@touch $@ $(VENV)/.installed

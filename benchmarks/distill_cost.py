@@ -21,7 +21,8 @@ from benchmarks.machine import headline
 from compresskit.methods.distill import DistillConfig, DistilledFeatures, distilled, teacher_logits
 from compresskit.methods.train import supervised, weight_groups
 from compresskit.models.device import resolve_device
-from compresskit.models.registry import load_source, resolve
+from compresskit.models.registry import load_source
+from compresskit.models.source import resolve
 from compresskit.training.engine import Engine, compute_dtype
 from compresskit.training.options import TrainingOptions
 from compresskit.training.session import training_examples

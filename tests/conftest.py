@@ -31,6 +31,12 @@ def _seeds() -> None:
         torch.manual_seed(SEED)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Outcomes of evaluations are kept for this run alone."""
+    os.environ["COMPRESSKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with ``data/`` and ``models/`` of real size; tests that need it skip where it is absent."""

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
 from compresskit.data.examples import Answer, Example
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.family import LoadedModel
+from compresskit.models.family import TrainableModel
 
 CITIES, COUNTRIES = ("rome", "paris", "oslo", "lima"), ("italy", "france", "norway", "peru")
 WORDS = (*CITIES, *COUNTRIES, "is", "the", "capital", "of", "who", "what", "lies", "on", "sea", "yes", "no")
@@ -47,10 +47,10 @@ def checkpoint(folder: Path, *, hidden: int = 16, seed: int = 0, tokens: Sequenc
     return folder
 
 
-def loaded(path: Path | None = None, **changes: Any) -> LoadedModel:
-    """A `LoadedModel` around `bert` that did not come through the registry."""
+def loaded(path: Path | None = None, **changes: Any) -> TrainableModel:
+    """A `TrainableModel` around `bert` that did not come through the registry."""
     fields = {"model": bert(), "tokenizer": tokenizer(), "family": EncoderFamily(), "ref": "tiny", "manifest": None}
-    return LoadedModel(**{**fields, "path": path, **changes})
+    return TrainableModel(**{**fields, "path": path, **changes})
 
 
 def examples(count: int) -> list[Example]:

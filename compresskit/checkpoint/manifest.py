@@ -76,9 +76,13 @@ class Manifest:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return replace(self, kind=kind, base=base, steps=[*self.steps, step], created=created)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest as it stands in its file."""
+        return {"schema": SCHEMA, **asdict(self)}
+
     def write(self, folder: Path) -> None:
         """Write the manifest into a checkpoint folder."""
-        write_json(folder / FILE, {"schema": SCHEMA, **asdict(self)})
+        write_json(folder / FILE, self.to_dict())
 
 
 def read_manifest(folder: Path) -> Manifest | None:

@@ -21,11 +21,12 @@ from compresskit.cli.inspect import inspect
 from compresskit.cli.merge import merge
 from compresskit.cli.predict import predict
 from compresskit.cli.prune import prune
+from compresskit.cli.report import report
 from compresskit.cli.train import train
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here.
-VERBS: tuple[Callable[..., None], ...] = (train, prune, eval_, predict, inspect, merge, demo)
+VERBS: tuple[Callable[..., None], ...] = (train, prune, eval_, report, predict, inspect, merge, demo)
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended
 

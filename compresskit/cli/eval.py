@@ -2,102 +2,177 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from compresskit.cli import delivery
 from compresskit.cli import options as flags
-from compresskit.errors import GateFailed, RunFailed, UsageError
+from compresskit.errors import CompresskitError, InputError
+
+if TYPE_CHECKING:
+    from compresskit.evaluate.row import Report
+
+TIMING = "Timing"
+METRICS = "Figures"
+
+
+def _threshold(text: str) -> float | Literal["auto"]:
+    return "auto" if text == "auto" else float(text)
 
 
 def eval_(
     checkpoints: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CKPT…", help="Folders, Hub ids or aliases.", show_default=False),
+        typer.Argument(
+            metavar="CKPT…",
+            help="Folders (full, overlay, PEFT, quantized, ONNX), Hub ids, aliases, or files of answers. "
+            "[default: what pyproject.toml or compresskit.yaml says]",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
-        str, typer.Option("--data", metavar="DATA", help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo.")
-    ] = flags.DEFAULT_DATA,
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="DATA",
+            help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo. [default: rajpurkar/squad_v2]",
+        ),
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="CKPT", help="The checkpoint that the others are compared with.")
     ] = None,
-    gate: Annotated[
+    gates: delivery.Gates = None,
+    gate_ci: delivery.GateCi = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Ask whole paragraphs with N questions in all, drawn with --seed."),
+    ] = None,
+    null_threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T|auto",
+            parser=_threshold,
+            help="Unanswerable where null score - score is above this; auto: the best on --tune-data. [default: 0]",
+        ),
+    ] = None,
+    tune_data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Other questions, on which --null-threshold auto is chosen.")
+    ] = None,
+    metrics: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RULE",
-            help="Fail (exit code 1) unless every row but the baseline holds it: 'em>=base-1', 'size<=0.3x', "
-            "'latency<=20ms'. May be repeated.",
+            metavar="NAME,…",
+            help="Overlap with the gold answers: bleu, rouge; perplexity of a language model: ppl.",
+            rich_help_panel=METRICS,
         ),
     ] = None,
-    format_: Annotated[
-        str,
+    harness: Annotated[
+        list[str] | None,
         typer.Option(
-            "--format",
-            metavar="NAME",
-            help="What is printed: table, json, markdown, csv or junit.",
-            rich_help_panel=flags.OUTPUT,
+            metavar="TASK,…",
+            help="Tasks of lm-evaluation-harness for a language model: names, or YAML files.",
+            rich_help_panel=METRICS,
         ),
-    ] = "table",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Write the JSON there too.", rich_help_panel=flags.OUTPUT),
     ] = None,
-    junit: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the gates' verdicts as JUnit XML.", rich_help_panel=flags.OUTPUT),
+    show_flips: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Tell N questions lost against the baseline, and N won. [default: 0]",
+            rich_help_panel=METRICS,
+        ),
     ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Do all timing N times. [default: 1]", rich_help_panel=TIMING),
+    ] = None,
+    cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--cache/--no-cache",
+            help="Take the row of an unchanged checkpoint from an earlier run. [default: --cache]",
+            rich_help_panel=TIMING,
+        ),
+    ] = None,
+    format_: delivery.Format = None,
+    output: delivery.Output = None,
+    junit: delivery.JUnit = None,
+    html: delivery.Html = None,
+    plot: delivery.Plot = None,
     predictions: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Write each checkpoint's predictions there, id to text.", rich_help_panel=flags.OUTPUT
+            metavar="DIR", help="Write each checkpoint's answers there, id to text.", rich_help_panel=flags.OUTPUT
         ),
     ] = None,
-    null_threshold: Annotated[
-        float, typer.Option(metavar="T", help="Unanswerable where null score - score is above this.")
-    ] = 0.0,
-    batch_size: flags.EvalBatchSize = 32,
-    max_length: flags.MaxLength = flags.DEFAULT_MAX_LENGTH,
-    stride: flags.Stride = flags.DEFAULT_STRIDE,
-    device: flags.Device = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Windows of full length in one batch. [default: 32]", rich_help_panel=flags.MACHINE
+        ),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(metavar="TOKENS", min=16, help="Tokens of one window. [default: 384]", rich_help_panel=flags.DATA),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="TOKENS",
+            min=0,
+            help="Tokens that neighbouring windows share. [default: 128]",
+            rich_help_panel=flags.DATA,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=flags.LARGEST_SEED, help="Seed of --limit. [default: 0]", rich_help_panel=flags.DATA
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(
+            help="Where to compute; auto takes a GPU where there is one. [default: auto]", rich_help_panel=flags.MACHINE
+        ),
+    ] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16", "float16"],
-        typer.Option(help="Numbers that weights are held in.", rich_help_panel=flags.MACHINE),
-    ] = "float32",
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="Numbers that weights are held in. [default: float32]", rich_help_panel=flags.MACHINE),
+    ] = None,
 ) -> None:
     """Measure checkpoints side by side: exact match, F1, size, memory, latency."""
-    from compresskit import console
-    from compresskit.checkpoint.store import write_text
+    given = dict(locals())
+    from compresskit.evaluate.config import configured
     from compresskit.evaluate.evaluate import evaluate
-    from compresskit.evaluate.gate import explain, gated, parse_rules
-    from compresskit.evaluate.job import EvalSettings
-    from compresskit.evaluate.report import check_format, render
+    from compresskit.evaluate.gate import gated, parse_rules
+    from compresskit.evaluate.language import check_harness
+    from compresskit.evaluate.metrics import check_metrics
 
-    for name, path in (("--output", output), ("--junit", junit)):
-        if path is not None and not path.parent.is_dir():
-            raise UsageError(f"{name} {path}: there is no folder {path.parent}; make it first")
-    settings = EvalSettings(
-        batch_size=batch_size,
-        max_length=max_length,
-        stride=stride,
-        null_threshold=null_threshold,
-        device=device,
-        dtype=dtype,
-        predictions_dir=predictions,
-    )
-    check_format(format_)
-    rules = parse_rules(gate or [], has_baseline=baseline is not None)
-    report = gated(evaluate(checkpoints or [], data, settings, baseline), rules)
-    if output is not None:
-        write_text(output, report.to_json())
-    if junit is not None:
-        write_text(junit, f"{render(report, 'junit')}\n")
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(f"{render(report, 'markdown')}\n")
-    console.out(render(report, format_))
-    if lost := [row.name for row in report.rows if row.error is not None]:
-        raise RunFailed(f"{', '.join(lost)} could not be measured; mend it as its row says, or leave it out")
-    if failed := [explain(verdict) for verdict in report.gates if not verdict.passed]:
-        raise GateFailed("; ".join(failed))
+    given["format"] = given.pop("format_")
+    config = configured(given, Path())
+    destination = delivery.Delivery(config.format, config.output, config.junit, config.html, config.plot)
+    check_metrics(config.settings.metrics)
+    check_harness(config.settings.harness)
+    rules = parse_rules(config.gates, has_baseline=config.baseline is not None, ci95=config.gate_ci)
+    report = evaluate(config.checkpoints, config.data, config.settings, config.baseline, keeping=config.keeping)
+    report = gated(report, rules)
+    destination.deliver(report)
+    require_rows(report)
+    delivery.require_gates(report)
+
+
+def require_rows(report: Report) -> None:
+    """The error of the rows that could not be scored: of their own kind where they share one, else InputError."""
+    lost = [row for row in report.rows if row.error is not None]
+    if not lost:
+        return
+    codes = {row.error_code for row in lost}
+    kinds = {kind.exit_code: kind for kind in CompresskitError.__subclasses__()}
+    kind = kinds.get(codes.pop() or 0, InputError) if len(codes) == 1 else InputError
+    if len(report.rows) == 1:
+        raise kind(f"{lost[0].path}: {lost[0].error}")
+    raise kind(f"{', '.join(row.name for row in lost)} could not be scored; mend as the rows say, or leave out")

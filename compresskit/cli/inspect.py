@@ -38,10 +38,10 @@ def inspect(
 
 
 def _folder(checkpoint: str) -> Path:
-    """The folder of a checkpoint; the registry, which needs torch, is asked only for what is no folder."""
+    """The folder of a checkpoint; what is no folder may be built, which needs torch, or downloaded."""
     if Path(checkpoint).is_dir():
         return Path(checkpoint)
-    from compresskit.models.registry import resolve
+    from compresskit.models.source import resolve
 
     return resolve(checkpoint).path
 

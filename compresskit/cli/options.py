@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import typer
 
-DEFAULT_DATA = "rajpurkar/squad_v2"
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_STRIDE = 128
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compresskit.cli.options import DEFAULT_DATA
+from compresskit.data import DEFAULT_DATA
 from compresskit.errors import RunFailed, UsageError
 
 if TYPE_CHECKING:

@@ -111,6 +111,23 @@ class ExampleSet:
             return self
         return self.select(sorted(random.Random(seed).sample(range(len(self)), n)))
 
+    def sample_paragraphs(self, n: int, seed: int) -> ExampleSet:
+        """Whole paragraphs of at most `n` questions in all (but one paragraph at least), in the order they have here.
+
+        They are drawn without replacement until the next one would be too much; where there are no more than `n`
+        questions, it is this set. With one seed, a smaller draw is part of a larger one. Raises ValueError if `n` is
+        negative.
+        """
+        if n < 0:
+            raise ValueError(f"cannot draw {n} questions: the number is negative")
+        if n >= len(self):
+            return self
+        paragraph = self._store.question_table.column("paragraph").to_numpy()[self._rows]
+        _, own, sizes = np.unique(paragraph, return_inverse=True, return_counts=True)
+        order = random.Random(seed).sample(range(len(sizes)), len(sizes))
+        fitting = int(np.searchsorted(np.cumsum(sizes[order]), n, side="right"))
+        return self.select(np.flatnonzero(np.isin(own, order[: max(fitting, 1)])))
+
     def paragraphs(self) -> Iterator[tuple[int, str]]:
         """The (running index, context) of each paragraph that a question here is about, rising, once."""
         for paragraph in self._store.paragraphs_of(self._rows):

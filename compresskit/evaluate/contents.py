@@ -11,7 +11,8 @@ from compresskit.checkpoint.manifest import Manifest, read_manifest
 from compresskit.checkpoint.mask import FILE as MASK_FILE
 from compresskit.checkpoint.mask import load_masks, shannon_bits
 from compresskit.checkpoint.store import read_safetensors_metadata, weight_files
-from compresskit.errors import InputError, MissingError
+from compresskit.errors import InputError
+from compresskit.evaluate.figure import check_suffix, new_figure, save_figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +93,9 @@ def _matrices(path: Path) -> Iterator[Matrix]:
 def plot_remaining(found: Contents, path: Path) -> None:
     """Draw the remaining weights as a heat map, layer by matrix, to an image file (PNG or SVG by its suffix).
 
-    Raises MissingError without matplotlib, InputError where there is no matrix to draw.
+    Raises UsageError for another suffix, MissingError without matplotlib, InputError where there is no matrix to draw.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingError("--plot needs matplotlib; install it with: pip install 'compresskit[plot]'") from error
+    check_suffix(path)
     if not found.matrices:
         raise InputError(f"{found.path} has no matrices of repeated blocks to draw")
     roles = list(dict.fromkeys(matrix.role for matrix in found.matrices))
@@ -105,7 +103,7 @@ def plot_remaining(found: Contents, path: Path) -> None:
     grid = [[float("nan")] * len(roles) for _ in layers]
     for matrix in found.matrices:
         grid[layers.index(matrix.layer)][roles.index(matrix.role)] = 100 * matrix.fraction
-    figure = Figure(figsize=(1.5 + 1.3 * len(roles), 1.8 + 0.45 * len(layers)), layout="constrained")
+    figure = new_figure(1.5 + 1.3 * len(roles), 1.8 + 0.45 * len(layers), layout="constrained")
     axes = figure.add_subplot()
     most = max(100 * matrix.fraction for matrix in found.matrices)
     image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=most, aspect="auto")
@@ -118,4 +116,4 @@ def plot_remaining(found: Contents, path: Path) -> None:
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=shade, fontsize=8)
     figure.colorbar(image, label="remaining weights, %")
     axes.set_title(f"{found.path.resolve().name}: remaining weights")
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)

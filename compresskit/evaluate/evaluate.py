@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-
-import numpy as np
 
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
+from compresskit.checkpoint.store import sha256_file
+from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.errors import CompresskitError, RunFailed, UsageError
-from compresskit.evaluate.job import EvalSettings, Job, Outcome
+from compresskit.evaluate import cache
+from compresskit.evaluate.answers import read_answers
+from compresskit.evaluate.apart import measure_apart
+from compresskit.evaluate.compare import compared, flips
+from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job, Outcome
 from compresskit.evaluate.row import Dataset, Report, Row
-from compresskit.evaluate.stats import bootstrap_interval, mcnemar
+from compresskit.evaluate.shard import Shard
+from compresskit.models.source import fingerprint
 
-_WORKER = "compresskit.evaluate.worker"
-_SECONDS_TO_END = 10.0
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """What is kept of an evaluation beside its report.
+
+    ``use_cache``: an unchanged checkpoint is not measured again. ``predictions`` is a folder for one ``NAME.json`` a
+    checkpoint. ``flips`` is how many questions that flip against the baseline a row tells, of those won and of those
+    lost.
+    """
+
+    use_cache: bool = True
+    predictions: Path | None = None
+    flips: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A checkpoint's outcome, and the folder that holds its answers where it has any."""
+
+    outcome: Outcome
+    folder: Path
 
 
 def evaluate(
@@ -34,69 +56,131 @@ def evaluate(
     settings: EvalSettings,
     baseline: str | None = None,
     names: Sequence[str] | None = None,
+    keeping: Keeping | None = None,
 ) -> Report:
-    """Measure every one of ``checkpoints`` (alias, Hub id or folder) on ``data_ref`` and return the report.
+    """Measure every one of ``checkpoints`` (alias, Hub id, folder, file of answers) on ``data_ref``; return the report.
 
     ``baseline`` is the checkpoint the others are compared with; where it is not among them it becomes the
-    first row (see `with_differences`). A checkpoint whose process crashes (a
-    signal, out of memory) is a row with ``error``; the others go on. ``names`` are those of the rows, in place of
-    names made from the references.
+    first row (see `compared`). A checkpoint that cannot be scored, or whose process crashes (a signal, out of memory),
+    is a row with ``error``; the others go on. ``names`` are those of the rows, in place of names made from the
+    references.
 
-    Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data or a checkpoint
-    raises.
+    Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data raises.
     """
+    keeping = keeping or Keeping()
     refs = _with_baseline(checkpoints, baseline)
     if not refs:
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
-    info = load_data(data_ref, "eval").info
-    rows: list[Row] = []
-    outcomes: list[Outcome] = []
-    device: Mapping[str, str | int] = {}
-    for ref, name in zip(refs, names or _unique_names(refs), strict=True):
-        outcome = _measure_apart(ref, name, data_ref, settings)
-        outcomes.append(outcome)
-        device = outcome.device or device
-        is_baseline = baseline is not None and _same(ref, baseline)
-        row = outcome.row or Row(name=name, path=ref, family="-", method="-", baseline=False, error=outcome.error)
-        rows.append(replace(row, baseline=is_baseline))
-        if row.error is not None:
-            console.warn(f"{ref}: {row.error}")
+    examples = load_data(data_ref, "eval")
+    asked = sampled(examples, settings)
+    hashes = [examples.info.sha256]
+    if settings.tune_data is not None:
+        hashes.append(_tuning_hash(settings.tune_data, examples))
+    names = names or _unique_names(refs)
+    with contextlib.ExitStack() as stack:
+        jobs = [
+            Job(ref, name, data_ref, settings, Path(), index, console.is_quiet(), console.is_verbose())
+            for index, (ref, name) in enumerate(zip(refs, names, strict=True))
+        ]
+        found = [_measure(job, hashes, keeping, stack) for job in jobs]
+        rows = [
+            _row(job, measured, keeping, is_baseline=baseline is not None and _same(job.ref, baseline))
+            for job, measured in zip(jobs, found, strict=True)
+        ]
+        rows = compared(rows, [measured.outcome for measured in found])
+        if keeping.flips:
+            rows = list(_with_flips(rows, found, asked, keeping.flips))
+    info = asked.info
+    drawn = (examples.info.questions, settings.seed) if info.questions < examples.info.questions else (None, None)
     return Report(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={**package_versions(), "compresskit": compresskit.__version__},
-        device=device,
-        dataset=Dataset(info.path, info.sha256, info.questions, info.unanswerable),
-        rows=tuple(with_differences(rows, outcomes)),
+        created=_now(),
+        versions=_versions(),
+        device=next((row.device for row in rows if row.device), {}),
+        dataset=Dataset(info.path, info.sha256, info.questions, info.unanswerable, *drawn),
+        rows=tuple(rows),
     )
 
 
-def with_differences(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
-    """Return ``rows`` with what sets them apart from the baseline row; as they are where there is none.
-
-    ``delta_em`` is the difference in EM in points, ``delta_em_ci95`` its bootstrap interval over paragraphs, and
-    ``p_value`` McNemar's, over the same questions.
-    """
-    base = next((index for index, row in enumerate(rows) if row.baseline), None)
-    if base is None:
-        return list(rows)
-    return [
-        replace(row, delta_em=0.0 if row.em is not None else None)
-        if index == base
-        else _compared(row, rows[base], outcomes[index], outcomes[base])
-        for index, row in enumerate(rows)
-    ]
+def sampled(examples: ExampleSet, settings: EvalSettings) -> ExampleSet:
+    """Return the questions that are asked: all, or whole paragraphs where the settings set a limit."""
+    return examples if settings.limit is None else examples.sample_paragraphs(settings.limit, settings.seed)
 
 
-def _compared(row: Row, base: Row, own: Outcome, other: Outcome) -> Row:
-    if row.em is None or base.em is None:
+def _tuning_hash(tune_data: str, examples: ExampleSet) -> str:
+    digest = load_data(tune_data, "eval").info.sha256
+    if digest == examples.info.sha256:
+        raise UsageError(f"--tune-data {tune_data} is the evaluation data; tune the null threshold on other questions")
+    return digest
+
+
+def _measure(job: Job, data_hashes: Sequence[str], keeping: Keeping, stack: contextlib.ExitStack) -> _Measured:
+    """Return what is known of a checkpoint, from the cache, or else from a process of its own."""
+    try:
+        # A file of answers stands for itself; whatever else there is becomes known by its files.
+        checkpoint = sha256_file(Path(job.ref)) if Path(job.ref).is_file() else fingerprint(job.ref)
+    except CompresskitError as error:
+        return _Measured(Outcome(error=str(error), error_code=error.exit_code), Path())
+    name = cache.key(checkpoint, data_hashes, job.settings)
+    shard = Shard.from_environment()
+    # All processes of a launcher measure together or none does; what one finds in its cache another may not.
+    if keeping.use_cache and shard.world == 1 and (kept := cache.find(name)) is not None:
+        console.info(f"{job.name}: unchanged since {_when(kept[0])}, not run again (--no-cache runs it)")
+        return _Measured(*kept)
+    staged = stack.enter_context(cache.staging())
+    outcome = measure_apart(replace(job, folder=staged))
+    if outcome.row is None:
+        return _Measured(outcome, staged)
+    row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions())
+    outcome = replace(outcome, row=row)
+    outcome.write(staged)
+    return _Measured(outcome, staged if shard.rank else cache.keep(staged, name))
+
+
+def _row(job: Job, measured: _Measured, keeping: Keeping, *, is_baseline: bool) -> Row:
+    """Return the row under this evaluation's name, with its answers where the user wants them."""
+    outcome = measured.outcome
+    if outcome.row is None:
+        console.warn(f"{job.ref}: {outcome.error}")
+        row = Row(job.name, job.ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
+        return replace(row, baseline=is_baseline)
+    row = replace(outcome.row, name=job.name, path=job.ref, baseline=is_baseline)
+    answers = measured.folder / PREDICTIONS_FILE
+    if not answers.is_file():  # a language model has none
         return row
-    row = replace(row, delta_em=row.em - base.em)
-    if own.question_em is None or other.question_em is None:
-        return row
-    difference = np.asarray(own.question_em) - np.asarray(other.question_em)
-    interval = bootstrap_interval(difference, np.asarray(own.paragraph))
-    p_value = mcnemar(won=int((difference > 0).sum()), lost=int((difference < 0).sum()))
-    return replace(row, delta_em_ci95=interval, p_value=p_value)
+    if keeping.predictions is not None and Shard.from_environment().rank == 0:
+        answers = _copied(answers, keeping.predictions / (re.sub(r"[^\w.-]+", "-", job.name) + ".json"))
+    # A folder that goes at the end is no place to point to.
+    lasts = keeping.predictions is not None or not measured.folder.name.startswith(cache.STAGED)
+    return replace(row, predictions=str(answers) if lasts else None)
+
+
+def _copied(source: Path, target: Path) -> Path:
+    """Copy a file so that it appears whole or not at all; RunFailed where it cannot be written."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        half = target.with_name(f".{target.name}.{os.getpid()}")
+        shutil.copyfile(source, half)
+        return half.replace(target)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise RunFailed(f"{target}: cannot be written ({reason}); free some space, or choose another") from error
+
+
+def _with_flips(rows: Sequence[Row], found: Sequence[_Measured], asked: ExampleSet, count: int) -> Iterator[Row]:
+    base = next((measured for row, measured in zip(rows, found, strict=True) if row.baseline), None)
+    base_answers = _answers(base)
+    for row, measured in zip(rows, found, strict=True):
+        answers = {} if base_answers is None or measured is base else _answers(measured)
+        if base is None or base_answers is None or not answers:
+            yield row
+        else:
+            yield replace(row, flips=flips(measured.outcome, base.outcome, answers, base_answers, asked, count))
+
+
+def _answers(measured: _Measured | None) -> Mapping[str, str] | None:
+    if measured is None or not len(measured.outcome.question_em):
+        return None
+    return read_answers(measured.folder / PREDICTIONS_FILE)
 
 
 def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
@@ -118,8 +202,8 @@ def _same(one: str, other: str) -> bool:
 
 
 def _unique_names(refs: Sequence[str]) -> list[str]:
-    """Return a name for each reference: the folder's, with more of its path where two clash, or itself."""
-    parts = [Path(ref).resolve().parts[1:] or (ref,) if Path(ref).is_dir() else (ref,) for ref in refs]
+    """Return a name for each reference: the file's or folder's, with more of its path where two clash, or itself."""
+    parts = [Path(ref).resolve().parts[1:] or (ref,) if Path(ref).exists() else (ref,) for ref in refs]
     depth = [1] * len(refs)
     while True:
         names = ["/".join(part[-count:]) for part, count in zip(parts, depth, strict=True)]
@@ -132,71 +216,13 @@ def _unique_names(refs: Sequence[str]) -> list[str]:
             depth[index] += 1
 
 
-def _measure_apart(ref: str, name: str, data_ref: str, settings: EvalSettings) -> Outcome:
-    """Run the worker on one checkpoint; raise its error again where it is one meant for the user."""
-    predictions = None
-    if settings.predictions_dir is not None:
-        predictions = settings.predictions_dir / (re.sub(r"[^\w.-]+", "-", name) + ".json")
-    with tempfile.TemporaryDirectory(prefix="compresskit-eval-") as folder:
-        job = Job(
-            ref=ref,
-            name=name,
-            data=data_ref,
-            settings=settings,
-            result=Path(folder, "outcome.json"),
-            predictions=predictions,
-            quiet=console.is_quiet(),
-            verbose=console.is_verbose(),
-        )
-        code = _run_worker(job)
-        # The worker writes its outcome whole or not at all; without one, it was ended from outside.
-        if not job.result.exists():
-            return Outcome(error=_how_it_ended(code))
-        outcome = Outcome.from_json(job.result.read_text(encoding="utf-8"))
-    if outcome.error_class is not None:
-        classes = {known.__name__: known for known in CompresskitError.__subclasses__()}
-        raise classes.get(outcome.error_class, RunFailed)(outcome.error)
-    return outcome
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _run_worker(job: Job) -> int:
-    """Start the worker, hand it the job, wait, and return its exit code; an interrupt ends it too.
-
-    What the worker writes goes to stderr: stdout belongs to the report.
-    """
-    # -P: a file torch.py where the user happens to stand must not be imported.
-    command = [sys.executable, "-P", "-m", _WORKER]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=2, env=_environment(), text=True, encoding="utf-8"
-    ) as process:
-        try:
-            process.communicate(job.to_json())
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            try:
-                process.wait(_SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
+def _versions() -> dict[str, str]:
+    return {**package_versions(), "compresskit": compresskit.__version__}
 
 
-def _environment() -> dict[str, str]:
-    """Return our environment, in which the worker finds this package even if it is not installed."""
-    root = str(Path(compresskit.__file__).resolve().parents[1])
-    if Path(root).name in {"site-packages", "dist-packages"}:
-        return dict(os.environ)
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-def _how_it_ended(code: int) -> str:
-    """Return one line about a worker that left no outcome."""
-    if code >= 0:
-        return f"its process ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = "; most likely out of memory, give a smaller --batch-size" if -code == signal.SIGKILL else ""
-    return f"its process was ended by {name}{hint}"
+def _when(outcome: Outcome) -> str:
+    return str(outcome.row.created) if outcome.row is not None else "-"

@@ -9,7 +9,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from compresskit.errors import UsageError
-from compresskit.evaluate.row import Gate, Report, Row
+from compresskit.evaluate.metrics import NAMES
+from compresskit.evaluate.row import Gate, Interval, Report, Row
 
 SHORT_NAMES: Mapping[str, str] = {
     "size": "deploy_bytes",
@@ -27,19 +28,41 @@ BYTES: Mapping[str, float] = {
     **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
 }
 MILLISECONDS: Mapping[str, float] = {"ms": 1, "s": 1e3}
-# Figures of a row that are no measure of it, or have no order.
-_NO_METRIC = ("name", "path", "family", "method", "baseline", "delta_em_ci95", "peak_memory_kind", "error")
+# The figures that a sample of questions gives, and those of them that have an interval.
+_SAMPLED = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "delta_em", "delta_f1")
+_WITH_INTERVAL = ("em", "f1", "delta_em", "delta_f1")
+# Chosen on the very questions that would be gated: a threshold that nobody will have.
+_NOT_FAIR = ("best_em", "best_null_threshold")
 
 _RULE = re.compile(r"(?P<metric>\w+)\s*(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?{_NUMBER})?\s*(?P<unit>[A-Za-z]*)")
 
 
+def _is_figure(annotation: object) -> bool:
+    return str(annotation) in ("float | None", "int | None")
+
+
+FIGURES: Sequence[str] = tuple(
+    field.name
+    for field in fields(Row)
+    if _is_figure(field.type) and field.name not in (*_NOT_FAIR, "null_threshold", "error_code")
+)
+"""The keys of a row that a rule can name, beside those of its `metrics`."""
+
+
+def figure(row: Row, metric: str) -> float | None:
+    """Return a figure of a row by its key, or by its name among the metrics that were asked for."""
+    value = getattr(row, metric) if metric in FIGURES else row.metrics.get(metric)
+    return None if value is None else float(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """``metric op limit``: the limit is ``number``, ``number`` times the baseline's figure, or that figure plus it.
 
-    `text` is the rule as the user wrote it; `metric` is a key of `Row`.
+    `text` is the rule as the user wrote it; `metric` is a key of `Row`. With `ci95` the worse end of the figure's 95 %
+    interval has to hold the rule, where the figure comes from a sample of questions.
     """
 
     text: str
@@ -47,30 +70,56 @@ class Rule:
     op: str
     number: float
     kind: Literal["absolute", "ratio", "offset"]
+    ci95: bool = False
 
     def limit(self, baseline: Row | None) -> float | None:
         """Return the limit in the metric's own unit; None where the baseline's figure is needed but not there."""
         if self.kind == "absolute":
             return self.number
-        base = getattr(baseline, self.metric) if baseline is not None else None
+        base = figure(baseline, self.metric) if baseline is not None else None
         if base is None:
             return None
-        return float(base * self.number if self.kind == "ratio" else base + self.number)
+        return base * self.number if self.kind == "ratio" else base + self.number
+
+    def value(self, row: Row, baseline: Row | None) -> float | None:
+        """Return the figure that is held against the limit; None where it was not measured.
+
+        With `ci95`, a rule relative to the baseline takes the interval of the paired difference, put upon the
+        baseline's figure; an absolute one that of the figure itself.
+        """
+        if not self.ci95:
+            return figure(row, self.metric)
+        interval: Interval | None = getattr(row, f"{self.metric}_ci95")
+        shift: float | None = 0.0
+        if self.kind != "absolute" and baseline is not None:
+            interval = getattr(row, f"delta_{self.metric}_ci95")
+            shift = figure(baseline, self.metric)
+        if interval is None or shift is None:
+            return None
+        return shift + interval[0 if self.op in (">=", ">") else 1]
 
     def verdict(self, row: Row, baseline: Row | None) -> Gate:
         """Return whether ``row`` holds the rule; a figure or a limit that was not measured fails."""
-        value, limit = getattr(row, self.metric), self.limit(baseline)
+        value, limit = self.value(row, baseline), self.limit(baseline)
         passed = value is not None and limit is not None and OPERATORS[self.op](value, limit)
-        return Gate(self.text, row.name, passed, None if value is None else float(value), limit)
+        return Gate(self.text, row.name, passed, value, limit, self.ci95)
 
 
-def parse_rules(texts: Sequence[str], *, has_baseline: bool) -> list[Rule]:
-    """Read every rule; UsageError where one is not understood, or needs a baseline and there is none."""
+def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False) -> list[Rule]:
+    """Read every rule; UsageError where one is not understood, or needs a baseline and there is none.
+
+    With ``ci95`` (``--gate-ci``) rules on figures that a sample of questions gives demand their interval; UsageError
+    for one that has none.
+    """
+    if ci95 and not texts:
+        raise UsageError("--gate-ci says how gates are held, and there is none; give a --gate")
     rules = [parse(text) for text in texts]
     for rule in rules:
         if rule.kind != "absolute" and not has_baseline:
             raise UsageError(f"--gate {rule.text!r} compares with a baseline; name it with --baseline")
-    return rules
+        if ci95 and rule.metric in _SAMPLED and rule.metric not in _WITH_INTERVAL:
+            raise UsageError(f"--gate-ci: {rule.metric} has no interval; gate one of {', '.join(_WITH_INTERVAL)}")
+    return [replace(rule, ci95=ci95 and rule.metric in _SAMPLED) for rule in rules]
 
 
 def parse(text: str) -> Rule:
@@ -83,14 +132,18 @@ def parse(text: str) -> Rule:
     if rule is None:
         raise UsageError(f"--gate {text!r} is no rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
     metric = SHORT_NAMES.get(rule["metric"], rule["metric"])
-    known = [field.name for field in fields(Row) if field.name not in _NO_METRIC]
-    if metric not in known:
-        names = ", ".join([*SHORT_NAMES, *known])
+    if metric in _NOT_FAIR:
+        mend = "tune the threshold on other data: --null-threshold auto --tune-data F, and gate em"
+        raise UsageError(f"--gate {text!r}: {metric} is chosen on the very questions that it is scored on; {mend}")
+    if metric not in (*FIGURES, *NAMES):
+        names = ", ".join(["em", "f1", *SHORT_NAMES, *FIGURES[2:], *NAMES])
         raise UsageError(f"--gate {text!r}: there is no figure {rule['metric']!r}; take one of {names}")
     value = _VALUE.fullmatch(rule["value"].strip())
     if value is None or (value["number"] is None) != (value["sign"] is None and value["base"] is not None):
         raise UsageError(f"--gate {text!r}: {rule['value']!r} is no limit; write 80, 300MB, 20ms, 0.3x or base-1.0")
     number, unit = float(value["number"] or 0), value["unit"]
+    if metric.startswith("delta_") and (value["base"] is not None or unit == "x"):
+        raise UsageError(f"--gate {text!r}: {metric} is a difference from the baseline already; give a plain number")
     if value["base"] is not None:
         sign = -1 if value["sign"] == "-" else 1
         return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, unit), "offset")
@@ -108,15 +161,10 @@ def _scale(text: str, metric: str, unit: str) -> float:
     return units.get(unit, 1.0)
 
 
-def check(report: Report, rules: Sequence[Rule]) -> tuple[Gate, ...]:
-    """Return a verdict for each rule on each row but the baseline, which is what the others are held against."""
-    baseline = next((row for row in report.rows if row.baseline), None)
-    return tuple(rule.verdict(row, baseline) for rule in rules for row in report.rows if not row.baseline)
-
-
 def gated(report: Report, rules: Sequence[Rule]) -> Report:
-    """Return the report with the verdicts of ``rules``."""
-    gates = check(report, rules)
+    """Return the report with a verdict for each rule on each row but the baseline, which others are held against."""
+    baseline = report.baseline
+    gates = tuple(rule.verdict(row, baseline) for rule in rules for row in report.rows if not row.baseline)
     return replace(report, gates=gates, passed=all(gate.passed for gate in gates))
 
 
@@ -124,4 +172,5 @@ def explain(gate: Gate) -> str:
     """Return a verdict as one phrase: the rule, the row, its figure and the limit."""
     value = "not measured" if gate.value is None else f"{gate.value:.10g}"
     limit = "not measured" if gate.limit is None else f"{gate.limit:.10g}"
-    return f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({value}, limit {limit})"
+    which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
+    return f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({which}{value}, limit {limit})"

@@ -1,18 +1,25 @@
 """What an evaluation is told, and what passes between it and the process that measures one checkpoint.
 
-The parent writes a `Job` as JSON to the child's stdin; the child writes an `Outcome` as JSON to the file that
-the job names.
+The parent writes a `Job` as JSON to the child's stdin; the child leaves two files in the folder that the job names: an
+`Outcome` as JSON, and the answers in the official format.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any, Literal
 
+from compresskit.checkpoint.store import write_text
 from compresskit.errors import UsageError
 from compresskit.evaluate.row import Row
+
+OUTCOME_FILE = "outcome.json"
+PREDICTIONS_FILE = "predictions.json"
+
+NullThreshold = float | Literal["auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +28,11 @@ class EvalSettings:
 
     ``batch_size`` in questions; ``max_length``, ``stride`` and ``max_answer_length`` in tokens;
     ``null_threshold`` in logits: a question is left unanswered where the null score exceeds the best span's
-    by more. ``latency_questions`` are timed one by one (with 0 the latency is not measured), after
-    ``warmup_questions`` that are not; a batch warms up the timing of batches too, unless that is 0.
-    ``predictions_dir`` receives one ``NAME.json`` a checkpoint, in the official format (id -> text).
+    by more; "auto" takes the one that suits ``tune_data`` best, for each checkpoint its own. ``limit`` asks whole
+    paragraphs with so many questions in all, drawn with ``seed``. ``latency_questions`` are timed one by one (with 0
+    the latency is not measured), after ``warmup_questions`` that are not; a batch warms up the timing of batches too,
+    unless that is 0. All timing is done ``repeat`` times. ``metrics`` are figures beyond EM and F1 (see
+    `compresskit.evaluate.metrics`), ``harness`` tasks of lm-evaluation-harness.
 
     Raises UsageError where a value cannot be.
     """
@@ -32,37 +41,47 @@ class EvalSettings:
     max_length: int = 384
     stride: int = 128
     max_answer_length: int = 30
-    null_threshold: float = 0.0
+    null_threshold: NullThreshold = 0.0
+    tune_data: str | None = None
+    limit: int | None = None
     device: str = "auto"
     dtype: str = "float32"
     seed: int = 0
     latency_questions: int = 50
     warmup_questions: int = 5
-    predictions_dir: Path | None = None
+    repeat: int = 1
+    metrics: tuple[str, ...] = ()
+    harness: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        least = {"batch_size": 1, "max_length": 1, "stride": 0, "max_answer_length": 1}
+        least = {"batch_size": 1, "max_length": 1, "stride": 0, "max_answer_length": 1, "repeat": 1, "limit": 1}
         least |= {"latency_questions": 0, "warmup_questions": 0}
         for name, bound in least.items():
-            if getattr(self, name) < bound:
+            value = getattr(self, name)
+            if value is not None and value < bound:
                 shown = name.replace("_", " ")
-                raise UsageError(f"{shown} is {getattr(self, name)}; give a whole number of at least {bound}")
+                raise UsageError(f"{shown} is {value}; give a whole number of at least {bound}")
         if self.stride >= self.max_length:
             raise UsageError(
                 f"stride {self.stride} does not fit in max length {self.max_length}; give a smaller stride"
             )
+        if (self.null_threshold == "auto") != (self.tune_data is not None):
+            raise UsageError("--null-threshold auto and --tune-data belong together; give both, or neither")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One checkpoint to measure in a process of its own; ``result`` is the file for the outcome."""
+    """One checkpoint to measure in a process of its own; ``folder`` takes what it leaves.
+
+    ``name`` is what the progress bar says; ``index`` counts the jobs of one evaluation.
+    """
 
     ref: str
     name: str
     data: str
     settings: EvalSettings
-    result: Path
-    predictions: Path | None = None
+    folder: Path
+    index: int = 0
     quiet: bool = False
     verbose: bool = False
 
@@ -74,26 +93,26 @@ class Job:
     def from_json(cls, text: str) -> Job:
         """Read back what `to_json` wrote."""
         raw = json.loads(text)
-        for holder, key in ((raw, "result"), (raw, "predictions"), (raw["settings"], "predictions_dir")):
-            holder[key] = None if holder[key] is None else Path(holder[key])
-        return cls(**{**raw, "settings": EvalSettings(**raw["settings"])})
+        settings: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw["settings"].items()
+        }
+        return cls(**{**raw, "folder": Path(raw["folder"]), "settings": EvalSettings(**settings)})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the child has to say: a row and the device it was measured on, or an error.
+    """What the child has to say: a row, or in its place an error and the exit code for it.
 
-    ``error_class`` names the class of `compresskit.errors` for an error meant for the user; it is None where
-    the checkpoint crashed and only its own row is lost. ``question_em`` (0 or 1) and ``paragraph`` (its number)
-    have one entry a question, in the data set's order.
+    ``question_em`` (0 or 1), ``question_f1`` (0-1) and ``paragraph`` (its number) have one entry a question, in the
+    data set's order.
     """
 
     row: Row | None = None
-    device: Mapping[str, str | int] | None = None
     error: str | None = None
-    error_class: str | None = None
-    question_em: Sequence[float] | None = None
-    paragraph: Sequence[int] | None = None
+    error_code: int | None = None
+    question_em: Sequence[float] = ()
+    question_f1: Sequence[float] = ()
+    paragraph: Sequence[int] = ()
 
     def to_json(self) -> str:
         """Return the outcome as JSON."""
@@ -105,3 +124,12 @@ class Outcome:
         """Read back what `to_json` wrote."""
         raw = json.loads(text)
         return cls(**{**raw, "row": None if raw["row"] is None else Row.from_dict(raw["row"])})
+
+    def write(self, folder: Path) -> None:
+        """Leave the outcome in a job's folder, whole or not at all."""
+        write_text(folder / OUTCOME_FILE, self.to_json())
+
+    @classmethod
+    def read(cls, folder: Path) -> Outcome:
+        """Read the outcome that a job left in its folder; OSError or ValueError where it left none."""
+        return cls.from_json((folder / OUTCOME_FILE).read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import platform
 import sys
@@ -23,17 +25,19 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 _KIB = 1024
+ZSTD_LEVEL = 3  # zstd's own default
 _STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
-    """Numbers of parameters: all, those that are not zero, and those that learn."""
+    """Numbers of parameters: all, those that are not zero, and those that learn; None for what cannot be counted."""
 
-    total: int
-    nonzero: int
-    trainable: int
+    total: int | None
+    nonzero: int | None
+    trainable: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +51,28 @@ class Latency:
 class PeakMemory:
     """Context manager: the peak memory of this process while the block ran.
 
-    On a CUDA device: bytes allocated there by torch (what is allocated at entry included). Elsewhere: the
-    resident set of the whole process since it began, so it means something only in a process of its own.
+    On a CUDA device: bytes allocated there by torch (what is allocated at entry included), beside what its allocator
+    reserved and what NVML says of the process as the block ends. Elsewhere: the resident set of the whole process,
+    which means something only in a process of its own; where the system cannot forget an earlier peak, that one counts.
 
-    After the block, ``bytes`` (None where the system does not tell) and ``kind`` ("cuda" or "rss") are set.
+    After the block, ``bytes``, ``reserved`` and ``process`` (None where the system does not tell) and ``kind`` ("cuda"
+    or "rss") are set.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self.kind: Literal["cuda", "rss"] = "cuda" if device.type == "cuda" else "rss"
         self.bytes: int | None = None
+        self.reserved: int | None = None
+        self.process: int | None = None
 
     def __enter__(self) -> PeakMemory:
         if self.kind == "cuda":
             import torch
 
             torch.cuda.reset_peak_memory_stats(self._device)
+        else:
+            forget_peak_rss()
         return self
 
     def __exit__(
@@ -72,8 +82,36 @@ class PeakMemory:
             import torch
 
             self.bytes = torch.cuda.max_memory_allocated(self._device)
+            self.reserved = torch.cuda.max_memory_reserved(self._device)
+            self.process = nvml_process_bytes(self._device)
         else:
             self.bytes = peak_rss_bytes()
+
+
+def forget_peak_rss() -> None:
+    """Make the present resident set the peak so far; nothing happens where the system does not allow that."""
+    with contextlib.suppress(OSError):
+        _CLEAR_REFS.write_text("5", encoding="ascii")
+
+
+def nvml_process_bytes(device: torch.device) -> int | None:
+    """Return the device memory of this process as NVML counts it, the CUDA context included.
+
+    None where the package nvidia-ml-py or the driver's library is missing, or where processes are not told apart (as in
+    a container with process numbers of its own).
+    """
+    try:
+        import pynvml
+        import torch
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+    except ImportError:
+        return None
+    except pynvml.NVMLError:
+        return None
+    return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 
 
 def peak_rss_bytes() -> int | None:
@@ -99,8 +137,10 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def latency(fn: Callable[[Item], object], items: Sequence[Item], warmup: int, device: torch.device) -> Latency:
-    """Time ``fn`` on each of ``items``, one after the other, after ``warmup`` untimed calls.
+def latency(
+    fn: Callable[[Item], object], items: Sequence[Item], warmup: int, device: torch.device, repeat: int = 1
+) -> Latency:
+    """Time ``fn`` on each of ``items``, one after the other, ``repeat`` times, after ``warmup`` untimed calls.
 
     Percentiles are interpolated linearly (Hyndman and Fan, type 7). Raises ValueError where there is no item.
     """
@@ -109,7 +149,7 @@ def latency(fn: Callable[[Item], object], items: Sequence[Item], warmup: int, de
     for index in range(warmup):
         fn(items[index % len(items)])
     times = []
-    for item in items:
+    for item in itertools.chain.from_iterable([items] * repeat):
         synchronize(device)
         start = time.perf_counter()
         fn(item)
@@ -123,8 +163,20 @@ def parameters(model: nn.Module) -> ParameterCount:
     """Count the parameters of ``model``; a tensor that several modules share (tied weights) counts once.
 
     A parametrized weight (a mask over a frozen weight, say) counts as the effective weight that the module
-    computes with, whatever tensors it is made from; it is trainable if any of those is.
+    computes with, whatever tensors it is made from; it is trainable if any of those is. A weight that bitsandbytes
+    keeps in 4 bits counts as what it stands for, not as the bytes that it is packed in.
+
+    A model of another runtime counts its own (see `CountsParameters`); none of them learns. Where quantized weights
+    cannot be told from how they are packed, all figures are None.
     """
+    from compresskit.models.family import CountsParameters
+    from compresskit.models.quantized import hides_weights
+
+    if hides_weights(model):
+        return ParameterCount(None, None, None)
+    if isinstance(model, CountsParameters):
+        counts = model.count_parameters()
+        return ParameterCount(None, None, None) if counts is None else ParameterCount(*counts, 0)
     total = nonzero = trainable = 0
     for tensor, learns in _effective_weights(model):
         size = tensor.numel()
@@ -139,15 +191,17 @@ def _effective_weights(model: nn.Module) -> Iterator[tuple[torch.Tensor, bool]]:
     import torch
     from torch.nn.utils import parametrize
 
+    from compresskit.models.quantized import is_companion
+
     seen: set[tuple[int, ...]] = set()
     inside: set[nn.Module] = set()
     for module in model.modules():
         if module in inside:
             continue
-        for parameter in module.parameters(recurse=False):
-            if (id(parameter),) not in seen:
+        for name, parameter in module.named_parameters(recurse=False):
+            if (id(parameter),) not in seen and not is_companion(module, name):
                 seen.add((id(parameter),))
-                yield parameter.detach(), parameter.requires_grad
+                yield _logical(parameter), parameter.requires_grad
         if not parametrize.is_parametrized(module):
             continue
         parametrizations = module.get_submodule("parametrizations")
@@ -161,6 +215,13 @@ def _effective_weights(model: nn.Module) -> Iterator[tuple[torch.Tensor, bool]]:
                     yield getattr(module, name), any(part.requires_grad for part in made_from)
 
 
+def _logical(parameter: nn.Parameter) -> torch.Tensor:
+    """Return the weight that a parameter stands for: itself, or what bitsandbytes packed into it."""
+    from compresskit.models.quantized import unpacked
+
+    return parameter.detach() if getattr(parameter, "quant_state", None) is None else unpacked(parameter)
+
+
 def describe_device(device: torch.device) -> dict[str, str | int]:
     """Return what the figures were measured on: kind, name, operating system; CPU threads or CUDA version."""
     import torch
@@ -169,10 +230,11 @@ def describe_device(device: torch.device) -> dict[str, str | int]:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         return {"kind": "cuda", "name": name, "cuda": torch.version.cuda or "-", "os": system}
-    return {"kind": device.type, "name": _cpu_name(), "threads": torch.get_num_threads(), "os": system}
+    return {"kind": device.type, "name": cpu_name(), "threads": torch.get_num_threads(), "os": system}
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the processor calls itself."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -205,6 +267,18 @@ def deploy_bytes(paths: Iterable[Path]) -> int:
             raise InputError(f"{path}: is needed to run the checkpoint, and does not exist; restore it")
         files.extend(_files(path) if path.is_dir() else [path])
     return _bytes_once(files)
+
+
+def zstd_bytes(paths: Iterable[Path]) -> int:
+    """Return the bytes of the files after zstandard at level 3, its default, each file by itself; none is written."""
+    import zstandard
+
+    compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=-1)
+    total = 0
+    for path in paths:
+        with path.open("rb") as file:
+            total += sum(map(len, compressor.read_to_iter(file, size=path.stat().st_size)))
+    return total
 
 
 def _files(folder: Path) -> Iterator[Path]:

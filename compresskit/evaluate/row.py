@@ -1,30 +1,62 @@
-"""What an evaluation leaves: a row for each checkpoint, in a report (schema ``compresskit.eval/1``)."""
+"""What an evaluation leaves: a row for each checkpoint, in a report (schema ``compresskit.eval/1``).
+
+The published JSON Schema of the format is `SCHEMA_FILE`; what is read back is held against it.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal, NoReturn, get_args
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from compresskit.errors import InputError
 
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
 SCHEMA = "compresskit.eval/1"
+SCHEMA_FILE = Path(__file__).with_name("eval.schema.json")
 
 MemoryKind = Literal["cuda", "rss"]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A question that one of two checkpoints gets right and the other does not; `won` where it is the row's."""
+
+    id: str
+    question: str
+    context: str
+    gold: tuple[str, ...]
+    baseline: str
+    answer: str
+    won: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One checkpoint in figures.
 
-    Metrics are per cent (0-100), times milliseconds; what was not measured is None.
+    Metrics are per cent (0-100), times milliseconds (``load_s`` seconds); what was not measured is None. ``*_ci95``
+    are bootstrap intervals over paragraphs.
+
+    ``best_em`` is the EM at ``best_null_threshold``, the null threshold that would have suited these very questions
+    best; ``em`` is that at ``null_threshold``. ``questions_won`` are those right here and wrong in the baseline.
 
     ``disk_bytes`` is what the checkpoint's folder holds, ``deploy_bytes`` what a user needs to run it (the
-    base of an overlay included). ``best_em`` is the EM at ``best_null_threshold``, the null threshold that would
-    have suited these very questions best. ``error`` says in one line why the checkpoint could not be scored; it is
-    left out of the JSON otherwise.
+    base of an overlay included), ``zstd_bytes`` the same compressed by zstandard. ``peak_memory_bytes`` is the peak of
+    answering (allocated by torch on CUDA, resident set elsewhere), ``load_memory_bytes`` that of loading,
+    ``reserved_memory_bytes`` what torch's allocator took from CUDA, ``process_memory_bytes`` what NVML says of the
+    process. ``questions_per_s`` is the median of the repetitions, whose least and most are ``questions_per_s_range``.
+
+    ``metrics`` holds figures asked for by name. ``sha256`` is that of all files needed to run the checkpoint,
+    ``manifest`` its compresskit.json, ``predictions`` the file of its answers. ``error`` says in one line why the
+    checkpoint could not be scored, ``error_code`` is the exit code for that.
     """
 
     name: str
@@ -33,110 +65,108 @@ class Row:
     method: str
     baseline: bool
     em: float | None = None
+    em_ci95: Interval | None = None
     f1: float | None = None
+    f1_ci95: Interval | None = None
     has_ans_em: float | None = None
     has_ans_f1: float | None = None
     no_ans_em: float | None = None
+    null_threshold: float | None = None
     best_em: float | None = None
     best_null_threshold: float | None = None
     delta_em: float | None = None
-    delta_em_ci95: tuple[float, float] | None = None
+    delta_em_ci95: Interval | None = None
     p_value: float | None = None
+    delta_f1: float | None = None
+    delta_f1_ci95: Interval | None = None
+    questions_won: int | None = None
+    questions_lost: int | None = None
     params_total: int | None = None
     params_nonzero: int | None = None
     params_trainable: int | None = None
     disk_bytes: int | None = None
     deploy_bytes: int | None = None
+    zstd_bytes: int | None = None
+    load_s: float | None = None
+    load_memory_bytes: int | None = None
     peak_memory_bytes: int | None = None
     peak_memory_kind: MemoryKind | None = None
+    reserved_memory_bytes: int | None = None
+    process_memory_bytes: int | None = None
     latency_ms_p50: float | None = None
     latency_ms_p95: float | None = None
     questions_per_s: float | None = None
+    questions_per_s_range: Interval | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    created: str | None = None
+    sha256: str | None = None
+    predictions: str | None = None
+    device: Mapping[str, str | int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    manifest: Mapping[str, Any] | None = None
+    flips: tuple[Flip, ...] = ()
     error: str | None = None
+    error_code: int | None = None
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the row as it stands in the JSON, keys in the order of the schema."""
-        values: dict[str, object] = asdict(self)
-        if self.error is None:
-            del values["error"]
-        return values
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as it stands in the JSON, in the order of the schema; an error only where there is one."""
+        values = asdict(self)
+        return values if self.error is not None else {k: v for k, v in values.items() if k not in _ERROR}
 
     @classmethod
-    def from_dict(cls, value: object, where: str = "row") -> Row:
-        """Read a row back; InputError where a key is missing, unknown, or of another type."""
-        fields = _Fields(value, where, cls.__slots__, optional=("error", "best_null_threshold"))
-        return cls(
-            name=fields.text("name"),
-            path=fields.text("path"),
-            family=fields.text("family"),
-            method=fields.text("method"),
-            baseline=fields.flag("baseline"),
-            em=fields.number("em"),
-            f1=fields.number("f1"),
-            has_ans_em=fields.number("has_ans_em"),
-            has_ans_f1=fields.number("has_ans_f1"),
-            no_ans_em=fields.number("no_ans_em"),
-            best_em=fields.number("best_em"),
-            best_null_threshold=fields.number("best_null_threshold") if fields.has("best_null_threshold") else None,
-            delta_em=fields.number("delta_em"),
-            delta_em_ci95=fields.interval("delta_em_ci95"),
-            p_value=fields.number("p_value"),
-            params_total=fields.count("params_total"),
-            params_nonzero=fields.count("params_nonzero"),
-            params_trainable=fields.count("params_trainable"),
-            disk_bytes=fields.count("disk_bytes"),
-            deploy_bytes=fields.count("deploy_bytes"),
-            peak_memory_bytes=fields.count("peak_memory_bytes"),
-            peak_memory_kind=fields.memory_kind("peak_memory_kind"),
-            latency_ms_p50=fields.number("latency_ms_p50"),
-            latency_ms_p95=fields.number("latency_ms_p95"),
-            questions_per_s=fields.number("questions_per_s"),
-            error=fields.text("error") if fields.has("error") else None,
-        )
+    def from_dict(cls, value: Mapping[str, Any]) -> Row:
+        """Return the row of a dictionary that holds to the schema."""
+        values: dict[str, Any] = {
+            key: tuple(entry) if _is_interval(key, entry) else entry for key, entry in value.items()
+        }
+        values["flips"] = tuple(Flip(**{**flip, "gold": tuple(flip["gold"])}) for flip in value.get("flips", ()))
+        return cls(**values)
+
+
+_ERROR = ("error", "error_code")
+
+
+def _is_interval(key: str, value: object) -> bool:
+    return value is not None and key.endswith(("_ci95", "_range"))
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions."""
+    """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions.
+
+    Where only a part was asked, whole paragraphs drawn with ``seed``, ``sampled_from`` is the number of all questions.
+    """
 
     path: str
     sha256: str
     questions: int
     unanswerable: int
+    sampled_from: int | None = None
+    seed: int | None = None
 
-    @classmethod
-    def from_dict(cls, value: object, where: str = "dataset") -> Dataset:
-        """Read the data set's entry back; InputError where a key is missing, unknown, or of another type."""
-        fields = _Fields(value, where, cls.__slots__)
-        return cls(
-            path=fields.text("path"),
-            sha256=fields.text("sha256"),
-            questions=fields.whole("questions"),
-            unanswerable=fields.whole("unanswerable"),
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as it stands in the JSON; what tells of a sample only where it is one."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The verdict of one gate on one row; ``value`` and ``limit`` are in the metric's own unit."""
+    """The verdict of one gate on one row; ``value`` and ``limit`` are in the metric's own unit.
+
+    ``ci95`` tells that the value is the worse end of a 95 % interval, not the point.
+    """
 
     rule: str
     row: str
     passed: bool
     value: float | None
     limit: float | None
+    ci95: bool = False
 
-    @classmethod
-    def from_dict(cls, value: object, where: str = "gate") -> Gate:
-        """Read a verdict back; InputError where a key is missing, unknown, or of another type."""
-        fields = _Fields(value, where, cls.__slots__)
-        return cls(
-            rule=fields.text("rule"),
-            row=fields.text("row"),
-            passed=fields.flag("passed"),
-            value=fields.number("value"),
-            limit=fields.number("limit"),
-        )
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as it stands in the JSON; ``ci95`` only where it is so."""
+        values = asdict(self)
+        return values if self.ci95 else {key: value for key, value in values.items() if key != "ci95"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +184,11 @@ class Report:
     gates: tuple[Gate, ...] = ()
     passed: bool = True
 
+    @property
+    def baseline(self) -> Row | None:
+        """The row that the others are compared with, where there is one."""
+        return next((row for row in self.rows if row.baseline), None)
+
     def to_json(self) -> str:
         """Return the report as indented JSON; ValueError where a figure is not finite."""
         value = {
@@ -161,139 +196,58 @@ class Report:
             "created": self.created,
             "versions": dict(self.versions),
             "device": dict(self.device),
-            "dataset": asdict(self.dataset),
+            "dataset": self.dataset.to_dict(),
             "rows": [row.to_dict() for row in self.rows],
-            "gates": [asdict(gate) for gate in self.gates],
+            "gates": [gate.to_dict() for gate in self.gates],
             "passed": self.passed,
         }
         return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "report") -> Report:
-        """Read a report back; InputError, naming ``where`` and the entry, where it is no such JSON."""
+        """Read a report back; InputError, naming ``where`` and the entry, where it does not hold to the schema."""
         try:
-            value: object = json.loads(text, parse_constant=_refuse_constant)
+            value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: is no JSON ({error}); write it anew with compresskit eval") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise InputError(f"{where}: has no schema {SCHEMA!r}; give the JSON that compresskit eval writes")
-        fields = _Fields(value, where, ("schema", *cls.__slots__))
+        _check(value, where)
+        known = {entry.name: value[entry.name] for entry in fields(cls)}
         return cls(
-            created=fields.text("created"),
-            versions=fields.texts("versions"),
-            device=fields.device("device"),
-            dataset=Dataset.from_dict(fields.get("dataset"), f"{where}: dataset"),
-            rows=tuple(
-                Row.from_dict(row, f"{where}: rows[{index}]") for index, row in enumerate(fields.entries("rows"))
-            ),
-            gates=tuple(
-                Gate.from_dict(gate, f"{where}: gates[{index}]") for index, gate in enumerate(fields.entries("gates"))
-            ),
-            passed=fields.flag("passed"),
+            **{
+                **known,
+                "dataset": Dataset(**value["dataset"]),
+                "rows": tuple(Row.from_dict(row) for row in value["rows"]),
+                "gates": tuple(Gate(**gate) for gate in value["gates"]),
+            }
         )
+
+
+def _check(value: object, where: str) -> None:
+    """InputError where a report does not hold to the published schema, naming the entry that is most to blame."""
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(value))
+    if error is not None:
+        place = error.json_path.removeprefix("$").lstrip(".") or "the whole"
+        raise InputError(f"{where}: {place}: {error.message[:200]}; write the report anew with compresskit eval")
+
+
+@functools.cache
+def _validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(value: object) -> float | None:
-    """Return a JSON number as a float; None for anything else, and for one beyond all floats (``1e999``)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
-class _Fields:
-    """A JSON object whose entries are taken out by type; every complaint is an InputError that says where."""
-
-    def __init__(self, value: object, where: str, keys: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
-        self._where = where
-        if not isinstance(value, dict):
-            raise InputError(f"{where}: is no JSON object; write the report anew with compresskit eval")
-        self._value: dict[str, object] = value
-        for key in keys:
-            if key not in value and key not in optional:
-                raise InputError(f"{where}: lacks the key {key!r}; write the report anew with compresskit eval")
-        for key in value:
-            if key not in keys:
-                raise InputError(f"{where}: has an unknown key {key!r}; remove it, or read it with its own version")
-
-    def has(self, key: str) -> bool:
-        return key in self._value
-
-    def get(self, key: str) -> object:
-        return self._value[key]
-
-    def _wrong(self, key: str, wanted: str) -> InputError:
-        return InputError(f"{self._where}: {key} is {self._value[key]!r:.80}, not {wanted}; mend or remove the file")
-
-    def text(self, key: str) -> str:
-        value = self._value[key]
-        if not isinstance(value, str):
-            raise self._wrong(key, "a text")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self._value[key]
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def number(self, key: str) -> float | None:
-        value = self._value[key]
-        if value is None:
-            return None
-        found = _finite(value)
-        if found is None:
-            raise self._wrong(key, "a number or null")
-        return found
-
-    def count(self, key: str) -> int | None:
-        return None if self._value[key] is None else self.whole(key)
-
-    def whole(self, key: str) -> int:
-        value = self._value[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._wrong(key, "a whole number from 0")
-        return value
-
-    def interval(self, key: str) -> tuple[float, float] | None:
-        value = self._value[key]
-        if value is None:
-            return None
-        ends = [_finite(end) for end in value] if isinstance(value, list) else []
-        match ends:
-            case [float(low), float(high)]:
-                return low, high
-        raise self._wrong(key, "a pair of numbers or null")
-
-    def memory_kind(self, key: str) -> MemoryKind | None:
-        value = self._value[key]
-        for kind in get_args(MemoryKind):
-            if value == kind:
-                return "cuda" if kind == "cuda" else "rss"
-        if value is not None:
-            raise self._wrong(key, "one of cuda, rss, null")
-        return None
-
-    def entries(self, key: str) -> list[object]:
-        value = self._value[key]
-        if not isinstance(value, list):
-            raise self._wrong(key, "a list")
-        return value
-
-    def texts(self, key: str) -> dict[str, str]:
-        value = self._value[key]
-        if not isinstance(value, dict) or not all(isinstance(entry, str) for entry in value.values()):
-            raise self._wrong(key, "an object of texts")
-        return dict(value)
-
-    def device(self, key: str) -> dict[str, str | int]:
-        value = self._value[key]
-        if not isinstance(value, dict) or not all(isinstance(entry, str | int) for entry in value.values()):
-            raise self._wrong(key, "an object of texts and whole numbers")
-        return dict(value)
+def _finite(text: str) -> float:
+    """Return a number of the JSON; ValueError for one beyond all floats (``1e999``)."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number

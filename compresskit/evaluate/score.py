@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import string
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,57 +80,127 @@ def token_f1(gold: str, predicted: str) -> float:
 
 
 def score(examples: Iterable[Example], predictions: Mapping[str, Prediction]) -> Score:
-    """Score ``predictions`` (question id -> prediction) against the gold answers of ``examples``.
+    """Score ``predictions`` (question id -> prediction) against the gold answers of ``examples``; see `Scorer`.
 
-    EM and F1 take `Prediction.text`, the answer decided at the null threshold; the best threshold is sought
-    over ``span_text`` with the no-answer score ``null_score - score``.
-
-    Raises InputError where there is no question, or a question has no prediction (the first such id is
-    named).
+    Raises InputError where there is no question, or where questions have no prediction: it tells how many, and which
+    is the first.
     """
-    em: list[int] = []
-    f1: list[float] = []
-    has_answer: list[bool] = []
-    paragraph: list[int] = []
-    sweep = _Sweep()
+    scorer = Scorer()
+    missing: list[str] = []
     for example in examples:
         prediction = predictions.get(example.id)
         if prediction is None:
-            raise InputError(f"no prediction for question {example.id!r}; predict every question of the data set")
+            missing.append(example.id)
+        else:
+            scorer.add(example, prediction)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(scorer) + len(missing)} questions have no prediction, the first of them "
+            f"{missing[0]!r}; predict every question of the data set (an empty text says that there is no answer), or "
+            "give the data set that was predicted"
+        )
+    return scorer.result(unknown=len(predictions) - len(scorer))
+
+
+class Scorer:
+    """The metric of a stream of predictions: each is scored as it comes, and let go.
+
+    EM and F1 take `Prediction.text`, the answer decided at the null threshold; the best threshold is sought over
+    ``span_text`` with the no-answer score ``null_score - score``. 36 bytes a question are kept, and no text.
+
+    Predictions are to come in the order of the data set: in another one, floats add up to another last digit than the
+    official script's.
+    """
+
+    def __init__(self) -> None:
+        self._answers = _columns(em="b", f1="d", has_answer="b", paragraph="q")
+        self._spans: _Columns | None = _columns(em="b", f1="d", empty="b", no_answer="d")
+
+    def __len__(self) -> int:
+        return len(self._answers["em"])
+
+    def add(self, example: Example, prediction: Prediction) -> None:
+        """Take the prediction for one question."""
         golds = _Golds(answer.text for answer in example.answers)
-        question_em, question_f1 = golds.score(prediction.text)
-        em.append(question_em)
-        f1.append(question_f1)
-        has_answer.append(bool(example.answers))
-        paragraph.append(example.paragraph)
-        sweep.add(prediction, golds, bool(example.answers))
-    if not em:
-        raise InputError("the data set holds no question to score; give one that does")
-    best_em, best_em_threshold = sweep.best(sweep.em)
-    best_f1, best_f1_threshold = sweep.best(sweep.f1)
-    return Score(
-        em=100.0 * sum(em) / len(em),
-        f1=100.0 * sum(f1) / len(f1),
-        has_ans_em=_mean_where(em, has_answer, True),
-        has_ans_f1=_mean_where(f1, has_answer, True),
-        no_ans_em=_mean_where(em, has_answer, False),
-        best_em=best_em,
-        best_em_threshold=best_em_threshold,
-        best_f1=best_f1,
-        best_f1_threshold=best_f1_threshold,
-        questions=len(em),
-        unanswerable=has_answer.count(False),
-        unknown=len(predictions) - len(em),
-        question_em=np.array(em, dtype=np.float64),
-        question_f1=np.array(f1, dtype=np.float64),
-        has_answer=np.array(has_answer, dtype=np.bool_),
-        paragraph=np.array(paragraph, dtype=np.int64),
-    )
+        em, f1 = golds.score(prediction.text)
+        _append(self._answers, em=em, f1=f1, has_answer=bool(example.answers), paragraph=example.paragraph)
+        if prediction.null_score is None:
+            self._spans = None  # there is a best threshold of all questions or none
+        elif self._spans is not None:
+            em, f1 = golds.score(prediction.span_text)
+            # Without any span there is nothing to answer at whatever threshold: such a question comes last.
+            span = prediction.score
+            no_answer = float("inf") if span is None else prediction.null_score - span
+            _append(self._spans, em=em, f1=f1, empty=not prediction.span_text, no_answer=no_answer)
+
+    def result(self, unknown: int = 0) -> Score:
+        """Return the figures over the questions taken so far; ``unknown`` is only handed on.
+
+        Raises InputError where there is no question.
+        """
+        em, f1, has_answer = (self._answers[name] for name in ("em", "f1", "has_answer"))
+        if not em:
+            raise InputError("the data set holds no question to score; give one that does")
+        best_em, best_em_threshold = self._best("em")
+        best_f1, best_f1_threshold = self._best("f1")
+        return Score(
+            em=100.0 * sum(em) / len(em),
+            f1=100.0 * sum(f1) / len(f1),
+            has_ans_em=_mean_where(em, has_answer, True),
+            has_ans_f1=_mean_where(f1, has_answer, True),
+            no_ans_em=_mean_where(em, has_answer, False),
+            best_em=best_em,
+            best_em_threshold=best_em_threshold,
+            best_f1=best_f1,
+            best_f1_threshold=best_f1_threshold,
+            questions=len(em),
+            unanswerable=has_answer.count(False),
+            unknown=unknown,
+            question_em=np.array(em, dtype=np.float64),
+            question_f1=np.array(f1, dtype=np.float64),
+            has_answer=np.array(has_answer, dtype=np.bool_),
+            paragraph=np.array(self._answers["paragraph"], dtype=np.int64),
+        )
+
+    def _best(self, metric: str) -> tuple[float | None, float | None]:
+        """Return the best mean of ``metric`` (per cent) over all null thresholds, and the threshold.
+
+        The official sweep: begin with every question left unanswered, then answer them in the order of their
+        no-answer score. Answering an unanswerable question costs its point; an empty span costs nothing.
+        Equal no-answer scores are taken one by one, in the data set's order, and the threshold of "answer
+        nothing" is called 0.
+        """
+        if self._spans is None:
+            return None, None
+        values, empty, no_answer = self._spans[metric], self._spans["empty"], self._spans["no_answer"]
+        has_answer = self._answers["has_answer"]
+        total: float = has_answer.count(False)
+        best, threshold = total, 0.0
+        for index in np.argsort(np.array(no_answer), kind="stable"):
+            if has_answer[index]:
+                total += values[index]
+            elif not empty[index]:
+                total -= 1
+            if total > best:
+                best, threshold = total, no_answer[index]
+        return 100.0 * best / len(values), threshold
 
 
-def _mean_where(values: Sequence[float], has_answer: Sequence[bool], wanted: bool) -> float | None:
+_Columns = dict[str, "array[Any]"]
+
+
+def _columns(**types: str) -> _Columns:
+    return {name: array(code) for name, code in types.items()}
+
+
+def _append(columns: _Columns, **values: float) -> None:
+    for name, value in values.items():
+        columns[name].append(value)
+
+
+def _mean_where(values: Sequence[float], has_answer: Sequence[int], wanted: bool) -> float | None:
     """Return the mean in per cent where ``has_answer`` is ``wanted``; None where it never is."""
-    chosen = [value for value, has in zip(values, has_answer, strict=True) if has is wanted]
+    chosen = [value for value, has in zip(values, has_answer, strict=True) if has == wanted]
     return 100.0 * sum(chosen) / len(chosen) if chosen else None
 
 
@@ -161,51 +232,3 @@ class _Golds:
             f1 = max(_f1(gold, tokens) for _, gold in self._golds)
             self._last = (predicted, (em, f1))
         return self._last[1]
-
-
-class _Sweep:
-    """What the search for the best null threshold needs of every question."""
-
-    def __init__(self) -> None:
-        self.em: list[float] = []
-        self.f1: list[float] = []
-        self._no_answer_score: list[float] = []
-        self._has_answer: list[bool] = []
-        self._abstains: list[bool] = []
-        self._complete = True
-
-    def add(self, prediction: Prediction, golds: _Golds, has_answer: bool) -> None:
-        """Take one question; once a null score is missing, only remember that."""
-        self._complete = self._complete and prediction.null_score is not None
-        if prediction.null_score is None or not self._complete:
-            return
-        em, f1 = golds.score(prediction.span_text)
-        self.em.append(em)
-        self.f1.append(f1)
-        self._has_answer.append(has_answer)
-        self._abstains.append(not prediction.span_text)
-        # Without any span there is nothing to answer at whatever threshold: such a question comes last.
-        span = prediction.score
-        self._no_answer_score.append(float("inf") if span is None else prediction.null_score - span)
-
-    def best(self, values: Sequence[float]) -> tuple[float | None, float | None]:
-        """Return the best mean of ``values`` (per cent) over all null thresholds, and the threshold.
-
-        The official sweep: begin with every question left unanswered, then answer them in the order of their
-        no-answer score. Answering an unanswerable question costs its point; an empty span costs nothing.
-        Equal no-answer scores are taken one by one, in the data set's order, and the threshold of "answer
-        nothing" is called 0.
-        """
-        if not self._complete:
-            return None, None
-        total: float = self._has_answer.count(False)
-        best, threshold = total, 0.0
-        order = sorted(range(len(values)), key=self._no_answer_score.__getitem__)
-        for index in order:
-            if self._has_answer[index]:
-                total += values[index]
-            elif not self._abstains[index]:
-                total -= 1
-            if total > best:
-                best, threshold = total, self._no_answer_score[index]
-        return 100.0 * best / len(values), threshold

@@ -6,104 +6,213 @@ row along.
 
 from __future__ import annotations
 
-import json
+import statistics
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compresskit import console
-from compresskit.checkpoint.store import write_text
-from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed
+from compresskit.data.examples import ExampleSet
+from compresskit.data.load import load as load_data
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed
 from compresskit.evaluate import measure
-from compresskit.evaluate.job import EvalSettings, Job, Outcome
-from compresskit.evaluate.predict import Questions, answers, predictions
+from compresskit.evaluate.answers import AnswersWriter, read_answers
+from compresskit.evaluate.asking import Asking
+from compresskit.evaluate.evaluate import sampled
+from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job, Outcome
+from compresskit.evaluate.metrics import PERPLEXITY, Metrics
+from compresskit.evaluate.predict import Questions, answers
 from compresskit.evaluate.row import Row
-from compresskit.evaluate.score import Score, score
+from compresskit.evaluate.score import Score, Scorer, score
+from compresskit.evaluate.shard import Group, Shard
+from compresskit.models.source import checkpoint_files, resolve
 
 if TYPE_CHECKING:
-    from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
-
-EXIT_CRASH = 70
-"""The checkpoint could not be measured for a reason that is no `CompresskitError` (out of memory, a bug)."""
+    from compresskit.models.family import AnswerOptions, LoadedModel
 
 
 def main() -> int:
-    """Run the job on stdin, leave its outcome in the file it names, and return the exit code."""
+    """Run the job on stdin, leave its outcome in the folder it names, and return the exit code."""
     job = Job.from_json(sys.stdin.read())
     console.configure(quiet=job.quiet, verbose=job.verbose)
     try:
-        outcome, code = run(job), EXIT_OK
-    except CompresskitError as error:
-        outcome, code = Outcome(error=str(error), error_class=type(error).__name__), error.exit_code
+        outcome = run(job)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except CompresskitError as error:
+        outcome = Outcome(error=str(error), error_code=error.exit_code)
     except Exception as error:
         # Whatever a foreign checkpoint raises costs its own row, not the evaluation.
         if job.verbose:
             console.traceback(error)
-        outcome, code = Outcome(error=_reason(error)), EXIT_CRASH
-    write_text(job.result, outcome.to_json())
-    return code
+        outcome = Outcome(error=_reason(error), error_code=RunFailed.exit_code)
+    outcome.write(job.folder)
+    return outcome.error_code or EXIT_OK
 
 
 def run(job: Job) -> Outcome:
-    """Load the checkpoint, answer and time every question, and return its row."""
+    """Answer and time every question, and return the checkpoint's row; a file of answers is only scored."""
+    examples = sampled(load_data(job.data, "eval"), job.settings)
+    if Path(job.ref).is_file():
+        return scored(job, examples)
     import torch
 
-    from compresskit.data.load import load as load_data
-    from compresskit.models.family import AnswerOptions
+    from compresskit.models.device import resolve_device
     from compresskit.models.registry import load as load_model
     from compresskit.models.registry import require_head
 
+    torch.manual_seed(job.settings.seed)
+    if (figures := language_figures(job, examples)) is not None:
+        return figures
+    shard = Shard.from_environment()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(shard.local_rank)
+    with Group(shard, job.index) as group:
+        with measure.PeakMemory(resolve_device(job.settings.device)) as memory:
+            start = time.perf_counter()
+            loaded = load_model(job.ref, device=job.settings.device, dtype=job.settings.dtype)
+            measure.synchronize(loaded.device)
+            seconds = time.perf_counter() - start
+        costs = {"load_s": seconds, "load_memory_bytes": memory.bytes}
+        return measured(job, require_head(loaded), examples, Asking(shard, group), costs)
+
+
+def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
+    """Return the row of a language model that is asked for perplexity or the harness, and cannot be asked questions.
+
+    None for any other checkpoint, and where no such figure was asked for.
+    """
     settings = job.settings
-    torch.manual_seed(settings.seed)
-    examples = load_data(job.data, "eval")
-    loaded = require_head(load_model(job.ref, device=settings.device, dtype=settings.dtype))
-    options = AnswerOptions(
-        max_length=settings.max_length,
-        stride=settings.stride,
-        batch_size=settings.batch_size,
-        max_answer_length=settings.max_answer_length,
-        null_threshold=settings.null_threshold,
+    if PERPLEXITY not in settings.metrics and not settings.harness:
+        return None
+    from compresskit.evaluate import language
+
+    source = resolve(job.ref)
+    kind = language.language_kind(source.path) if (source.path / "config.json").is_file() else None
+    if kind is None:
+        return None
+    loaded = language.load_language_model(source.path, kind, settings)
+    figures = language.harness(loaded, settings.harness, settings) if settings.harness else {}
+    if PERPLEXITY in settings.metrics:
+        figures[PERPLEXITY] = language.perplexity(loaded, examples, settings)
+    counts, needed = measure.parameters(loaded.model), checkpoint_files(source)
+    row = Row(
+        name=job.name,
+        path=job.ref,
+        family=kind,
+        method="-",
+        baseline=False,
+        params_total=counts.total,
+        params_nonzero=counts.nonzero,
+        disk_bytes=measure.disk_bytes(source.path),
+        deploy_bytes=measure.deploy_bytes(needed),
+        zstd_bytes=measure.zstd_bytes(needed),
+        metrics=figures,
+        device=measure.describe_device(loaded.model.device),
     )
-    row, result = measured(job, loaded, examples, options)
-    return Outcome(
-        row=row,
-        device=measure.describe_device(loaded.device),
-        question_em=result.question_em.tolist(),
-        paragraph=result.paragraph.tolist(),
-    )
+    return Outcome(row=row)
 
 
-def measured(job: Job, loaded: LoadedModel, examples: Questions, options: AnswerOptions) -> tuple[Row, Score]:
+def scored(job: Job, examples: Questions) -> Outcome:
+    """Return the row of a file of answers: its score, and nothing of what only a model has."""
+    from compresskit.models.family import Prediction
+
+    path = Path(job.ref)
+    if job.settings.null_threshold == "auto":
+        raise InputError(f"{path}: answers in a file have no null score to tune; leave the file out")
+    texts = read_answers(path)
+    found = {question: Prediction(question, text, None, None, text) for question, text in texts.items()}
+    result, metrics = score(examples, found), Metrics(job.settings.metrics)
+    with AnswersWriter(job.folder / PREDICTIONS_FILE) as writer:
+        for example in examples:
+            writer.add(example.id, texts[example.id])
+            metrics.add(example, found[example.id])
+    row = Row(job.name, job.ref, "-", "predictions", False, disk_bytes=path.stat().st_size, metrics=metrics.result())
+    return _outcome(row, result)
+
+
+def measured(
+    job: Job, loaded: LoadedModel, examples: ExampleSet, asking: Asking, costs: Mapping[str, float | None]
+) -> Outcome:
     """Return the row of a loaded checkpoint, and its score with the questions one by one.
 
-    Writes its predictions where the job asks for them.
+    ``costs`` are those of loading, by the keys of the row. The answers are left in the job's folder.
     """
-    with measure.PeakMemory(loaded.device) as memory:
-        latency = time_single_questions(loaded, examples, options, job.settings)
-        if job.settings.warmup_questions:
+    settings = job.settings
+    options = answer_options(settings)
+    if settings.tune_data is not None:
+        tuning = load_data(settings.tune_data, "eval")
+        options = replace(options, null_threshold=tuned(loaded, tuning, options, asking))
+    metrics, scorer = Metrics(settings.metrics), Scorer()
+    with measure.PeakMemory(loaded.device) as memory, AnswersWriter(job.folder / PREDICTIONS_FILE) as writer:
+        # The processes that share the questions have one machine's latency, measured while the others wait.
+        latency = None if asking.shard.rank else time_single_questions(loaded, examples, options, settings)
+        if settings.warmup_questions:
             # The first full batch pays for what later ones find ready: kernels chosen, memory pools grown.
             first = range(min(options.batch_size, len(examples)))
             list(answers(loaded, [examples[index] for index in first], options))
-        measure.synchronize(loaded.device)
-        start = time.perf_counter()
-        found = {prediction.id: prediction for prediction in predictions(loaded, examples, options, job.name)}
-        measure.synchronize(loaded.device)
-        seconds = time.perf_counter() - start
-    result = score(examples, found)
-    if job.predictions is not None:
-        write_predictions(job.predictions, found)
-    counts = measure.parameters(loaded.model)
+        sinks = (scorer.add, lambda example, prediction: writer.add(example.id, prediction.text), metrics.add)
+        rates = [asking.ask(loaded, examples, options, sinks, job.name)]
+        rates += [asking.ask(loaded, examples, options, (), f"{job.name} again") for _ in range(settings.repeat - 1)]
     row = Row(
         name=job.name,
         path=job.ref,
         family=loaded.family.name,
-        method=loaded.manifest.method if loaded.manifest else "-",
+        method=loaded.method,
         baseline=False,
+        null_threshold=options.null_threshold,
+        peak_memory_kind=None if memory.bytes is None else memory.kind,
+        questions_per_s=statistics.median(rates),
+        questions_per_s_range=(min(rates), max(rates)) if len(rates) > 1 else None,
+        metrics=metrics.result(),
+        device=measure.describe_device(loaded.device),
+    )
+    found: dict[str, Any] = {
+        **costs,
+        "peak_memory_bytes": memory.bytes,
+        "reserved_memory_bytes": memory.reserved,
+        "process_memory_bytes": memory.process,
+        "latency_ms_p50": None if latency is None else latency.p50_ms,
+        "latency_ms_p95": None if latency is None else latency.p95_ms,
+    }
+    return _outcome(with_sizes(replace(row, **asking.most(found)), loaded), scorer.result())
+
+
+def answer_options(settings: EvalSettings) -> AnswerOptions:
+    """Return how questions are answered; a null threshold that is yet to be tuned is 0."""
+    from compresskit.models.family import AnswerOptions
+
+    return AnswerOptions(
+        max_length=settings.max_length,
+        stride=settings.stride,
+        batch_size=settings.batch_size,
+        max_answer_length=settings.max_answer_length,
+        null_threshold=0.0 if settings.null_threshold == "auto" else settings.null_threshold,
+    )
+
+
+def with_sizes(row: Row, loaded: LoadedModel) -> Row:
+    """Return ``row`` with what the checkpoint holds: parameters and bytes, and how it came to be."""
+    counts = measure.parameters(loaded.model)
+    needed = loaded.deploy_files()
+    return replace(
+        row,
+        params_total=counts.total,
+        params_nonzero=counts.nonzero,
+        params_trainable=_trained_parameters(loaded),
+        disk_bytes=None if loaded.path is None else measure.disk_bytes(loaded.path),
+        deploy_bytes=measure.deploy_bytes(needed) or None,
+        zstd_bytes=measure.zstd_bytes(needed) or None,
+        manifest=None if loaded.manifest is None else loaded.manifest.to_dict(),
+    )
+
+
+def _outcome(row: Row, result: Score) -> Outcome:
+    row = replace(
+        row,
         em=result.em,
         f1=result.f1,
         has_ans_em=result.has_ans_em,
@@ -111,18 +220,13 @@ def measured(job: Job, loaded: LoadedModel, examples: Questions, options: Answer
         no_ans_em=result.no_ans_em,
         best_em=result.best_em,
         best_null_threshold=result.best_em_threshold,
-        params_total=counts.total,
-        params_nonzero=counts.nonzero,
-        params_trainable=_trained_parameters(loaded),
-        disk_bytes=None if loaded.path is None else measure.disk_bytes(loaded.path),
-        deploy_bytes=measure.deploy_bytes(loaded.deploy_files()) or None,
-        peak_memory_bytes=memory.bytes,
-        peak_memory_kind=None if memory.bytes is None else memory.kind,
-        latency_ms_p50=None if latency is None else latency.p50_ms,
-        latency_ms_p95=None if latency is None else latency.p95_ms,
-        questions_per_s=len(examples) / seconds,
     )
-    return row, result
+    return Outcome(
+        row=row,
+        question_em=result.question_em.tolist(),
+        question_f1=result.question_f1.tolist(),
+        paragraph=result.paragraph.tolist(),
+    )
 
 
 def _trained_parameters(loaded: LoadedModel) -> int | None:
@@ -130,6 +234,19 @@ def _trained_parameters(loaded: LoadedModel) -> int | None:
     steps = loaded.manifest.steps if loaded.manifest is not None else ()
     found = steps[-1].metrics.get("params_trainable") if steps else None
     return int(found) if found is not None else None
+
+
+def tuned(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions, asking: Asking) -> float:
+    """Return the null threshold at which the checkpoint's EM on ``examples`` is best.
+
+    Raises InputError for a checkpoint whose answers carry no null score.
+    """
+    scorer = Scorer()
+    asking.ask(loaded, examples, options, (scorer.add,), "tune the null threshold")
+    threshold = scorer.result().best_em_threshold
+    if threshold is None:
+        raise InputError(f"{loaded.ref} gives no null score to tune; give a number as --null-threshold")
+    return threshold
 
 
 def time_single_questions(
@@ -146,31 +263,19 @@ def time_single_questions(
         chosen,
         settings.warmup_questions,
         loaded.device,
+        settings.repeat,
     )
 
 
-def write_predictions(path: Path, found: Mapping[str, Prediction]) -> None:
-    """Write ``{id: text}``, the official format; the text is empty where the question is unanswerable.
-
-    Raises RunFailed where the file cannot be written.
-    """
-    texts = {question: prediction.text for question, prediction in found.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(texts, ensure_ascii=False) + "\n")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise RunFailed(f"{path}: cannot be written ({reason}); free some space, or choose another") from error
-
-
 def _reason(error: Exception) -> str:
-    """Return what happened in one line; running out of memory is called so whoever noticed it."""
+    """Return what happened in one line with its mend; running out of memory is called so whoever noticed it."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out of memory; give a smaller --batch-size"
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    what = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{what}; run it alone with -v for the traceback, or leave it out"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from pathlib import Path
 from compresskit.checkpoint.manifest import Step
 from compresskit.checkpoint.store import staged_folder
 from compresskit.errors import InputError
-from compresskit.models.registry import base_of, load_source, resolve
+from compresskit.models.registry import load_source
+from compresskit.models.source import base_of, resolve
 
 METHOD = "merge"
 

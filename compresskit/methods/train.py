@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from compresskit import console
 from compresskit.models.family import Batch, Family
-from compresskit.models.registry import base_of, resolve
+from compresskit.models.source import base_of, resolve
 from compresskit.training.engine import Engine, Objective, ParameterGroup
 from compresskit.training.options import Score, TrainingOptions
 from compresskit.training.plan import WEIGHT, Plan, make_plan

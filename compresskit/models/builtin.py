@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -83,3 +83,11 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
+
+
+BUILDERS: Mapping[str, Callable[[], Path]] = {"demo/bert": demo_bert}
+
+
+def build(name: str) -> Path:
+    """The folder of a built-in model by its short name; KeyError for another."""
+    return BUILDERS[name]()

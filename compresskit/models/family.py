@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from compresskit.checkpoint.manifest import Manifest
 from compresskit.data.examples import Example
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+    from compresskit.models.onnx import OnnxReader
 
 Batch = dict[str, "Tensor"]
 
@@ -70,14 +72,14 @@ class Prediction:
 
 @dataclass(slots=True)
 class LoadedModel:
-    """A checkpoint in memory, ready to be asked or trained.
+    """A checkpoint in memory, ready to be asked.
 
-    `ref` is what the user typed; `path` the folder that it came from (None for a built-in model); `base` the loaded
-    overlay's base folder. `missing_head` tells that the checkpoint has no question-answering head (its weights are
-    random).
+    `ref` is what the user typed; `path` the folder that it came from (None for a model that was never saved); `base`
+    the folder of an overlay's base. `missing_head` tells that the checkpoint has no question-answering head (its
+    weights are random). `files` are those that are needed to run it; `made_by` is how another tool made it.
     """
 
-    model: PreTrainedModel
+    model: PreTrainedModel | OnnxReader
     tokenizer: PreTrainedTokenizerFast
     family: Family
     ref: str
@@ -87,15 +89,36 @@ class LoadedModel:
     base: Path | None = None
     missing_head: bool = False
     files: list[Path] = field(default_factory=list)
+    made_by: str = "-"
 
     @property
     def device(self) -> torch.device:
-        """Where the model's weights are."""
+        """Where the model computes."""
         return self.model.device
 
+    @property
+    def method(self) -> str:
+        """The last method of the manifest; of another tool's checkpoint `lora`, `bnb-4bit`, `onnx`, …, or `-`."""
+        return self.manifest.method if self.manifest is not None else self.made_by
+
     def deploy_files(self) -> list[Path]:
-        """Every file that a user needs to run this checkpoint: its own, and the base's weights of an overlay."""
+        """Every file that a user needs to run this checkpoint: its own, and those of an overlay's base."""
         return list(self.files)
+
+
+@dataclass(slots=True)
+class TrainableModel(LoadedModel):
+    """A checkpoint in memory whose own weights are torch's, so that they can be trained, masked and saved."""
+
+    model: PreTrainedModel
+
+
+@runtime_checkable
+class CountsParameters(Protocol):
+    """A model whose weights are no parameters of torch's."""
+
+    def count_parameters(self) -> tuple[int, int] | None:
+        """How many weights there are, and how many of them are not zero; None where that cannot be told."""
 
 
 class Family(Protocol):

@@ -26,8 +26,9 @@ from compresskit.data.load import load as load_data
 from compresskit.data.negatives import with_negatives
 from compresskit.errors import CompresskitError, UsageError
 from compresskit.models.device import resolve_device
-from compresskit.models.family import LoadedModel
-from compresskit.models.registry import Source, load_source
+from compresskit.models.family import LoadedModel, TrainableModel
+from compresskit.models.registry import load_source
+from compresskit.models.source import Source
 from compresskit.training.options import Score, TrainingOptions
 
 LONGEST_WAIT = timedelta(days=1)
@@ -45,7 +46,7 @@ class Session:
     work: Path
     workspace: Workspace | None
     source: Source
-    loaded: LoadedModel
+    loaded: TrainableModel
     features: FeatureSet
     data: Data
     started: float
@@ -101,7 +102,7 @@ def prepare(options: TrainingOptions, source: Source, workspace: Workspace | Non
     return Session(options, work, workspace, source, loaded, FeatureSet(folder), data, started)
 
 
-def load_for_training(source: Source, *, on_cpu: bool) -> LoadedModel:
+def load_for_training(source: Source, *, on_cpu: bool) -> TrainableModel:
     """Open a checkpoint in fp32 on the CPU, in training mode.
 
     On a CPU, dropout of attention weights turns the fused attention off and makes a step about four times slower, so

@@ -1,6 +1,7 @@
 """What becomes of scores: gates, checkpoints that could not be measured, and what `eval` refuses at once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.cli.conftest import Run, Trained, words_of
 
 
 def unmeasured(*_: Any, **__: Any) -> Report:
-    row = Row(name="dense", path="dense", family="-", method="-", baseline=False, error="its process was ended")
+    row = Row("dense", "dense", "-", "-", False, error="its process was ended", error_code=5)
     return Report(created="now", versions={}, device={}, dataset=Dataset("d", "0", 1, 0), rows=(row,))
 
 
@@ -34,7 +35,7 @@ def test_a_checkpoint_that_could_not_be_measured(trained: Trained, run: Run, mon
     done = run("eval", trained.dense, "--data", trained.eval_data)
     assert done.code == 5
     assert "its process was ended" in done.out
-    assert done.err.startswith("error: dense could not be measured")
+    assert done.err == "error: dense: its process was ended\n"
 
 
 @pytest.mark.parametrize(("rule", "code"), [("em>=base-3", 0), ("em>=base-2", 1), ("memory<=1GB", 1)])
@@ -74,11 +75,28 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
 @pytest.mark.parametrize(
     ("code", "words", "line"),
     [
-        (2, "eval --data DATA", "no checkpoint to evaluate; name at least one alias, Hub id or folder"),
+        (
+            2,
+            "eval --data DATA",
+            "no checkpoint to evaluate; name at least one alias, Hub id or folder, or list",
+        ),
         (2, "eval DENSE --data DATA --junit no/a.xml", "--junit no/a.xml: there is no folder no; make it first"),
         (2, "eval DENSE --data DATA -o no/where.json", "--output no/where.json: there is no folder no; make it first"),
         (2, "eval DENSE --data DATA --max-length 64 --stride 64", "stride 64 does not fit in max length 64"),
         (2, "eval DENSE --data DATA --gate em>=base", "--gate 'em>=base' compares with a baseline; name it with"),
+        (2, "eval DENSE --data DATA --html no/a.html", "--html no/a.html: there is no folder no; make it first"),
+        (2, "eval DENSE --data DATA --html .", "--html .: is a folder; give the name of a file in it"),
+        (2, "eval DENSE --data DATA --plot a.pdf", "--plot a.pdf: "),
+        (2, "eval DENSE --data DATA --gate best_em>=3", "--gate 'best_em>=3': best_em is chosen on the very questions"),
+        (2, "eval DENSE --data DATA --gate-ci", "--gate-ci says how gates are held, and there is none"),
+        (2, "eval DENSE --data DATA --null-threshold auto", "--null-threshold auto and --tune-data belong together"),
+        (2, "eval DENSE --data DATA --null-threshold much", "invalid value for '--null-threshold'"),
+        (2, "eval DENSE --data DATA --metrics meteor", "unknown metric 'meteor'; choose from bleu, rouge, ppl"),
+        (2, "eval DENSE --data DATA --limit 0", "invalid value for '--limit'"),
+        (2, "report", "missing argument 'FILE…'"),
+        (2, "report DATA --format pdf", "unknown format 'pdf'"),
+        (3, "report nowhere.json", "nowhere.json: cannot be read (No such file or directory)"),
+        (3, "report DATA", "DATA: has no schema 'compresskit.eval/1'"),
         (2, "eval DENSE --data DATA --format pdf", "unknown format 'pdf'; choose from table, json"),
         (2, "eval DENSE --data DATA --gate em", "--gate 'em' is no rule"),
         (3, "eval DENSE --data nowhere.json", "nowhere.json: no such file"),
@@ -87,4 +105,74 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
 )
 def test_eval(code: int, words: str, line: str, trained: Trained, refused) -> None:
     known = {"DATA": str(trained.eval_data), "DENSE": str(trained.dense)}
-    assert refused(code, *(known.get(word, word) for word in words.split())).startswith(line)
+    found = refused(code, *(known.get(word, word) for word in words.split()))
+    assert found.replace(str(trained.eval_data), "DATA").startswith(line)
+
+
+def rows() -> tuple[Row, ...]:
+    return (
+        Row("dense", "d", "encoder", "train", True, em=80.0, deploy_bytes=1000, delta_em=0.0),
+        Row("half", "h", "encoder", "smp", False, em=77.5, deploy_bytes=500, delta_em=-2.5),
+    )
+
+
+LOST = {
+    3: Row("broken", "b", "-", "-", False, error="it is damaged; copy it again", error_code=3),
+    4: Row("far", "f", "-", "-", False, error="the Hub cannot be reached", error_code=4),
+    5: Row("large", "l", "-", "-", False, error="out of memory", error_code=5),
+}
+
+
+@pytest.mark.parametrize(
+    ("lost", "code"), [((3,), 3), ((4,), 4), ((5,), 5), ((3, 5), 3), ((4, 5), 3), ((3, 4, 5), 3)], ids=str
+)
+def test_lost_rows_end_in_an_error_after_the_table(lost, code, trained: Trained, run: Run, place: Path, monkeypatch):
+    report = Report("now", {}, {}, Dataset("d", "0", 2, 1), (*rows(), *(LOST[key] for key in lost)))
+    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
+    done = run("eval", "d", "--data", trained.eval_data, "--baseline", "d", "--gate", "em>=base-1", "-o", "e.json")
+    assert done.code == code
+    names = ", ".join(LOST[key].name for key in lost)
+    assert done.err == f"error: {names} could not be scored; mend as the rows say, or leave out\n"
+    assert "77.50" in done.out
+    assert len(json.loads((place / "e.json").read_text())["rows"]) == 2 + len(lost)
+
+
+def test_saved_results_are_rendered_and_gated_again(run: Run, place: Path) -> None:
+    saved = Report("now", {}, {}, Dataset("dev.json", "0", 2, 1), rows())
+    (place / "a.json").write_text(saved.to_json())
+    other = replace(rows()[1], name="tenth", em=70.0, delta_em=-10.0)
+    (place / "b.json").write_text(replace(saved, rows=(rows()[0], other)).to_json())
+    done = run("report", "a.json", "b.json", "--gate", "em>=base-3", "--format", "csv", "-o", "all.json")
+    assert done.code == 1
+    assert done.err == "error: em>=base-3 fails for tenth (70, limit 77)\n"
+    assert [line.split(",")[0] for line in done.out.splitlines()] == ["name", "dense", "half", "tenth"]
+    # Without a rule of its own it holds those that the file was gated with.
+    again = run("report", "all.json", "--html", "all.html", "--junit", "all.xml")
+    assert (again.code, again.err) == (1, done.err)
+    assert "tenth" in (place / "all.html").read_text()
+    assert "em&gt;=base-3" in (place / "all.xml").read_text()
+    assert run("report", "all.json", "--gate", "em>=base-10").code == 0
+    assert run("report", "all.json", "--baseline", "half", "--gate", "em>=base-3").code == 1
+    assert run("report", "all.json", "--baseline", "nobody").code == 3
+
+
+def test_a_project_file_names_it_all(trained: Trained, run: Run, place: Path, monkeypatch) -> None:
+    (place / "pyproject.toml").write_text(
+        '[tool.compresskit.eval]\ncheckpoints = ["*"]\ndata = "dev.json"\ngates = ["em>=80"]\nhtml = "eval.html"\n'
+    )
+    (place / "half").mkdir()
+    seen: list[Any] = []
+    report = Report("now", {}, {}, Dataset("d", "0", 2, 1), rows()[1:])
+
+    def seeing(*args: Any, **_: Any) -> Report:
+        seen.append(args)
+        return report
+
+    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", seeing)
+    done = run("eval")
+    assert done.code == 1
+    assert done.err == "error: em>=80 fails for half (77.5, limit 80)\n"
+    assert seen[0][:2] == (("half",), "dev.json")
+    assert (place / "eval.html").is_file()
+    assert run("eval", "--gate", "em>=70", "--batch-size", "8").code == 0
+    assert seen[1][2].batch_size == 8

@@ -2,14 +2,19 @@
 
 import gc
 import json
+import math
 import os
+import random
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from compresskit.data import demo, squad
 from compresskit.data.examples import Example, ExampleSet
@@ -81,6 +86,57 @@ def test_sample_is_seeded_and_keeps_the_order(examples: ExampleSet) -> None:
     assert ids(examples.sample(QUESTIONS + 1, seed=1)) == ids(examples)
     with pytest.raises(ValueError, match="negative"):
         examples.sample(-1, seed=1)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> ExampleSet:
+    """40 paragraphs of 0 to 12 questions; some have none."""
+    generator = random.Random(3)
+    paragraphs = [
+        {
+            "context": f"word{number}",
+            "qas": [
+                {"id": f"{number}-{i}", "question": "?", "answers": [], "is_impossible": True}
+                for i in range(generator.randint(0, 12))
+            ],
+        }
+        for number in range(40)
+    ]
+    path = tmp_path_factory.mktemp("uneven") / "set.json"
+    path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return squad.read(path)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(0, 300), seed=st.integers(0, 1000), part=st.integers(1, 3))
+def test_a_sample_of_paragraphs_is_whole_and_fits(uneven: ExampleSet, n: int, seed: int, part: int) -> None:
+    whole = uneven.select(range(0, len(uneven), part))  # of a part too: whole is what the part has
+    sizes = Counter(example.paragraph for example in whole)
+    sample = whole.sample_paragraphs(n, seed)
+    ids = [example.id for example in sample]
+    drawn = {example.paragraph for example in sample}
+    assert ids == [example.id for example in whole if example.paragraph in drawn]
+    assert ids == [example.id for example in whole.sample_paragraphs(n, seed)]
+    assert len(sample) <= n or len(drawn) == 1
+    if n >= len(whole):
+        assert sample is whole
+    else:
+        # It is as full as it may be: there is a paragraph, the next one, that would be too much.
+        assert len(sample) + max(size for paragraph, size in sizes.items() if paragraph not in drawn) > n
+        larger = {example.paragraph for example in whole.sample_paragraphs(n + 10, seed)}
+        assert drawn <= larger
+
+
+def test_samples_of_paragraphs_differ_with_the_seed_and_favour_none(uneven: ExampleSet) -> None:
+    drawn = [{example.paragraph for example in uneven.sample_paragraphs(60, seed)} for seed in range(300)]
+    assert len(set(map(frozenset, drawn))) > 290
+    counts = Counter(paragraph for one in drawn for paragraph in one)
+    expected = sum(map(len, drawn)) / len({example.paragraph for example in uneven})
+    # Each paragraph is drawn about as often as any other: within five standard deviations of a binomial count.
+    assert all(abs(count - expected) < 5 * math.sqrt(expected) for count in counts.values())
+    assert set(counts) == {example.paragraph for example in uneven}
+    with pytest.raises(ValueError, match="negative"):
+        uneven.sample_paragraphs(-1, seed=1)
 
 
 def _one_question(tmp_path: Path) -> ExampleSet:

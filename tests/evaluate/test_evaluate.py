@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.errors import InputError, MissingError, RunFailed, UsageError
+from compresskit.errors import InputError, RunFailed, UsageError
+from compresskit.evaluate import apart
 from compresskit.evaluate import evaluate as module
-from compresskit.evaluate.evaluate import evaluate, with_differences
+from compresskit.evaluate.evaluate import Keeping, evaluate
 from compresskit.evaluate.job import EvalSettings, Job, Outcome
-from compresskit.evaluate.row import Row
+from compresskit.evaluate.row import Report, Row
 
 # A worker that does what the name of its checkpoint says; it needs no torch, so it is quick.
 FAKE = """
-import os, sys, time
+import json, os, sys, time
 from pathlib import Path
 from compresskit.evaluate.job import Job, Outcome
 from compresskit.evaluate.row import Row
@@ -28,8 +29,12 @@ job = Job.from_json(sys.stdin.read())
 print("noise on stdout")
 what = Path(job.ref).name
 if what.startswith("em"):
-    row = Row(job.name, job.ref, "encoder", "train", False, em=float(what[2:4]), disk_bytes=os.getpid())
-    outcome, code = Outcome(row=row, device={"kind": "cpu", "name": "fake"}), 0
+    row = Row(job.name, job.ref, "encoder", "train", False, em=float(what[2:4]), f1=90.0, disk_bytes=os.getpid())
+    row = Row(**{**row.to_dict(), "device": {"kind": "cpu", "name": "fake"}})
+    right = [float(float(what[2:4]) > 70), 1.0]
+    outcome = Outcome(row=row, question_em=right, question_f1=right, paragraph=[0, 0])
+    answers = {"q1": "Rome" if right[0] else "Tiber", "q2": ""}
+    (job.folder / "predictions.json").write_text(json.dumps(answers))
 elif what == "killed":
     os.kill(os.getpid(), 9)
 elif what == "slow":
@@ -37,12 +42,10 @@ elif what == "slow":
     time.sleep(60)
 elif what == "exit":
     os._exit(7)
-elif what == "crash":
-    outcome, code = Outcome(error="out of memory; give a smaller --batch-size"), 70
 else:
-    outcome, code = Outcome(error="it is broken; mend it", error_class=what), 3
-job.result.write_text(outcome.to_json())
-sys.exit(code)
+    outcome = Outcome(error="it is broken; mend it", error_code=int(what[4:]))
+outcome.write(job.folder)
+sys.exit(outcome.error_code or 0)
 """
 
 DATA = {
@@ -78,11 +81,22 @@ def data(tmp_path: Path) -> str:
 
 @pytest.fixture
 def _fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake worker, folders as its checkpoints, and a cache of their own."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "fake_worker.py").write_text(FAKE, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     monkeypatch.setenv("FAKE_PID", str(tmp_path / "pid"))
-    monkeypatch.setattr(module, "_WORKER", "fake_worker")
+    monkeypatch.setenv("COMPRESSKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(apart, "_WORKER", "fake_worker")
+    monkeypatch.chdir(tmp_path)
+    for name in ("em40", "em50", "em70", "em72", "em75", "killed", "slow", "exit", "code3", "code4"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"name": name}))
+
+
+def processes(report: Report) -> list[int | None]:
+    """The process that measured each row: `disk_bytes` carries it here."""
+    return [row.disk_bytes for row in report.rows]
 
 
 @pytest.mark.usefixtures("_fake_worker")
@@ -94,40 +108,45 @@ class TestWithAFakeWorker:
             ("em70", False, 70.0, -5.0),
             ("em72", False, 72.0, -3.0),
         ]
-        # disk_bytes carries the process id here: every checkpoint had a process of its own.
-        assert len({os.getpid(), *(row.disk_bytes for row in report.rows)}) == 4
+        assert len({os.getpid(), *processes(report)}) == 4  # every checkpoint had a process of its own
+        assert report.rows[1].delta_em_ci95 == (-50.0, -50.0)  # one paragraph: nothing to draw
+        assert (report.rows[1].questions_lost, report.rows[2].questions_lost) == (1, 0)
         assert report.dataset.path == data
-        assert (report.dataset.questions, report.dataset.unanswerable) == (2, 1)
+        assert (report.dataset.questions, report.dataset.unanswerable, report.dataset.sampled_from) == (2, 1, None)
         assert len(report.dataset.sha256) == 64
-        assert report.device == {"kind": "cpu", "name": "fake"}
+        assert report.device == report.rows[0].device == {"kind": "cpu", "name": "fake"}
         assert {"python", "compresskit", "torch", "transformers", "numpy"} <= set(report.versions)
+        assert report.rows[0].versions == report.versions
         assert (report.gates, report.passed) == ((), True)
         shown = capfd.readouterr()
         assert shown.out == ""  # stdout belongs to the report
         assert shown.err.count("noise on stdout") == 3
 
     def test_baseline_among_the_checkpoints_is_not_measured_twice(self, data: str, tmp_path: Path) -> None:
-        (tmp_path / "em50").mkdir()
         one, other = str(tmp_path / "em50"), str(tmp_path / "path" / ".." / "em50")
         report = evaluate(["em40", one, other], data, EvalSettings(), baseline=other)
         assert [(row.name, row.baseline) for row in report.rows] == [("em40", False), ("em50", True)]
 
     @pytest.mark.parametrize(
-        ("what", "reason"),
+        ("what", "reason", "code"),
         [
-            ("killed", "SIGKILL; most likely out of memory"),
-            ("exit", "exit code 7"),
-            ("crash", "out of memory"),
+            ("killed", "SIGKILL, most likely out of memory; give a smaller --batch-size", 5),
+            ("exit", "exit code 7", 5),
+            ("code3", "it is broken; mend it", 3),
+            ("code4", "it is broken; mend it", 4),
+            ("nowhere/at/all", "there is no folder", 3),
+            ("berd", "unknown model 'berd'; did you mean bert?", 2),
         ],
     )
-    def test_a_crash_is_a_row_and_the_others_go_on(
-        self, what: str, reason: str, data: str, capsys: pytest.CaptureFixture[str]
+    def test_what_cannot_be_scored_is_a_row_and_the_others_go_on(
+        self, what: str, reason: str, code: int, data: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         report = evaluate([what, "em72"], data, EvalSettings(), baseline="em75")
-        failed = next(row for row in report.rows if row.name == what)
+        failed = next(row for row in report.rows if row.path == what)
         assert failed.error is not None
         assert reason in failed.error
-        assert replace(failed, error=None) == Row(what, what, "-", "-", False)
+        assert replace(failed, error=None, error_code=None) == Row(failed.name, what, "-", "-", False)
+        assert failed.error_code == code
         assert [row.em for row in report.rows] == [75.0, None, 72.0]
         assert f"warning: {what}: " in capsys.readouterr().err
 
@@ -135,11 +154,77 @@ class TestWithAFakeWorker:
         report = evaluate(["killed"], data, EvalSettings(), baseline="killed")
         assert (report.rows[0].baseline, report.rows[0].delta_em, report.device) == (True, None, {})
 
-    @pytest.mark.parametrize("kind", [InputError, MissingError, RunFailed, UsageError])
-    def test_an_error_for_the_user_is_raised_again(self, kind: type[Exception], data: str) -> None:
-        with pytest.raises(kind, match="it is broken; mend it") as caught:
-            evaluate(["em70", kind.__name__], data, EvalSettings())
-        assert caught.type is kind
+    def test_an_unchanged_checkpoint_is_not_run_again(self, data: str, tmp_path: Path) -> None:
+        first = evaluate(["em70", "em72"], data, EvalSettings())
+        again = evaluate(["em72", "em70"], data, EvalSettings(), baseline="em72")
+        assert processes(again) == processes(first)[::-1]
+        assert again.rows[1].delta_em == -2.0  # a row is kept, not what it was compared with
+        assert again.rows[0].created == first.rows[1].created
+        (tmp_path / "em70" / "config.json").write_text("{}")
+        changed = evaluate(["em70", "em72"], data, EvalSettings())
+        assert processes(changed)[0] not in processes(first)
+        assert processes(changed)[1] == processes(first)[1]
+
+    def test_other_settings_or_data_are_another_measurement(self, data: str, tmp_path: Path) -> None:
+        first = processes(evaluate(["em70"], data, EvalSettings()))
+        other = tmp_path / "other.json"
+        other.write_text(Path(data).read_text(encoding="utf-8").replace("Tiber", "river"), encoding="utf-8")
+        for found in (
+            evaluate(["em70"], data, EvalSettings(batch_size=2)),
+            evaluate(["em70"], str(other), EvalSettings()),
+            evaluate(["em70"], data, EvalSettings(), keeping=Keeping(use_cache=False)),
+        ):
+            assert processes(found) != first
+        # What ran for want of trust in the cache is what the cache knows from now on.
+        assert processes(evaluate(["em70"], data, EvalSettings())) == processes(found)
+
+    def test_a_failure_is_not_kept(self, data: str, tmp_path: Path) -> None:
+        assert evaluate(["code3"], data, EvalSettings()).rows[0].error is not None
+        assert not list((tmp_path / "cache" / "eval").iterdir())
+
+    def test_a_cache_that_cannot_be_written(
+        self, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("COMPRESSKIT_CACHE", str(tmp_path / "file"))
+        report = evaluate(["em70"], data, EvalSettings(), baseline="em75", keeping=Keeping(flips=1))
+        assert [row.em for row in report.rows] == [75.0, 70.0]
+        assert [row.predictions for row in report.rows] == [None, None]
+        assert len(report.rows[1].flips) == 1
+        assert "COMPRESSKIT_CACHE" in capsys.readouterr().err
+
+    def test_a_damaged_entry_is_measured_again(self, data: str, tmp_path: Path) -> None:
+        first = evaluate(["em70"], data, EvalSettings())
+        (entry,) = (tmp_path / "cache" / "eval").iterdir()
+        (entry / "outcome.json").write_text("{")
+        assert processes(evaluate(["em70"], data, EvalSettings())) != processes(first)
+
+    def test_answers_lie_beside_the_row_or_where_they_are_wanted(self, data: str, tmp_path: Path) -> None:
+        (row,) = evaluate(["em70"], data, EvalSettings()).rows
+        assert row.predictions is not None
+        assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
+        keeping = Keeping(predictions=tmp_path / "answers")
+        (row,) = evaluate(["em70"], data, EvalSettings(), names=["a/b c"], keeping=keeping).rows
+        assert row.predictions == str(tmp_path / "answers" / "a-b-c.json")
+        assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
+        assert [path.name for path in (tmp_path / "answers").iterdir()] == ["a-b-c.json"]
+
+    def test_answers_that_cannot_be_written(self, data: str, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        with pytest.raises(RunFailed, match=r"em70\.json: cannot be written"):
+            evaluate(["em70"], data, EvalSettings(), keeping=Keeping(predictions=tmp_path / "file"))
+
+    def test_flips(self, data: str) -> None:
+        report = evaluate(["em70", "em72", "killed"], data, EvalSettings(), baseline="em75", keeping=Keeping(flips=2))
+        assert [len(row.flips) for row in report.rows] == [0, 1, 0, 0]
+        (flip,) = report.rows[1].flips
+        assert (flip.id, flip.gold, flip.baseline, flip.answer, flip.won) == ("q1", ("Rome",), "Rome", "Tiber", False)
+
+    def test_tuning_on_the_evaluation_data_is_refused(self, data: str, tmp_path: Path) -> None:
+        copy = tmp_path / "copy.json"
+        copy.write_bytes(Path(data).read_bytes())
+        with pytest.raises(UsageError, match="is the evaluation data"):
+            evaluate(["em70"], data, EvalSettings(null_threshold="auto", tune_data=str(copy)))
 
     @pytest.mark.skipif(sys.platform == "win32", reason="signals")
     def test_an_interrupt_ends_the_worker_too(self, data: str, tmp_path: Path) -> None:
@@ -172,25 +257,6 @@ def test_nothing_to_evaluate(data: str) -> None:
         evaluate([], data, EvalSettings())
 
 
-def test_differences_need_both_figures() -> None:
-    rows = [
-        Row("a", "a", "-", "-", True, em=50.0),
-        Row("b", "b", "-", "-", False, em=52.5),
-        Row("c", "c", "-", "-", False, error="out of memory"),
-    ]
-    outcomes = [
-        Outcome(question_em=[1, 0, 1, 0], paragraph=[0, 0, 1, 2]),
-        Outcome(question_em=[1, 1, 1, 0], paragraph=[0, 0, 1, 2]),
-        Outcome(error="out of memory"),
-    ]
-    found = with_differences(rows, outcomes)
-    assert [row.delta_em for row in found] == [0.0, 2.5, None]
-    assert [row.p_value for row in found] == [None, 1.0, None]  # one question won, none lost
-    assert found[1].delta_em_ci95 is not None
-    assert found[1].delta_em_ci95[0] == 0.0 < found[1].delta_em_ci95[1]
-    assert [row.delta_em for row in with_differences(rows[1:], outcomes[1:])] == [None, None]
-
-
 def test_names_are_short_and_unique(tmp_path: Path) -> None:
     for folder in ("a/model", "b/model", "c/other"):
         (tmp_path / folder).mkdir(parents=True)
@@ -200,21 +266,28 @@ def test_names_are_short_and_unique(tmp_path: Path) -> None:
 
 
 def test_job_and_outcome_pass_through_json(tmp_path: Path) -> None:
-    settings = EvalSettings(batch_size=3, predictions_dir=tmp_path)
-    job = Job("ref", "name", "data", settings, tmp_path / "result", tmp_path / "name.json", verbose=True)
+    settings = EvalSettings(batch_size=3, metrics=("bleu",), null_threshold="auto", tune_data="tune.json", limit=5)
+    job = Job("ref", "name", "data", settings, tmp_path, 3, verbose=True)
     assert Job.from_json(job.to_json()) == job
-    plain = replace(job, settings=EvalSettings(), predictions=None)
-    assert Job.from_json(plain.to_json()) == plain
-    outcome = Outcome(row=Row("a", "a", "-", "-", True, delta_em_ci95=(0.1, 0.2)), device={"threads": 2})
-    assert Outcome.from_json(outcome.to_json()) == outcome
-    failed = Outcome(error="broken", error_class="InputError")
-    assert Outcome.from_json(failed.to_json()) == failed
+    row = Row("a", "a", "-", "-", True, delta_em_ci95=(0.1, 0.2), device={"threads": 2})
+    outcome = Outcome(row=row, question_em=[1.0], question_f1=[0.5], paragraph=[3])
+    outcome.write(tmp_path)
+    assert Outcome.read(tmp_path) == outcome
+    failed = Outcome(error="broken", error_code=3)
+    assert Outcome.from_json(failed.to_json()).to_json() == failed.to_json()
+    assert json.loads(failed.to_json())["error_code"] == 3
 
 
 @pytest.mark.parametrize(
     "values",
-    [{"batch_size": 0}, {"max_length": 0}, {"stride": -1}, {"stride": 384}, {"latency_questions": -1}],
+    [
+        *({"batch_size": 0}, {"max_length": 0}, {"stride": -1}, {"stride": 384}, {"latency_questions": -1}),
+        *({"repeat": 0}, {"limit": 0}, {"null threshold": 0, "null_threshold": "auto"}),
+        {"tune data": 0, "tune_data": "tune.json"},
+    ],
 )
-def test_impossible_settings(values: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=next(iter(values)).replace("_", " ")):
-        EvalSettings(**values)  # type: ignore[arg-type]
+def test_impossible_settings(values: dict[str, object]) -> None:
+    name = next(iter(values)).replace("_", " ")
+    with pytest.raises(UsageError) as caught:
+        EvalSettings(**{key: value for key, value in values.items() if " " not in key})  # type: ignore[arg-type]
+    assert name in str(caught.value).replace("-", " ")

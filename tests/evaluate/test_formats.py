@@ -19,6 +19,7 @@ SMALL = replace(
     delta_em=-0.75,
     delta_em_ci95=(-1.5, 0.25),
     p_value=0.125,
+    metrics={"bleu": 12.5},
 )
 LOST = Row("lost", "runs/lost", "-", "-", False, error="out of memory & gone")
 REPORT = Report("2026-01-01T00:00:00+00:00", {}, {}, Dataset("d", "0", 4, 2), (DENSE, SMALL, LOST))
@@ -32,11 +33,13 @@ def text(report: Report, name: str) -> str:
 
 def test_csv_has_every_key_and_figure():
     header, *rows = csv.reader(io.StringIO(text(REPORT, "csv")))
-    assert header == [field.name for field in fields(Row)]
+    nested = {"metrics", "device", "versions", "manifest", "flips"}
+    assert header == [*(field.name for field in fields(Row) if field.name not in nested), "bleu"]
     table = [dict(zip(header, row, strict=True)) for row in rows]
     assert [row["name"] for row in table] == ["dense", 'small | "x" <y>', "lost"]
     assert float(table[1]["em"]) == 79.25
     assert table[1]["delta_em_ci95"] == "-1.5 0.25"
+    assert [row["bleu"] for row in table] == ["", "12.5", ""]
     assert (table[0]["latency_ms_p50"], table[2]["em"]) == ("", "")
     assert table[2]["error"] == "out of memory & gone"
 

@@ -1,15 +1,29 @@
 """Gates: what a rule means, what it refuses, and that nothing unmeasured passes."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from compresskit.errors import UsageError
-from compresskit.evaluate.gate import check, explain, gated, parse, parse_rules
+from compresskit.evaluate.gate import FIGURES, explain, gated, parse, parse_rules
 from compresskit.evaluate.row import Dataset, Report, Row
 
-BASE = Row("dense", "runs/dense", "encoder", "train", True, em=80.0, f1=85.0, deploy_bytes=1000, latency_ms_p50=10.0)
-SMALL = replace(BASE, name="small", baseline=False, em=79.2, f1=83.0, deploy_bytes=300, latency_ms_p50=21.5)
+BASE = Row(
+    "dense",
+    "runs/dense",
+    "encoder",
+    "train",
+    True,
+    em=80.0,
+    f1=85.0,
+    deploy_bytes=1000,
+    latency_ms_p50=10.0,
+    metrics={"bleu": 14.0},
+)
+SMALL = replace(
+    BASE, name="small", baseline=False, em=79.2, f1=83.0, deploy_bytes=300, latency_ms_p50=21.5, metrics={"bleu": 13.0}
+)
 REPORT = Report("now", {}, {}, Dataset("d", "0", 10, 5), (BASE, SMALL))
 
 
@@ -32,10 +46,12 @@ REPORT = Report("now", {}, {}, Dataset("d", "0", 10, 5), (BASE, SMALL))
         ("latency<=0.03s", True, 30.0),
         ("latency<=2.5x", True, 25.0),
         ("delta_em>=-1", False, -1.0),
+        ("bleu>=12.5", True, 12.5),
+        ("bleu>=base", False, 14.0),
     ],
 )
 def test_verdicts(rule, passed, limit):
-    (gate,) = check(REPORT, [parse(rule)])
+    (gate,) = gated(REPORT, [parse(rule)]).gates
     assert (gate.rule, gate.row, gate.passed) == (rule, "small", passed)
     assert gate.limit == pytest.approx(limit)
 
@@ -48,16 +64,16 @@ def test_the_baseline_is_not_held_against_itself():
     assert gated(REPORT, []).passed
 
 
-@pytest.mark.parametrize("rule", ["memory<=1GB", "memory<=2x", "memory<=base", "best_em>=0", "p_value<=1"])
+@pytest.mark.parametrize("rule", ["memory<=1GB", "memory<=2x", "memory<=base", "rougeL>=0", "p_value<=1"])
 def test_what_was_not_measured_fails(rule):
-    (gate,) = check(REPORT, [parse(rule)])
+    (gate,) = gated(REPORT, [parse(rule)]).gates
     assert not gate.passed
     assert gate.value is None
     assert "not measured" in explain(gate)
 
 
 def test_a_baseline_that_was_not_measured_fails_the_others():
-    (gate,) = check(replace(REPORT, rows=(replace(BASE, em=None), SMALL)), [parse("em>=base-50")])
+    (gate,) = gated(replace(REPORT, rows=(replace(BASE, em=None), SMALL)), [parse("em>=base-50")]).gates
     assert (gate.passed, gate.value, gate.limit) == (False, 79.2, None)
 
 
@@ -76,6 +92,12 @@ def test_a_baseline_that_was_not_measured_fails_the_others():
         ("size<=20ms", "'ms' is no unit of deploy_bytes; use B, kB, MB"),
         ("latency<=20MB", "'MB' is no unit of latency_ms_p50; use ms, s"),
         ("size<=base-0.3x", "'x' is no unit of deploy_bytes"),
+        ("best_em>=80", "chosen on the very questions"),
+        ("best_null_threshold>=0", "--null-threshold auto --tune-data"),
+        ("delta_em>=base-1", "is a difference from the baseline already"),
+        ("delta_f1>=0.9x", "is a difference from the baseline already"),
+        ("error_code>=1", "there is no figure 'error_code'"),
+        ("em_ci95>=1", "there is no figure 'em_ci95'"),
     ],
 )
 def test_what_is_no_rule(rule, words):
@@ -91,3 +113,44 @@ def test_a_rule_that_needs_a_baseline():
         assert parse_rules([rule], has_baseline=True)
         with pytest.raises(UsageError, match="--baseline"):
             parse_rules([rule], has_baseline=False)
+
+
+INTERVALS = replace(SMALL, em_ci95=(77.0, 81.5), delta_em_ci95=(-1.6, 0.1), delta_em=-0.8, delta_f1_ci95=(-3.0, -1.0))
+
+
+@pytest.mark.parametrize(
+    ("rule", "passed", "value"),
+    [
+        ("em>=base-1.5", False, 78.4),  # the point holds, and so would the interval at -1.7
+        ("em>=base-1.7", True, 78.4),
+        ("em>=0.98x", True, 78.4),
+        ("em<=base+0.05", False, 80.1),
+        ("em>=78", False, 77.0),
+        ("em>=77", True, 77.0),
+        ("em<=81", False, 81.5),
+        ("f1>=base-2", False, 82.0),
+        ("size<=0.3x", True, 300.0),  # bytes are counted, not sampled: the point stands
+        ("f1>=80", False, None),  # its interval was not measured
+    ],
+)
+def test_the_interval_has_to_hold(rule, passed, value):
+    (gate,) = gated(replace(REPORT, rows=(BASE, INTERVALS)), parse_rules([rule], has_baseline=True, ci95=True)).gates
+    assert (gate.passed, gate.ci95) == (passed, not rule.startswith("size"))
+    assert gate.value == (None if value is None else pytest.approx(value))
+    assert ("interval" in explain(gate)) == (gate.ci95 and value is not None)
+
+
+def test_an_interval_that_does_not_exist():
+    with pytest.raises(UsageError, match="has_ans_em has no interval"):
+        parse_rules(["has_ans_em>=3"], has_baseline=False, ci95=True)
+    with pytest.raises(UsageError, match="--gate-ci"):
+        parse_rules([], has_baseline=False, ci95=True)
+
+
+def test_every_figure_can_be_gated():
+    """All the numbers of a row but those that were chosen on the evaluated questions, or are no measure."""
+    row = json.loads(replace(REPORT, rows=(BASE,)).to_json())["rows"][0]
+    assert set(FIGURES) < set(row)
+    for name in FIGURES:
+        assert parse(f"{name}>=1").metric == name
+    assert {"em", "f1", "delta_f1", "zstd_bytes", "load_s", "questions_lost", "questions_per_s"} <= set(FIGURES)

@@ -8,65 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from compresskit.errors import InputError
 from compresskit.evaluate import measure
-from compresskit.evaluate.measure import ParameterCount
 
 CPU = torch.device("cpu")
-
-
-class Masked(nn.Module):
-    """A mask over a weight, made from scores that learn."""
-
-    def __init__(self, scores: Tensor) -> None:
-        super().__init__()
-        self.scores = nn.Parameter(scores)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight * (self.scores > 0)
-
-
-def test_plain_parameters() -> None:
-    linear, norm = nn.Linear(3, 4), nn.LayerNorm(4)
-    model = nn.Sequential(linear, norm)
-    with torch.no_grad():
-        linear.weight.fill_(1.0)
-        linear.weight[0] = 0.0
-    norm.requires_grad_(False)
-    # LayerNorm's weight is ones and its bias zeros; the linear bias is random, so not zero.
-    assert measure.parameters(model) == ParameterCount(12 + 4 + 8, 9 + 4 + 4, 16)
-
-
-def test_tied_parameters_count_once() -> None:
-    embedding, head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
-    head.weight = embedding.weight
-    assert measure.parameters(nn.ModuleList([embedding, head])).total == 15
-
-
-@pytest.mark.parametrize(("scores_learn", "trainable"), [(True, 12 + 4), (False, 4)])
-def test_masked_weight_counts_as_its_effective_weight(scores_learn: bool, trainable: int) -> None:
-    layer = nn.Linear(3, 4)
-    nn.init.ones_(layer.weight)
-    nn.init.ones_(layer.bias)
-    scores = -torch.ones(4, 3)
-    scores[:, 0] = 1.0
-    parametrize.register_parametrization(layer, "weight", Masked(scores))
-    layer.get_submodule("parametrizations.weight").requires_grad_(False)
-    if scores_learn:
-        layer.get_submodule("parametrizations.weight.0").requires_grad_(True)
-    assert measure.parameters(layer) == ParameterCount(16, 4 + 4, trainable)
-
-
-def test_shared_masked_module_counts_once_and_merging_changes_nothing() -> None:
-    layer = nn.Linear(3, 4, bias=False)
-    parametrize.register_parametrization(layer, "weight", Masked(torch.tensor([1.0, -1.0, 1.0]).expand(4, 3)))
-    model = nn.ModuleDict({"one": layer, "two": nn.Sequential(layer)})
-    before = measure.parameters(model)
-    parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    assert before == measure.parameters(model) == ParameterCount(12, 8, 12)
 
 
 def test_disk_bytes_counts_content_once_and_follows_no_link_out(tmp_path: Path) -> None:

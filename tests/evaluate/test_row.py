@@ -1,48 +1,64 @@
 """Rows and reports as JSON."""
 
 import json
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from compresskit.errors import InputError
-from compresskit.evaluate.row import Dataset, Gate, Report, Row
+from compresskit.evaluate.row import SCHEMA_FILE, Dataset, Flip, Gate, Report, Row
 
-KEYS = [
+# What the design names: a reader of the format may count on these.
+CONTRACT = {
     *("name", "path", "family", "method", "baseline"),
-    *("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em", "best_null_threshold"),
+    *("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em"),
     *("delta_em", "delta_em_ci95", "p_value", "params_total", "params_nonzero", "params_trainable"),
     *("disk_bytes", "deploy_bytes", "peak_memory_bytes", "peak_memory_kind"),
     *("latency_ms_p50", "latency_ms_p95", "questions_per_s"),
-]
+}
 
-figures = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+per_cents = st.none() | st.floats(0, 100)
 counts = st.none() | st.integers(0, 2**60)
-rows = st.builds(
-    Row,
-    name=st.text(),
-    path=st.text(),
-    family=st.text(),
-    method=st.text(),
-    baseline=st.booleans(),
-    delta_em_ci95=st.none() | st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
-    peak_memory_kind=st.sampled_from([None, "cuda", "rss"]),
-    error=st.none() | st.text(),
-    **dict.fromkeys(("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em", "delta_em", "p_value"), figures),
-    **dict.fromkeys(("latency_ms_p50", "latency_ms_p95", "questions_per_s"), figures),
-    **dict.fromkeys(("params_total", "params_nonzero", "params_trainable"), counts),
-    **dict.fromkeys(("disk_bytes", "deploy_bytes", "peak_memory_bytes"), counts),
+intervals = st.none() | st.tuples(st.floats(-100, 100), st.floats(-100, 100))
+texts = st.none() | st.text()
+by_kind = {
+    "float | None": st.none() | numbers,
+    "int | None": counts,
+    "Interval | None": intervals,
+    "str | None": texts,
+    "str": st.text(),
+    "bool": st.booleans(),
+    "MemoryKind | None": st.sampled_from([None, "cuda", "rss"]),
+    "Mapping[str, float | None]": st.dictionaries(st.text(), st.none() | numbers, max_size=2),
+    "Mapping[str, str | int]": st.dictionaries(st.text(), st.text() | st.integers(), max_size=2),
+    "Mapping[str, str]": st.dictionaries(st.text(), st.text(), max_size=2),
+    "Mapping[str, Any] | None": st.none() | st.dictionaries(st.text(), st.lists(st.integers()), max_size=2),
+    "tuple[Flip, ...]": st.lists(
+        st.builds(Flip, *[st.text()] * 3, st.lists(st.text()).map(tuple), *[st.text()] * 2, st.booleans()), max_size=2
+    ).map(tuple),
+}
+in_per_cent = dict.fromkeys(("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em"), per_cents)
+special = {**in_per_cent, "p_value": st.none() | st.floats(0, 1), "load_s": st.none() | st.floats(0, 1e6)}
+rows = st.builds(Row, **{field.name: special.get(field.name, by_kind[str(field.type)]) for field in fields(Row)}).map(
+    # The exit code of an error stands only beside one.
+    lambda row: row if row.error is not None else replace(row, error_code=None)
 )
 reports = st.builds(
     Report,
     created=st.text(),
     versions=st.dictionaries(st.text(), st.text(), max_size=3),
     device=st.dictionaries(st.text(), st.text() | st.integers(), max_size=3),
-    dataset=st.builds(Dataset, st.text(), st.text(), st.integers(0), st.integers(0)),
+    dataset=st.builds(Dataset, st.text(), st.text(), st.integers(0), st.integers(0), counts, counts),
     rows=st.lists(rows, max_size=3).map(tuple),
-    gates=st.lists(st.builds(Gate, st.text(), st.text(), st.booleans(), figures, figures), max_size=2).map(tuple),
+    gates=st.lists(
+        st.builds(Gate, st.text(), st.text(), st.booleans(), st.none() | numbers, st.none() | numbers, st.booleans()),
+        max_size=2,
+    ).map(tuple),
     passed=st.booleans(),
 )
 
@@ -53,12 +69,40 @@ def a_report() -> Report:
     return Report("2026-01-01T00:00:00+00:00", {"torch": "2.9"}, {"kind": "cpu", "threads": 2}, dataset, (row,))
 
 
-def test_a_row_has_the_keys_of_the_schema_in_their_order() -> None:
-    row = Row("dense", "out/dense", "encoder", "train", True)
-    assert list(row.to_dict()) == KEYS
-    assert all(value is None for key, value in row.to_dict().items() if key not in KEYS[:5])
-    failed = Row("dense", "out/dense", "-", "-", False, error="out of memory")
-    assert list(failed.to_dict()) == [*KEYS, "error"]
+def test_a_row_has_the_keys_of_the_design_and_null_for_what_was_not_measured() -> None:
+    row = Row("dense", "out/dense", "encoder", "train", True).to_dict()
+    assert set(row) > CONTRACT
+    assert not {"error", "error_code"} & set(row)
+    assert {key for key, value in row.items() if value is not None} == {
+        *("name", "path", "family", "method", "baseline", "metrics", "device", "versions", "flips")
+    }
+    failed = Row("dense", "out/dense", "-", "-", False, error="out of memory", error_code=5).to_dict()
+    assert (failed["error"], failed["error_code"]) == ("out of memory", 5)
+
+
+def test_the_published_schema_is_one_and_knows_every_key() -> None:
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    definitions = schema["$defs"]
+    for kind in (Row, Dataset, Gate, Flip):
+        assert list(definitions[kind.__name__.lower()]["properties"]) == [field.name for field in fields(kind)]
+    assert set(definitions["row"]["required"]) == CONTRACT
+
+
+@given(reports)
+@settings(deadline=None)
+def test_every_report_holds_to_the_published_schema(report: Report) -> None:
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    Draft202012Validator(schema).validate(json.loads(report.to_json()))
+
+
+def test_a_report_with_the_keys_of_the_design_alone_is_read() -> None:
+    value = json.loads(a_report().to_json())
+    value["rows"] = [{key: entry for key, entry in row.items() if key in CONTRACT} for row in value["rows"]]
+    value["dataset"] = {key: value["dataset"][key] for key in ("path", "sha256", "questions", "unanswerable")}
+    value["gates"] = [{"rule": "em>=80", "row": "dense", "passed": True, "value": 80.0, "limit": 80}]
+    report = Report.from_json(json.dumps(value))
+    assert (report.rows, report.gates[0].limit) == (a_report().rows, 80)
 
 
 def test_a_report_has_the_keys_of_the_schema_in_their_order() -> None:
@@ -110,27 +154,28 @@ def broken(path: list[str | int], value: object) -> str:
         ("[" * 100_000, "no JSON"),
         ("[]", "schema"),
         (broken(["schema"], "compresskit.eval/2"), "schema"),
-        (broken(["rows"], ...), "'rows'"),
-        (broken(["rows"], {}), "rows is"),
-        (broken(["rows", 0], 3), r"rows\[0\]"),
-        (broken(["rows", 0, "em"], ...), r"rows\[0\]: lacks the key 'em'"),
-        (broken(["rows", 0, "em"], "80"), "em is '80'"),
-        (broken(["rows", 0, "em"], True), "em is True"),
-        (broken(["rows", 0, "em"], 10**400), "em is 1000"),
-        (broken(["rows", 0, "em"], 8.5).replace("8.5", "1e999"), "em is inf"),
-        (broken(["rows", 0, "f2"], 1), "'f2'"),
-        (broken(["rows", 0, "disk_bytes"], -1), "disk_bytes is -1"),
-        (broken(["rows", 0, "disk_bytes"], 1.5), "disk_bytes is 1.5"),
-        (broken(["rows", 0, "baseline"], None), "baseline is None"),
-        (broken(["rows", 0, "name"], 1), "name is 1"),
-        (broken(["rows", 0, "peak_memory_kind"], "ram"), "peak_memory_kind is 'ram'"),
-        (broken(["rows", 0, "delta_em_ci95"], [1]), "delta_em_ci95 is"),
-        (broken(["rows", 0, "delta_em_ci95"], [1, "2"]), "delta_em_ci95 is"),
-        (broken(["dataset", "sha256"], None), "dataset: sha256"),
-        (broken(["device"], {"kind": []}), "device is"),
-        (broken(["versions"], {"torch": 2}), "versions is"),
+        (broken(["rows"], ...), "'rows' is a required property"),
+        (broken(["rows"], {}), "rows: "),
+        (broken(["rows", 0], 3), r"rows\[0\]: 3 is not of type 'object'"),
+        (broken(["rows", 0, "em"], ...), r"rows\[0\]: 'em' is a required property"),
+        (broken(["rows", 0, "em"], "80"), r"rows\[0\].em: '80' is not of type"),
+        (broken(["rows", 0, "em"], True), r"rows\[0\].em: True"),
+        (broken(["rows", 0, "em"], 101), r"rows\[0\].em: 101 is greater than the maximum of 100"),
+        (broken(["rows", 0, "em"], 10**400), r"rows\[0\].em: 1000"),
+        (broken(["rows", 0, "em"], 8.5).replace("8.5", "1e999"), "1e999 is too large"),
+        (broken(["rows", 0, "f2"], 1), "'f2' was unexpected"),
+        (broken(["rows", 0, "disk_bytes"], -1), "disk_bytes: -1"),
+        (broken(["rows", 0, "disk_bytes"], 1.5), "disk_bytes: 1.5"),
+        (broken(["rows", 0, "baseline"], None), "baseline: None"),
+        (broken(["rows", 0, "name"], 1), "name: 1"),
+        (broken(["rows", 0, "peak_memory_kind"], "ram"), "peak_memory_kind: 'ram'"),
+        (broken(["rows", 0, "delta_em_ci95"], [1]), "delta_em_ci95"),
+        (broken(["rows", 0, "delta_em_ci95"], [1, "2"]), "delta_em_ci95"),
+        (broken(["dataset", "sha256"], None), "dataset.sha256"),
+        (broken(["device"], {"kind": []}), "device.kind"),
+        (broken(["versions"], {"torch": 2}), "versions.torch"),
         (broken(["gates"], [{}]), r"gates\[0\]"),
-        (broken(["passed"], "yes"), "passed is 'yes'"),
+        (broken(["passed"], "yes"), "passed: 'yes'"),
     ],
 )
 def test_broken_json_is_one_line_that_says_where(text: str, what: str) -> None:

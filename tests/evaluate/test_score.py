@@ -3,6 +3,7 @@
 import math
 import string
 import time
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from compresskit.data.examples import Answer, Example
 from compresskit.errors import InputError
-from compresskit.evaluate.score import exact_match, normalize_answer, score, token_f1
+from compresskit.evaluate.score import Scorer, exact_match, normalize_answer, score, token_f1
 from compresskit.models.family import Prediction
 
 # Words that meet the rules' corners: articles, parts of words that look like articles, punctuation inside and
@@ -207,14 +208,47 @@ def test_em_takes_the_decided_text_and_best_takes_the_span() -> None:
     assert (result.best_em, result.best_em_threshold) == (100.0, 2.0)
 
 
-def test_missing_prediction_names_the_question_and_unknown_ones_are_counted() -> None:
-    examples = [example(0, ["x"]), example(1, ["y"])]
-    with pytest.raises(InputError, match="'q1'"):
+def test_missing_predictions_are_counted_and_unknown_ones_too() -> None:
+    examples = [example(0, ["x"]), example(1, ["y"]), example(2, [])]
+    with pytest.raises(InputError, match=r"^2 of 3 questions .* 'q1'; predict every") as caught:
         score(examples, {"q0": predicted(0, "x")})
-    found = {f"q{index}": predicted(index, "x") for index in (0, 1, 7)}
+    assert "\n" not in str(caught.value)
+    found = {f"q{index}": predicted(index, "x") for index in (0, 1, 2, 7)}
     assert score(examples, found).unknown == 1
     with pytest.raises(InputError, match="no question"):
         score([], {})
+
+
+@given(questions, st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_stream_may_be_looked_at_on_the_way(rows: list[tuple[list[str], str]], data: st.DataObject) -> None:
+    scorer = Scorer()
+    for index, (golds, text) in enumerate(rows):
+        null = data.draw(st.sampled_from([None, -1.0, 1.0]))
+        scorer.add(example(index, golds), predicted(index, text, 0.5, null))
+        assert len(scorer) == index + 1
+        result = scorer.result()
+        assert result.em == 100 * sum(plain_question(golds, text)[0] for golds, text in rows[: index + 1]) / (index + 1)
+        if null is None:
+            assert result.best_em is None
+    with pytest.raises(InputError, match="no question"):
+        Scorer().result()
+
+
+def test_a_stream_leaves_numbers_behind_and_no_texts() -> None:
+    count, text = 5_000, "the Normans " * 20
+    scorer = Scorer()
+    scorer.add(example(0, [text]), predicted(0, text, 1.0, 1.0))
+    tracemalloc.start()
+    try:
+        for index in range(1, count):
+            long = f"{text}{index}"
+            scorer.add(example(index, [long]), predicted(index, long, 1.0, index % 97))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 60 * count
+    assert scorer.result().em == 100.0
 
 
 def test_sixty_thousand_questions_in_five_seconds() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from compresskit.evaluate.stats import bootstrap_interval, mcnemar
+from compresskit.evaluate.stats import bootstrap_intervals, mcnemar
 
 
 def naive_interval(difference: list[float], paragraph: list[int], replicates: int) -> tuple[float, float]:
@@ -31,17 +31,26 @@ def test_the_interval_is_that_of_a_plain_loop():
     paragraph = rng.integers(0, 40, 300)
     # Questions of one paragraph go the same way, so that drawing single questions would give a narrower interval.
     difference = rng.integers(-1, 2, 40)[paragraph].astype(float)
-    found = bootstrap_interval(difference, paragraph)
+    (found,) = bootstrap_intervals(difference[:, None], paragraph)
     np.testing.assert_allclose(found, naive_interval(difference.tolist(), paragraph.tolist(), 4000), atol=1.5)
-    alone = bootstrap_interval(difference, np.arange(300))
+    (alone,) = bootstrap_intervals(difference[:, None], np.arange(300))
     assert found[1] - found[0] > 2 * (alone[1] - alone[0])
     assert found[0] <= 100 * difference.mean() <= found[1]
 
 
-def test_the_same_seed_gives_the_same_interval():
-    difference, paragraph = np.array([1.0, 0, -1, 1, 0, 1]), np.array([0, 0, 1, 1, 2, 3])
-    assert bootstrap_interval(difference, paragraph, seed=3) == bootstrap_interval(difference, paragraph, seed=3)
-    assert bootstrap_interval(np.zeros(6), paragraph) == (0.0, 0.0)
+def test_the_same_seed_gives_the_same_interval_whatever_stands_beside_it():
+    values = np.random.default_rng(2).random((6, 3))
+    paragraph = np.array([0, 0, 1, 1, 2, 3])
+    together = bootstrap_intervals(values, paragraph, seed=3)
+    assert together == [bootstrap_intervals(values[:, [column]], paragraph, seed=3)[0] for column in range(3)]
+    few = [bootstrap_intervals(values, np.arange(6), seed=seed, replicates=50) for seed in (3, 4)]
+    assert few[0] != few[1]
+    assert bootstrap_intervals(np.zeros((6, 2)), paragraph) == [(0.0, 0.0), (0.0, 0.0)]
+
+
+def test_one_paragraph_has_no_spread():
+    (found,) = bootstrap_intervals(np.array([[1.0], [0.0]]), np.array([7, 7]))
+    assert found == (50.0, 50.0)
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

@@ -1,18 +1,23 @@
 """The real worker on a tiny real checkpoint, in its own process."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from compresskit.data import demo
 from compresskit.data.load import load as load_data
-from compresskit.errors import InputError
-from compresskit.evaluate.evaluate import evaluate
+from compresskit.evaluate.evaluate import Keeping, evaluate
 from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
 from compresskit.models.family import Prediction
+from compresskit.models.source import fingerprint
 
 CONTEXT = "Rome is the capital of Italy. It lies on the Tiber, and its people like figs."
 QUESTIONS = [
@@ -71,8 +76,8 @@ def test_a_real_checkpoint_is_measured_in_a_process_of_its_own(
     (tmp_path / "torch.py").write_text("raise SystemExit('the wrong torch')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     before = sorted(checkpoint.iterdir())
-    settings = replace(SETTINGS, predictions_dir=tmp_path / "predictions")
-    report = evaluate([str(checkpoint)], data, settings, baseline=str(checkpoint))
+    keeping = Keeping(predictions=tmp_path / "predictions")
+    report = evaluate([str(checkpoint)], data, SETTINGS, baseline=str(checkpoint), keeping=keeping)
     (row,) = report.rows
 
     from transformers import AutoModelForQuestionAnswering
@@ -92,6 +97,14 @@ def test_a_real_checkpoint_is_measured_in_a_process_of_its_own(
         assert row.peak_memory_kind == "rss"
         assert row.peak_memory_bytes is not None
         assert row.peak_memory_bytes > 50_000_000  # torch alone is more
+        assert row.load_memory_bytes is not None
+        assert row.load_memory_bytes > 50_000_000
+    assert row.load_s
+    assert row.zstd_bytes is not None
+    assert 0 < row.zstd_bytes < row.deploy_bytes
+    assert row.sha256 == fingerprint(str(checkpoint))
+    assert (row.null_threshold, row.questions_per_s_range, row.reserved_memory_bytes) == (0.0, None, None)
+    assert row.manifest is None
     assert row.latency_ms_p50
     assert row.questions_per_s
     assert report.device["kind"] == "cpu"
@@ -103,12 +116,105 @@ def test_a_real_checkpoint_is_measured_in_a_process_of_its_own(
     assert (row.em, row.f1, row.no_ans_em) == (rescored.em, rescored.f1, rescored.no_ans_em)
 
 
-def test_a_damaged_checkpoint_is_one_line_and_not_a_row(data: str, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_a_row_with_one_line(data: str, checkpoint: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for path in checkpoint.iterdir():
         content = path.read_bytes()
         (damaged / path.name).write_bytes(content[:200] if path.suffix == ".safetensors" else content)
-    with pytest.raises(InputError, match="damaged") as caught:
-        evaluate([str(damaged)], data, SETTINGS)
-    assert "\n" not in str(caught.value)
+    (row,) = evaluate([str(damaged)], data, SETTINGS).rows
+    assert row.error is not None
+    assert "damaged" in row.error
+    assert "\n" not in row.error
+    assert row.error_code == 3
+
+
+def test_timing_is_repeated(data: str, checkpoint: Path) -> None:
+    (row,) = evaluate([str(checkpoint)], data, replace(SETTINGS, repeat=3)).rows
+    assert row.questions_per_s_range is not None
+    least, most = row.questions_per_s_range
+    assert 0 < least <= (row.questions_per_s or 0) <= most
+
+
+def test_answers_in_a_file_are_scored_without_a_model(data: str, checkpoint: Path, tmp_path: Path) -> None:
+    keeping = Keeping(predictions=tmp_path)
+    (scored,) = evaluate([str(checkpoint)], data, SETTINGS, keeping=keeping).rows
+    answers = tmp_path / "answers.json"
+    answers.write_text((tmp_path / "tiny.json").read_text())
+    report = evaluate([str(answers), str(checkpoint)], data, SETTINGS, baseline=str(checkpoint))
+    row = report.rows[0]
+    assert (row.name, row.method, row.family, row.error) == ("answers.json", "predictions", "-", None)
+    assert (row.em, row.f1, row.no_ans_em, row.delta_em, row.p_value) == (scored.em, scored.f1, scored.no_ans_em, 0, 1)
+    assert (row.params_total, row.latency_ms_p50, row.deploy_bytes, row.best_em) == (None,) * 4
+    assert row.disk_bytes == answers.stat().st_size
+
+
+def test_answers_that_do_not_fit_are_a_row_with_the_reason(data: str, checkpoint: Path, tmp_path: Path) -> None:
+    some, broken = tmp_path / "some.json", tmp_path / "broken.json"
+    some.write_text('{"q0": "Rome", "other": "?"}')
+    broken.write_text("{")
+    first, second, third = evaluate([str(some), str(broken), str(checkpoint)], data, SETTINGS).rows
+    assert "3 of 4 questions have no prediction" in (first.error or "")
+    assert "cannot be read as JSON" in (second.error or "")
+    assert (first.error_code, second.error_code, third.error) == (3, 3, None)
+
+
+def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, tmp_path: Path) -> None:
+    """The threshold is the best one there, whatever would have suited the questions that are scored."""
+    other = tmp_path / "tune.json"
+    text = Path(data).read_text(encoding="utf-8")
+    other.write_text(text.replace("Who built Rome?", "Who found Rome?"), encoding="utf-8")
+    (there,) = evaluate([str(checkpoint)], str(other), SETTINGS).rows
+    (tuned,) = evaluate([str(checkpoint)], data, replace(SETTINGS, null_threshold="auto", tune_data=str(other))).rows
+    assert tuned.null_threshold == pytest.approx(there.best_null_threshold)
+    assert tuned.null_threshold is not None
+    (given,) = evaluate([str(checkpoint)], data, replace(SETTINGS, null_threshold=tuned.null_threshold)).rows
+    assert (given.em, given.f1) == (tuned.em, tuned.f1)
+
+
+def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
+    answers, other = tmp_path / "answers.json", tmp_path / "tune.json"
+    answers.write_text("{}")
+    other.write_text(Path(data).read_text(encoding="utf-8").replace("figs", "nuts"), encoding="utf-8")
+    (row,) = evaluate([str(answers)], data, replace(SETTINGS, null_threshold="auto", tune_data=str(other))).rows
+    assert "no null score to tune" in (row.error or "")
+
+
+def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> None:
+    path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=90, eval_questions=10))
+    settings = replace(SETTINGS, limit=20, seed=3, max_length=64, stride=8)
+    report = evaluate([str(checkpoint)], str(path), settings, keeping=Keeping(predictions=tmp_path))
+    whole = load_data(str(path), "eval")
+    asked = set(json.loads((tmp_path / "tiny.json").read_text()))
+    assert (report.dataset.sampled_from, report.dataset.seed) == (len(whole), 3)
+    assert 0 < report.dataset.questions == len(asked) <= 20
+    touched = {example.paragraph for example in whole if example.id in asked}
+    assert asked == {example.id for example in whole if example.paragraph in touched}
+
+
+def test_two_processes_give_the_answers_of_one(data: str, checkpoint: Path, tmp_path: Path) -> None:
+    """As a launcher starts them: each with its rank, meeting at a port."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = [sys.executable, "-m", "compresskit", "-q", "eval", str(checkpoint), "--data", data, "--device", "cpu"]
+    command += ["--max-length", "64", "--stride", "16", "--gate", "latency<=1000s", "--format", "csv", "--no-cache"]
+    root = str(Path(__file__).resolve().parents[2])
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+
+    def start(folder: Path, **variables: str) -> subprocess.Popen[str]:
+        words = [*command, "--predictions", str(folder), "-o", str(tmp_path / f"{folder.name}.json")]
+        environment = {**os.environ, "PYTHONPATH": root, **variables}
+        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+
+    alone = start(one)
+    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    ranks = [start(two, RANK=str(rank), **meeting) for rank in range(2)]
+    shown = [process.communicate(timeout=120)[0] for process in (alone, *ranks)]
+    assert [process.returncode for process in (alone, *ranks)] == [0, 0, 0]
+    assert shown[1].count("\n") == 2
+    assert shown[2] == ""  # the first process speaks for all
+    assert (one / "tiny.json").read_bytes() == (two / "tiny.json").read_bytes()
+    reports = [Report.from_json((tmp_path / name).read_text()) for name in ("one.json", "two.json")]
+    figures = [(row.em, row.f1, row.best_em, row.em_ci95) for report in reports for row in report.rows]
+    assert figures[0] == figures[1]

@@ -10,7 +10,8 @@ from torch import Tensor
 from compresskit.checkpoint.manifest import Manifest
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.overlay import save_overlay
-from compresskit.models.registry import base_of, load, resolve
+from compresskit.models.registry import load_source
+from compresskit.models.source import base_of, resolve
 from tests.models.tiny import random_masks
 
 
@@ -19,7 +20,7 @@ def make(base: Path, folder: Path, *, learns: bool, block: tuple[int, int] = (1,
 
     Every prunable weight gets a mask, and the head other values; with `learns` every masked weight too.
     """
-    loaded = load(str(base), device="cpu")
+    loaded = load_source(resolve(str(base)))
     family = EncoderFamily()
     weights = [f"{name}.weight" for name in family.prunable(loaded.model)]
     masks = random_masks({name: loaded.model.get_parameter(name).shape for name in weights}, seed=3, block=block)

@@ -1,6 +1,7 @@
 """Answers of whole models, against a loop over windows and spans without batches or padding."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,71 @@ def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.Mon
     monkeypatch.setattr(encoder, "CHUNK", 3)
     found = answers(bert, asked(11))
     assert [(p.id, p.text) for p in found] == [(p.id, p.text) for p in expected]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), max_size=80),
+    tokens=st.integers(1, 400),
+    most=st.integers(1, 20),
+)
+def test_batches_hold_what_fits_with_its_padding(lengths: list[int], tokens: int, most: int) -> None:
+    batches = list(encoder.batches_by_tokens(lengths, tokens, most))
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows, following in itertools.zip_longest(batches, batches[1:]):
+        longest = max(lengths[row] for row in rows)
+        assert len(rows) == 1 or (len(rows) <= most and len(rows) * longest <= tokens)
+        if following is not None:
+            # Longest first, and no batch ends before it is full.
+            assert min(lengths[row] for row in rows) >= max(lengths[row] for row in following)
+            assert len(rows) == most or (len(rows) + 1) * longest > tokens
+
+
+def test_no_batch_is_padded_beyond_its_longest_window(bert: LoadedModel) -> None:
+    shapes, spans = [], []
+
+    def note(module: nn.Module, inputs: object, keywords: dict[str, torch.Tensor]) -> None:
+        shapes.append(tuple(keywords["input_ids"].shape))
+        spans.append(int(keywords["attention_mask"].sum(1).max()))
+
+    handle = bert.model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        answers(bert, asked(70), batch_size=3)
+    finally:
+        handle.remove()
+    assert len(set(spans)) > 3
+    assert [length for _, length in shapes] == spans
+    assert max(rows for rows, _ in shapes) == 3
+
+
+def test_the_order_of_questions_does_not_change_answers(bert: LoadedModel) -> None:
+    questions = asked(130)  # three chunks
+    expected = {prediction.id: prediction for prediction in answers(bert, questions)}
+    for prediction in answers(bert, questions[::-1]):
+        same = expected[prediction.id]
+        assert (prediction.text, prediction.span_text) == (same.text, same.span_text)
+        assert prediction.score == pytest.approx(same.score, abs=1e-4)
+        assert prediction.null_score == pytest.approx(same.null_score, abs=1e-4)
+
+
+def test_a_question_alone_starts_no_thread(bert: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = answers(bert, asked(200))
+    threads: list[int] = []
+
+    class Counted(ThreadPoolExecutor):
+        def __init__(self, max_workers: int) -> None:
+            threads.append(max_workers)
+            super().__init__(max_workers)
+
+    monkeypatch.setattr(encoder, "ThreadPoolExecutor", Counted)
+    assert answers(bert, asked(1))[0].span_text == expected[0].span_text
+    assert threads == []
+    assert [p.id for p in answers(bert, asked(200))] == [p.id for p in expected]
+    assert threads == [1]
+
+
+@pytest.mark.parametrize("count", [63, 64, 65, 128, 192, 193])
+def test_every_chunk_is_answered_in_order(bert: LoadedModel, count: int) -> None:
+    assert [prediction.id for prediction in answers(bert, asked(count))] == [f"q{i}" for i in range(count)]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -22,12 +22,20 @@ from transformers import (
 
 from compresskit.data.features import FeatureSet, WindowOptions
 from compresskit.models.encoder import EncoderFamily, SpanCollator, best_spans
-from compresskit.models.family import LoadedModel
-from compresskit.models.registry import load
+from compresskit.models.family import TrainableModel
+from compresskit.models.registry import load_source
+from compresskit.models.source import resolve
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
 
 FAMILY = EncoderFamily()
+
+
+def opened(folder: Path) -> TrainableModel:
+    loaded = load_source(resolve(str(folder)))
+    loaded.model.eval()
+    return loaded
+
 
 BERT_BLOCK = (
     "attention.self.query",
@@ -61,12 +69,12 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 @pytest.fixture
-def loaded(kind: Kind, folders: dict[Kind, Path]) -> LoadedModel:
-    return load(str(folders[kind]), device="cpu")
+def loaded(kind: Kind, folders: dict[Kind, Path]) -> TrainableModel:
+    return opened(folders[kind])
 
 
 @pytest.fixture
-def built(loaded: LoadedModel, tmp_path: Path) -> FeatureSet:
+def built(loaded: TrainableModel, tmp_path: Path) -> FeatureSet:
     asked = [
         example("a bad head", "face jade " * 3, (5, 9)),
         example("bad", "face", (0, 4)),
@@ -76,7 +84,7 @@ def built(loaded: LoadedModel, tmp_path: Path) -> FeatureSet:
     return FAMILY.features(loaded.tokenizer, asked, WindowOptions(64, 8), tmp_path / "features")
 
 
-def test_what_may_be_masked(kind: Kind, loaded: LoadedModel) -> None:
+def test_what_may_be_masked(kind: Kind, loaded: TrainableModel) -> None:
     prefix, parts = BLOCKS[kind]
     expected = {f"{prefix}.{layer}.{part}" for layer in range(2) for part in parts}
     found = FAMILY.prunable(loaded.model)
@@ -85,12 +93,12 @@ def test_what_may_be_masked(kind: Kind, loaded: LoadedModel) -> None:
     assert {type(module) for module in found.values()} == {nn.Linear}
 
 
-def test_the_head(loaded: LoadedModel) -> None:
+def test_the_head(loaded: TrainableModel) -> None:
     assert FAMILY.head(loaded.model) == {"qa_outputs.weight", "qa_outputs.bias"}
     assert not loaded.missing_head
 
 
-def test_what_learns_beside_the_masked_weights(kind: Kind, loaded: LoadedModel) -> None:
+def test_what_learns_beside_the_masked_weights(kind: Kind, loaded: TrainableModel) -> None:
     """Biases and norms of the blocks and the head, and nothing of the embeddings."""
     prefix, parts = BLOCKS[kind]
     masked = {f"{prefix}.{layer}.{part}.weight" for layer in range(2) for part in parts}
@@ -100,7 +108,7 @@ def test_what_learns_beside_the_masked_weights(kind: Kind, loaded: LoadedModel) 
     assert sum("norm" in name.lower() for name in expected) == 2 * 2 * 2  # two norms a block, weight and bias
 
 
-def test_longest_input(kind: Kind, loaded: LoadedModel) -> None:
+def test_longest_input(kind: Kind, loaded: TrainableModel) -> None:
     longest = FAMILY.max_positions(loaded.model.config)
     assert longest == tiny.POSITIONS
     ids = torch.full((1, longest + 1), 7)
@@ -113,7 +121,7 @@ def test_no_limit_where_the_configuration_names_none() -> None:
     assert FAMILY.max_positions(T5Config()) is None
 
 
-def own_inputs(loaded: LoadedModel, ids: Any, types: Any) -> dict[str, Tensor]:
+def own_inputs(loaded: TrainableModel, ids: Any, types: Any) -> dict[str, Tensor]:
     """One window as transformers wants it, without padding."""
     inputs = {"input_ids": torch.tensor(np.asarray(ids, dtype=np.int64))[None]}
     if loaded.model.config.model_type in ("bert", "electra"):
@@ -122,7 +130,7 @@ def own_inputs(loaded: LoadedModel, ids: Any, types: Any) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def test_logits_with_padding_are_those_without(loaded: LoadedModel, built: FeatureSet) -> None:
+def test_logits_with_padding_are_those_without(loaded: TrainableModel, built: FeatureSet) -> None:
     batch = FAMILY.collator(loaded.tokenizer)(list(built))
     logits = FAMILY.logits(loaded.model, batch)
     lengths = built.lengths.tolist()
@@ -137,7 +145,7 @@ def test_logits_with_padding_are_those_without(loaded: LoadedModel, built: Featu
 
 
 @torch.no_grad()
-def test_the_loss_is_transformers_own(loaded: LoadedModel) -> None:
+def test_the_loss_is_transformers_own(loaded: TrainableModel) -> None:
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, len(loaded.tokenizer), (5, 16), generator=generator)  # a multiple of 8: no padding
     start, end = torch.randint(0, 16, (2, 5), generator=generator)
@@ -152,7 +160,7 @@ def test_the_loss_is_transformers_own(loaded: LoadedModel) -> None:
 
 
 @torch.no_grad()
-def test_padding_does_not_change_the_loss(loaded: LoadedModel, built: FeatureSet) -> None:
+def test_padding_does_not_change_the_loss(loaded: TrainableModel, built: FeatureSet) -> None:
     collate = FAMILY.collator(loaded.tokenizer)
     together = collate(list(built))
     apart = [collate([feature]) for feature in built]
@@ -205,7 +213,7 @@ def test_a_model_is_built_of_a_configuration(kind: Kind, folders: dict[Kind, Pat
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
 def test_a_masked_lm_base_gets_the_embeddings_of_yes_and_no(kind: Kind, tmp_path: Path) -> None:
-    loaded = load(str(tiny.save(kind, tmp_path / kind, head="mlm")))
+    loaded = opened(tiny.save(kind, tmp_path / kind, head="mlm"))
     assert loaded.missing_head
     assert FAMILY.label_head(tmp_path / kind, loaded.model, loaded.tokenizer)
     embeddings = loaded.model.get_input_embeddings().get_parameter("weight")
@@ -225,7 +233,7 @@ REFUSED = [
 @pytest.mark.parametrize(("kind", "head", "knows_yes"), REFUSED)
 def test_other_bases_keep_their_random_head(kind: Kind, head: str, knows_yes: bool, tmp_path: Path) -> None:
     folder = tiny.save(kind, tmp_path / kind, head=head)
-    loaded = load(str(folder))
+    loaded = opened(folder)
     if not knows_yes:
         words = loaded.tokenizer.get_vocab()
         words["zzz"] = words.pop("yes")

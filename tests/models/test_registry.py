@@ -1,32 +1,21 @@
-"""From what the user types to a model: names, folders, and everything that can be wrong with them."""
+"""From a folder to a model, and everything that can be wrong with it."""
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForQuestionAnswering, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-from compresskit.checkpoint.store import sha256_weights
-from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
-from compresskit.models.registry import (
-    Source,
-    base_of,
-    known_aliases,
-    load,
-    load_source,
-    require_head,
-    resolve,
-    resolve_base,
-)
+from compresskit.checkpoint.manifest import Manifest, Step
+from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.models.registry import load, load_source, require_head
+from compresskit.models.source import resolve
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind
 
@@ -65,7 +54,7 @@ def test_weights_in_another_format(folder: Path, dtype: str) -> None:
 
 
 def test_weights_in_several_files(tmp_path: Path, folder: Path) -> None:
-    one = load(str(folder), device="cpu")
+    one = load_source(resolve(str(folder)))
     one.model.save_pretrained(tmp_path / "sharded", max_shard_size="4KB")
     one.tokenizer.save_pretrained(tmp_path / "sharded")
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
@@ -82,6 +71,17 @@ def test_the_built_in_model_is_the_same_every_time_and_has_no_head() -> None:
         require_head(loaded)
 
 
+def test_what_the_trainer_keeps_is_not_deployed(folder: Path) -> None:
+    (folder / "optimizer.pt").write_bytes(b"x")
+    assert "optimizer.pt" not in {path.name for path in load(str(folder), device="cpu").deploy_files()}
+
+
+def test_the_method_is_the_manifests(folder: Path) -> None:
+    assert load(str(folder), device="cpu").method == "-"
+    Manifest("encoder", "full", None, [Step("train", {}, 0, None, 1.0, {})]).write(folder)
+    assert load(str(folder), device="cpu").method == "train"
+
+
 @pytest.mark.parametrize("head", ["none", "mlm"])
 def test_a_base_without_head_opens_but_may_not_answer(head: str, tmp_path: Path) -> None:
     loaded = load(str(tiny.save("bert", tmp_path / "base", head=head)), device="cpu")
@@ -90,97 +90,7 @@ def test_a_base_without_head_opens_but_may_not_answer(head: str, tmp_path: Path)
         require_head(loaded)
 
 
-def test_an_alias_is_the_hubs_id(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    asked = []
-    snapshot = folder.rename(folder.with_name("0123abcd"))
-
-    def snapshot_download(hub_id: str, revision: str | None = None, **_: Any) -> str:
-        asked.append((hub_id, revision))
-        return str(snapshot)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert load("bert", device="cpu").revision == "0123abcd"
-    assert load("someone/model", device="cpu").ref == "someone/model"
-    assert asked == [("google-bert/bert-base-uncased", None), ("someone/model", None)]
-    base = base_of(resolve("bert"), Path("out"))
-    assert (base.ref, base.revision) == ("google-bert/bert-base-uncased", "0123abcd")
-    assert base.sha256 == sha256_weights(snapshot)
-    assert resolve_base(Path("out"), base).path == snapshot
-    assert asked[-1] == (base.ref, "0123abcd"), "an overlay's base is that of its own revision"
-
-
 # What is not there.
-
-
-@pytest.mark.parametrize(
-    ("ref", "near"),
-    [
-        ("brt", "bert"),
-        ("Bert", "bert"),
-        ("demo/brt", "demo/bert"),
-        ("demo/bret", "demo/bert"),
-        ("demobert", "demo/bert"),
-    ],
-)
-def test_an_unknown_name_suggests_the_nearest(ref: str, near: str) -> None:
-    with pytest.raises(UsageError, match=rf"^unknown model '{ref}'; did you mean {near}\?$"):
-        resolve(ref)
-
-
-@pytest.mark.parametrize("ref", ["zzzzzz", "demo/zzzzzzzzzzzz"])
-def test_a_name_like_none_lists_all(ref: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        resolve(ref)
-    assert all(alias in str(caught.value) for alias in known_aliases())
-    assert "a Hub id has the form owner/name" in str(caught.value)
-
-
-@pytest.mark.parametrize("ref", ["./nowhere", "../no/where", "/no/where", "~/nowhere", "a/b/c", "."])
-def test_a_path_is_a_path(ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    if ref == ".":
-        assert resolve(ref) == Source(".", Path("."))
-        return
-    with pytest.raises(InputError, match=f"^there is no folder {ref}$"):
-        resolve(ref)
-
-
-def test_without_a_hub_the_mend_is_named() -> None:
-    """The suite runs with HF_HUB_OFFLINE=1."""
-    with pytest.raises(MissingError) as caught:
-        load("nobody/nothing-here")
-    message = str(caught.value)
-    assert message.startswith("there is no folder nobody/nothing-here here, and the Hub cannot be reached")
-    assert "`hf download nobody/nothing-here --local-dir DIR`" in message
-    assert "demo/bert" in message
-    assert "\n" not in message
-
-
-RESPONSE: Any = SimpleNamespace(headers={}, request=None)  # the Hub's client keeps no more of it
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "words"),
-    [
-        (
-            RepositoryNotFoundError("none", response=RESPONSE),
-            InputError,
-            "there is no folder a/b here, and the Hub has no such model",
-        ),
-        (HfHubHTTPError("500", response=RESPONSE), MissingError, "hf download a/b"),
-        (ConnectionError("no route"), MissingError, "hf download a/b"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
-)
-def test_what_the_hub_says(
-    error: Exception, kind: type[CompresskitError], words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> str:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(kind, match=words):
-        resolve("a/b")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -236,6 +146,55 @@ def slow_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "CanineTokenizer"}')
 
 
+def only(name: str) -> Callable[[Path], None]:
+    """In place of the safetensors file, one of another format."""
+
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors").rename(folder / name)
+
+    return damage
+
+
+def gguf(folder: Path) -> None:
+    empty(folder)
+    (folder / "model-q4.gguf").write_bytes(b"GGUF")
+
+
+def in_a_subfolder(folder: Path) -> None:
+    inner = folder.rename(folder.with_name("inner"))
+    folder.mkdir()
+    inner.rename(folder / "0_Transformer")
+    (folder / "modules.json").write_text("[]")
+
+
+def shard(folder: Path) -> list[Path]:
+    loaded = load_source(resolve(str(folder)))
+    loaded.model.save_pretrained(folder, max_shard_size="4KB")
+    return sorted(folder.glob("model-*.safetensors"))
+
+
+def truncate_shard(folder: Path) -> None:
+    path = shard(folder)[1]
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def lose_shard(folder: Path) -> None:
+    shard(folder)[1].unlink()
+
+
+def break_index(folder: Path) -> None:
+    shard(folder)
+    (folder / "model.safetensors.index.json").write_text("[]")
+
+
+def change_config(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+    return damage
+
+
 def text(name: str, content: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         (folder / name).write_text(content)
@@ -249,7 +208,26 @@ def empty(folder: Path) -> None:
 
 
 DAMAGED = {
-    "an empty folder": (empty, "bert is no checkpoint: it has no config.json"),
+    "an empty folder": (empty, "is no checkpoint: it has no config.json; give the folder that save_pretrained wrote"),
+    "GGUF alone": (gguf, r"is no checkpoint: it has no config\.json; it holds GGUF weights of llama\.cpp; give the"),
+    "GGUF weights": (only("a.gguf"), r"holds no safetensors weights; it holds GGUF weights of llama\.cpp; give the"),
+    "a pickle": (only("pytorch_model.bin"), "it holds pickled weights, which .*; convert them where you trust them"),
+    "pickles": (only("pytorch_model-00001-of-00002.bin"), "it holds pickled weights, which can run any code"),
+    "TensorFlow": (only("tf_model.h5"), r"it holds TensorFlow weights; convert them with transformers 4"),
+    "old TensorFlow": (only("model.ckpt.index"), "it holds TensorFlow weights; convert them with the script"),
+    "Flax": (only("flax_model.msgpack"), "it holds Flax weights; convert them with transformers 4"),
+    "a subfolder": (in_a_subfolder, r"no config\.json; its folder 0_Transformer has one: give .*0_Transformer$"),
+    "a cut shard": (truncate_shard, r"model-00002-of-.* is no whole safetensors file .*; copy or download it again"),
+    "a missing shard": (lose_shard, r"lacks model-00002-of-.*, which model\.safetensors\.index\.json names; copy or"),
+    "a broken index": (break_index, r"index\.json lists no weights; it is damaged"),
+    "other sizes": (
+        change_config(hidden_size=32),
+        r"as a bert model \(its tensors have other shapes than config\.json",
+    ),
+    "no such activation": (change_config(hidden_act="no"), r"does not open as a bert model \(KeyError: 'no'\); it"),
+    "impossible heads": (change_config(num_attention_heads=3), r"does not open as a bert model \(The hidden size"),
+    "a text as size": (change_config(hidden_size="x"), r"config\.json cannot be read \(.*'hidden_size'"),
+    "null as configuration": (text("config.json", "null"), r"config\.json cannot be read \(.*; it is damaged, or of"),
     "no configuration": (drop("config.json"), "bert is no checkpoint: it has no config.json"),
     "a broken configuration": (text("config.json", "{"), r"config\.json cannot be read"),
     "a configuration of no model": (text("config.json", "{}"), r"config\.json cannot be read"),
@@ -258,6 +236,9 @@ DAMAGED = {
     "truncated weights": (truncate, r"model\.safetensors is no whole safetensors file \(.*copy or download it again"),
     "a cut header": (cut_header, r"model\.safetensors is no whole safetensors file"),
     "missing tensors": (lose_tensors, r"lacks 2 tensors of a bert model, such as bert\.encoder\.layer\.0\.attention"),
+    "no tokenizer": (drop("tokenizer.json", "tokenizer_config.json"), r"holds no tokenizer \(no tokenizer\.json"),
+    "a cut tokenizer": (text("tokenizer.json", '{"version"'), r"holds no tokenizer \(.*; copy the files of its base"),
+    "an odd tokenizer": (text("tokenizer.json", "[]"), r"holds no tokenizer \(TypeError"),
     "another family": (gpt2, r"is a gpt2 model, of none of the families that compresskit knows \(encoder\)"),
     "a slow tokenizer": (slow_tokenizer, r"no fast tokenizer \(tokenizer\.json\)"),
     "a broken manifest": (text("compresskit.json", "{"), r"compresskit\.json is not valid JSON"),
@@ -273,6 +254,15 @@ def test_a_damaged_folder_is_bad_input(name: str, folder: Path) -> None:
         load(str(folder), device="cpu")
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+def test_a_package_that_a_checkpoint_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ImportError("You need to install rjieba to use RoFormerTokenizer.")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(MissingError, match=r"holds no tokenizer: a package is not here \(.*rjieba.*\); install it"):
+        load(str(folder), device="cpu")
 
 
 # Dropout of attention weights, which a CPU does without.

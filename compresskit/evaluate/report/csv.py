@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from dataclasses import fields
 
 from compresskit.evaluate.row import Report, Row
 
+# What is no single value; the JSON has it.
+_NESTED = ("metrics", "device", "versions", "manifest", "flips")
+
 
 def render(report: Report) -> str:
-    """Return the rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`."""
+    """Return the rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
+
+    Each of the metrics that were asked for has a column of its own name; what is no single value is left out.
+    """
+    names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
+    keys = [field.name for field in fields(Row) if field.name not in _NESTED]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(stream, [*keys, *names], lineterminator="\n")
     writer.writeheader()
-    for row in report.rows:
-        values = row.to_dict()
-        interval = row.delta_em_ci95
-        values["delta_em_ci95"] = None if interval is None else f"{interval[0]} {interval[1]}"
-        writer.writerow(values)
+    writer.writerows(_flat(row) for row in report.rows)
     return stream.getvalue().rstrip("\n")
+
+
+def _flat(row: Row) -> Mapping[str, object]:
+    values = {key: value for key, value in row.to_dict().items() if key not in _NESTED}
+    joined = {key: " ".join(map(str, value)) for key, value in values.items() if isinstance(value, tuple)}
+    return {**values, **joined, **row.metrics}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compresskit.evaluate.gate import explain
-from compresskit.evaluate.report.table import COLUMNS, best_of, foot
+from compresskit.evaluate.report.table import best_of, columns_of, foot, notes
 from compresskit.evaluate.row import Report
 
 
 def render(report: Report) -> str:
     """Return every column of the terminal's table, best values in bold, and the verdicts of the gates below."""
-    columns = [column for column in COLUMNS if column.heading != "Δ EM" or any(row.baseline for row in report.rows)]
+    columns = columns_of(report)
     bests = [best_of(column, report.rows) for column in columns]
     lines = [
         _line(["Name", *(column.heading.replace("\n", " ") for column in columns)]),
@@ -24,7 +24,7 @@ def render(report: Report) -> str:
             is_best = best is not None and column.figure is not None and column.figure(row) == best
             cells.append(f"**{shown}**" if is_best else shown)
         lines.append(_line(cells))
-    lines += ["", foot(report)]
+    lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
     lines += [f"- {'✅' if gate.passed else '❌'} {_escaped(explain(gate))}" for gate in report.gates]
     lines += [f"- {_escaped(row.name)}: not scored: {_escaped(row.error)}" for row in report.rows if row.error]
     return "\n".join(lines)

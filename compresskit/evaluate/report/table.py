@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compresskit.evaluate.gate import explain
-from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.row import Flip, Report, Row
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -114,6 +114,20 @@ COLUMNS: Sequence[Column] = (
 )
 
 
+def columns_of(report: Report) -> list[Column]:
+    """Return the columns of a report: a difference where there is a baseline, and the metrics that were asked for."""
+    columns = [column for column in COLUMNS if column.heading != "Δ EM" or report.baseline is not None]
+    names = dict.fromkeys(name for row in report.rows for name in row.metrics)
+    return columns + [_metric(name) for name in names]
+
+
+def _metric(name: str) -> Column:
+    """A column of a figure that was asked for; those of lm-evaluation-harness (task/metric) are no per cents."""
+    best = min if name.endswith(("ppl", "perplexity", "bits_per_byte")) else max
+    text = (lambda value: f"{value:.4g}") if "/" in name else per_cent
+    return _number(name, 6, lambda row: row.metrics.get(name), text, best)
+
+
 def render(report: Report) -> TerminalTable:
     """Return the table; `console.out` lays it out for the terminal's width."""
     return TerminalTable(report)
@@ -124,8 +138,7 @@ class TerminalTable:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        has_baseline = any(row.baseline for row in report.rows)
-        self._columns = [column for column in COLUMNS if column.heading != "Δ EM" or has_baseline]
+        self._columns = columns_of(report)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table, what it stands on, what was left out, and why a row is empty."""
@@ -136,21 +149,14 @@ class TerminalTable:
             columns.remove(max(columns, key=lambda column: column.rank))
         yield self._table(columns, console.color_system is not None)
         yield Text(foot(self._report), style="dim")
-        best = [
-            f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
-            for row in self._report.rows
-            if row.best_em is not None and row.best_null_threshold is not None
-        ]
-        if best:
-            yield Text(f"EM at the null threshold that suits these questions best: {', '.join(best)}", style="dim")
         left_out = [column.heading.replace("\n", " ") for column in self._columns if column not in columns]
         if left_out:
             yield Text(f"left out for width: {', '.join(left_out)}; --format json has everything", style="dim")
+        for line in notes(self._report):
+            yield Text(line, style="dim")
         for row in self._report.rows:
-            if row.delta_em is not None and row.delta_em_ci95 is not None and row.p_value is not None:
-                low, high = row.delta_em_ci95
-                shown = f"{signed(row.delta_em)}, 95 % interval {signed(low)} to {signed(high)}, p = {row.p_value:.2g}"
-                yield Text(f"Δ EM of {row.name}: {shown}", style="dim")
+            for flip in row.flips:
+                yield Text(tell(flip, row), style="")
         for gate in self._report.gates:
             yield Text(explain(gate), style="green" if gate.passed else "red")
         for row in self._report.rows:
@@ -200,9 +206,54 @@ def foot(report: Report) -> str:
     """Return one line on what the figures stand on: questions, device, kind of memory."""
     data = report.dataset
     parts = [f"{data.path}: {data.questions} questions, {data.unanswerable} unanswerable"]
-    if "name" in report.device:
-        parts.append(str(report.device["name"]))
+    if data.sampled_from is not None:
+        parts.append(f"a sample of whole paragraphs out of {data.sampled_from} questions, seed {data.seed}")
+    devices = [row.device for row in report.rows if row.device] or [report.device]
+    parts += dict.fromkeys(str(device["name"]) for device in devices if "name" in device)
     kinds = {row.peak_memory_kind for row in report.rows} - {None}
     meaning = {"cuda": "memory is CUDA memory allocated", "rss": "memory is the process's resident set"}
     parts.extend(meaning[kind] for kind in sorted(filter(None, kinds)))
     return "; ".join(parts)
+
+
+def notes(report: Report) -> list[str]:
+    """Return lines on what the columns do not tell: null thresholds, and the statistics of the differences."""
+    best = [
+        f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
+        for row in report.rows
+        if row.best_em is not None and row.best_null_threshold is not None
+    ]
+    lines = [f"EM at the null threshold that suits these questions best: {', '.join(best)}"] if best else []
+    given = [f"{row.name} {row.null_threshold:.2f}" for row in report.rows if row.null_threshold]
+    if given:
+        lines.insert(0, f"null threshold: {', '.join(given)}")
+    if report.baseline is None:
+        return lines
+    return lines + [line for row in report.rows if (line := _difference(row)) is not None]
+
+
+def _difference(row: Row) -> str | None:
+    """Return what the pairing with the baseline tells about a row, in one line; None where it was not paired."""
+    if row.delta_em is None or row.delta_em_ci95 is None or row.p_value is None:
+        return None
+    low, high = row.delta_em_ci95
+    line = f"Δ EM of {row.name}: {signed(row.delta_em)}, 95 % interval {signed(low)} to {signed(high)}"
+    line += f", p = {row.p_value:.2g}"
+    if row.questions_won is not None and row.questions_lost is not None:
+        line += f", {row.questions_won} won, {row.questions_lost} lost"
+    if row.delta_f1 is not None and row.delta_f1_ci95 is not None:
+        low, high = row.delta_f1_ci95
+        line += f"; Δ F1 {signed(row.delta_f1)}, {signed(low)} to {signed(high)}"
+    return line
+
+
+def tell(flip: Flip, row: Row) -> str:
+    """Return a question that flipped in one line: whose it is, what was asked, and the answers."""
+
+    def shown(text: str) -> str:
+        return f"“{text}”" if text else "no answer"
+
+    gold = " or ".join(map(shown, flip.gold)) or "no answer"
+    verb = "won" if flip.won else "lost"
+    answers = f"right: {gold}; baseline: {shown(flip.baseline)}; now: {shown(flip.answer)}"
+    return f"{row.name} {verb}: {flip.question} – {answers}"

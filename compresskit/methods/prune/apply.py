@@ -29,9 +29,10 @@ from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.prune.masked import check_block, original_weight
 from compresskit.methods.prune.masker import Masker
 from compresskit.models.device import DTYPES
-from compresskit.models.family import Batch, LoadedModel
+from compresskit.models.family import Batch, LoadedModel, TrainableModel
 from compresskit.models.overlay import save_overlay
-from compresskit.models.registry import Source, base_of, load_source, resolve
+from compresskit.models.registry import load_source
+from compresskit.models.source import Source, base_of, resolve
 from compresskit.training.engine import Engine, Objective, ParameterGroup, compute_dtype
 from compresskit.training.options import Score, TrainingOptions
 from compresskit.training.plan import NUMBER_BYTES, WEIGHT, Plan, make_plan
@@ -224,7 +225,7 @@ def _with_teacher(session: Session, teacher: LoadedModel) -> DistilledFeatures:
 
 
 @torch.no_grad()
-def set_head(loaded: LoadedModel, teacher: LoadedModel | None) -> str:
+def set_head(loaded: TrainableModel, teacher: LoadedModel | None) -> str:
     """Choose the student's question-answering head, and tell which: `teacher`, `base`, `labels` or `trained`.
 
     The teacher's where there is one of the same width, else the checkpoint's own, else the label words' embeddings
@@ -244,7 +245,7 @@ def set_head(loaded: LoadedModel, teacher: LoadedModel | None) -> str:
 
 
 def parameter_groups(
-    loaded: LoadedModel, masker: Masker, config: PruneConfig, options: TrainingOptions, *, head_learns: bool
+    loaded: TrainableModel, masker: Masker, config: PruneConfig, options: TrainingOptions, *, head_learns: bool
 ) -> list[ParameterGroup]:
     """What learns: the scores, with the methods that learn weights those too, and a head that nobody gave.
 
@@ -280,7 +281,7 @@ def reached(masks: Mapping[str, Mask]) -> float:
     return 1.0 - sum(mask.ones for mask in masks.values()) / sum(mask.size for mask in masks.values())
 
 
-def _save(loaded: LoadedModel, masks: Mapping[str, Mask], config: PruneConfig, folder: Path) -> None:
+def _save(loaded: TrainableModel, masks: Mapping[str, Mask], config: PruneConfig, folder: Path) -> None:
     """Write the overlay: masks, head, and with the methods that learn weights all that learned."""
     names = loaded.family.head(loaded.model)
     if config.learns_weights:

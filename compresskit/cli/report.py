@@ -1,0 +1,45 @@
+"""`compresskit report`: saved results, rendered and gated again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compresskit.cli import delivery
+
+
+def report(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="What `compresskit eval -o` wrote.", show_default=False)
+    ],
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The row that the others are compared with. [default: as in the files]"),
+    ] = None,
+    gates: delivery.Gates = None,
+    gate_ci: delivery.GateCi = None,
+    format_: delivery.Format = None,
+    output: delivery.Output = None,
+    junit: delivery.JUnit = None,
+    html: delivery.Html = None,
+    plot: delivery.Plot = None,
+) -> None:
+    """Render and gate saved results, of several files in one table, without any model.
+
+    Without --gate the rules that the files were gated with are held again.
+    """
+    from compresskit.evaluate.combine import combined, read_report
+    from compresskit.evaluate.gate import gated, parse_rules
+
+    destination = delivery.Delivery(format_ or "table", output, junit, html, plot)
+    reports = [read_report(file) for file in files]
+    saved = list(dict.fromkeys(gate.rule for each in reports for gate in each.gates))
+    if gates is None and gate_ci is None:
+        gate_ci = any(gate.ci95 for each in reports for gate in each.gates)
+    whole = combined(reports, [str(file) for file in files], baseline)
+    rules = parse_rules(gates or saved, has_baseline=whole.baseline is not None, ci95=bool(gate_ci))
+    whole = gated(whole, rules)
+    destination.deliver(whole)
+    delivery.require_gates(whole)

@@ -1,0 +1,97 @@
+"""Several saved reports as one, so that results of several machines stand in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from compresskit.errors import InputError
+from compresskit.evaluate.compare import with_differences
+from compresskit.evaluate.row import Report, Row
+
+
+def read_report(path: Path) -> Report:
+    """Read a saved report; InputError where the file is missing, or is no report."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InputError(f"{path}: cannot be read ({reason}); give the JSON that compresskit eval -o wrote") from error
+    return Report.from_json(text, str(path))
+
+
+def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | None = None) -> Report:
+    """Return one report with the rows of all; its gates are to be held again.
+
+    ``sources`` says where each came from, for errors, and for the names of rows that clash: those get the source's
+    stem behind them. A row that is the same in every figure appears once. ``baseline`` is the name of the row that the
+    others are compared with; by default it is that of the first report that has one. A row that was compared with
+    another baseline before loses what was paired with it, and keeps the plain difference.
+
+    Raises InputError where the reports stand on different questions, or no row has the name ``baseline``.
+    """
+    first = reports[0]
+    for report, source in zip(reports, sources, strict=True):
+        ours, theirs = (replace(each.dataset, path="") for each in (first, report))
+        if ours != theirs:
+            raise InputError(
+                f"{source}: stands on {_data(report)}, and {sources[0]} on {_data(first)}; "
+                "give reports of the same questions"
+            )
+    base = _baseline(reports, baseline)
+    rows: list[Row] = []
+    for report, source in zip(reports, sources, strict=True):
+        for row in report.rows:
+            compared = row if base is None else _against(row, base, report.baseline)
+            if compared not in rows:
+                rows.append(replace(compared, name=_free_name(compared.name, Path(source).stem, rows)))
+    return replace(first, rows=tuple(rows), gates=(), passed=True)
+
+
+def _data(report: Report) -> str:
+    data = report.dataset
+    return f"{data.questions} questions of {data.path} (sha256 {data.sha256[:12]})"
+
+
+def _baseline(reports: Sequence[Report], name: str | None) -> Row | None:
+    rows = [row for report in reports for row in report.rows]
+    if name is None:
+        return next((row for row in rows if row.baseline), None)
+    base = next((row for row in rows if name in (row.name, row.path)), None)
+    if base is None:
+        raise InputError(f"no row is called {name!r}; take one of {', '.join(row.name for row in rows)}")
+    return base
+
+
+def _against(row: Row, base: Row, former: Row | None) -> Row:
+    """Return a row compared with ``base``: with all its statistics where ``former`` was it, else plain differences."""
+    if row != base and not row.baseline and former is not None and _same_answers(former, base):
+        return row
+    unpaired = replace(
+        row,
+        baseline=row == base,
+        delta_em_ci95=None,
+        delta_f1_ci95=None,
+        p_value=None,
+        questions_won=None,
+        questions_lost=None,
+        flips=(),
+    )
+    return with_differences(unpaired, base)
+
+
+def _same_answers(one: Row, other: Row) -> bool:
+    """Return whether two rows are one checkpoint with the same score, perhaps measured on two machines."""
+
+    def key(row: Row) -> tuple[object, ...]:
+        return (row.sha256, row.em, row.f1, row.has_ans_em, row.has_ans_f1, row.no_ans_em, row.null_threshold)
+
+    return one == other or (one.sha256 is not None and key(one) == key(other))
+
+
+def _free_name(name: str, stem: str, rows: Sequence[Row]) -> str:
+    """Return ``name``, or where a row has it already, the name with the file's stem and if need be a number."""
+    taken = {row.name for row in rows}
+    candidates = [name, f"{name} ({stem})", *(f"{name} ({stem} {count})" for count in range(2, len(rows) + 3))]
+    return next(candidate for candidate in candidates if candidate not in taken)

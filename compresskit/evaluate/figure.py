@@ -1,0 +1,52 @@
+"""Figures drawn by matplotlib, the extra ``plot``; without its global state, and whole on the disk or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from compresskit.checkpoint.store import staging_beside
+from compresskit.errors import MissingError, UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg")
+
+
+def check_suffix(path: Path) -> None:
+    """UsageError where ``path`` is neither a PNG nor an SVG by its name."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--plot {path}: {path.suffix or 'a name without suffix'} is no image; name a .png or a .svg")
+
+
+def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
+    """Return an empty figure, sizes in inches, its parts placed by hand or by matplotlib; MissingError without it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingError("--plot needs matplotlib; install it with: pip install 'compresskit[plot]'") from error
+    return Figure(figsize=(width, height), layout=layout)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG or SVG, by the suffix of ``path``; the same figure gives the same bytes.
+
+    Raises UsageError for another suffix.
+    """
+    import matplotlib as mpl
+
+    check_suffix(path)
+    staging = staging_beside(path)
+    try:
+        # An SVG holds the time and random names unless told otherwise.
+        with mpl.rc_context({"svg.hashsalt": "compresskit"}), (staging / path.name).open("wb") as file:
+            kind = path.suffix.lower().removeprefix(".")
+            figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staging / path.name, path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

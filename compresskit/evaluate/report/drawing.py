@@ -1,0 +1,237 @@
+"""A scatter plot laid out on a plane: where points, ticks, the Pareto front and the labels of the points go."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from compresskit.evaluate.report.scatter import Point, Scatter
+
+MARK_RADIUS = 4.5
+_LONGEST = 24
+_GAP = 3.0
+# How far from its point a label may go, nearest first; beyond the first a line leads to it.
+_DISTANCES = (0.0, 5.0, 10.0, 15.0, 20.0, 27.0, 34.0, 44.0, 56.0, 70.0)
+# Right and left read best, then above and below; y grows downwards.
+_DIRECTIONS = (
+    *((1, 0), (-1, 0), (0, -1), (0, 1)),
+    *((1, -1), (1, 1), (-1, -1), (-1, 1)),
+    *((1, -0.5), (1, 0.5), (-1, -0.5), (-1, 0.5)),
+)
+
+Position = tuple[float, float]
+Segment = tuple[Position, Position]
+Anchor = Literal["start", "middle", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle; y grows downwards."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """The right edge."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The lower edge."""
+        return self.top + self.height
+
+    @property
+    def middle(self) -> float:
+        """Height of the middle."""
+        return self.top + self.height / 2
+
+    def overlaps(self, other: Box) -> bool:
+        """Return whether the two share more than an edge."""
+        return (
+            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
+        )
+
+    def holds(self, position: Position) -> bool:
+        """Return whether a position lies within."""
+        return self.left < position[0] < self.right and self.top < position[1] < self.bottom
+
+    def nearest(self, position: Position) -> Position:
+        """Return the position within that is nearest to another."""
+        return min(max(position[0], self.left), self.right), min(max(position[1], self.top), self.bottom)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The name of a point, written in its box from ``x`` on, up to it or around it, as ``anchor`` says.
+
+    ``leader`` is the line from the point, where the box is not right beside it.
+    """
+
+    text: str
+    box: Box
+    x: float
+    anchor: Anchor
+    leader: Segment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point at its place; no label where there was no room for one."""
+
+    point: Point
+    x: float
+    y: float
+    on_front: bool
+    label: Label | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A laid-out scatter plot; the origin is the upper left corner of the plane, y grows downwards.
+
+    ``front`` are the corners of the staircase that bounds what is worse than the Pareto front.
+    """
+
+    width: float
+    height: float
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    front: tuple[Position, ...]
+    marks: tuple[Mark, ...]
+
+
+def draw(scatter: Scatter, width: float, height: float, char_width: float, line_height: float) -> Drawing:
+    """Lay out ``scatter`` on a plane of ``width`` by ``height``.
+
+    ``char_width`` is the mean width of a character of the labels, ``line_height`` their height, in the plane's unit.
+    """
+
+    def place(x: float, y: float) -> Position:
+        return scatter.x.place(x) * width, (1 - scatter.y.place(y)) * height
+
+    front = scatter.front
+    corners = _staircase([place(point.x, point.y) for point in front], width, height)
+    positions = [place(point.x, point.y) for point in scatter.points]
+    on_front = [point in front for point in scatter.points]
+    texts = [_shortened(point.name) for point in scatter.points]
+    sizes = [(_columns(text) * char_width, line_height) for text in texts]
+    important = [point.is_baseline or on for point, on in zip(scatter.points, on_front, strict=True)]
+    boxes = place_labels(positions, sizes, important, list(itertools.pairwise(corners)), Box(0, 0, width, height))
+    marks = []
+    for point, position, on, text, box in zip(scatter.points, positions, on_front, texts, boxes, strict=True):
+        marks.append(Mark(point, *position, on, None if box is None else _label(text, position, box)))
+    return Drawing(
+        width,
+        height,
+        tuple((scatter.x.place(value) * width, label) for value, label in scatter.x.ticks),
+        tuple(((1 - scatter.y.place(value)) * height, label) for value, label in scatter.y.ticks),
+        tuple(corners),
+        tuple(marks),
+    )
+
+
+def _staircase(front: Sequence[Position], width: float, height: float) -> list[Position]:
+    """Up from the lower edge to the first point, from step to step, and on to the right edge."""
+    if not front:
+        return []
+    corners = [(front[0][0], height), front[0]]
+    for (_, before), (x, y) in itertools.pairwise(front):
+        corners += [(x, before), (x, y)]
+    return [*corners, (width, front[-1][1])]
+
+
+def place_labels(
+    points: Sequence[Position],
+    sizes: Sequence[tuple[float, float]],
+    important: Sequence[bool],
+    lines: Sequence[Segment],
+    bounds: Box,
+) -> list[Box | None]:
+    """Return a box of each point's label that covers no other label and no point, within ``bounds``; None if none does.
+
+    Important ones choose first, each the nearest free place; one that ``lines`` do not cross goes before all others.
+    """
+    boxes: list[Box | None] = [None] * len(points)
+    leaders: list[Segment] = []
+    marks = [Box(x - MARK_RADIUS, y - MARK_RADIUS, 2 * MARK_RADIUS, 2 * MARK_RADIUS) for x, y in points]
+    for index in sorted(range(len(points)), key=lambda index: not important[index]):
+        taken = [*filter(None, boxes), *(mark for mark in marks if not mark.holds(points[index]))]
+        free = [
+            box
+            for box in _candidates(points[index], sizes[index])
+            if _within(box, bounds) and _is_free(points[index], box, taken)
+        ]
+        clear = [box for box in free if not any(_crosses(line, box) for line in [*lines, *leaders])]
+        box = next(iter(clear or free), None)
+        if box is not None:
+            boxes[index] = box
+            leaders.append((points[index], box.nearest(points[index])))
+    return boxes
+
+
+def _candidates(point: Position, size: tuple[float, float]) -> Iterator[Box]:
+    """Boxes around a point, the nearest first."""
+    width, height = size
+    for distance in _DISTANCES:
+        for right, down in _DIRECTIONS:
+            away = (MARK_RADIUS + _GAP + distance) / math.hypot(right, down)
+            x, y = point[0] + right * away, point[1] + down * away
+            yield Box(x - width * (1 - right) / 2, y - height * (1 - down) / 2, width, height)
+
+
+def _within(box: Box, bounds: Box) -> bool:
+    return (
+        box.left >= bounds.left and box.right <= bounds.right and box.top >= bounds.top and box.bottom <= bounds.bottom
+    )
+
+
+def _is_free(point: Position, box: Box, taken: Sequence[Box]) -> bool:
+    """Whether neither the box nor the line that leads to it touches what is there already."""
+    line = (point, box.nearest(point))
+    return not any(box.overlaps(other) or _crosses(line, other) for other in taken)
+
+
+def _crosses(line: Segment, box: Box) -> bool:
+    """Whether a line passes through a box: whether the parts of it between the box's edges, per axis, share some."""
+    enter, leave = 0.0, 1.0
+    for start, end, low, high in zip(*line, (box.left, box.top), (box.right, box.bottom), strict=True):
+        if start == end:
+            if not low < start < high:
+                return False
+        else:
+            first, last = sorted(((low - start) / (end - start), (high - start) / (end - start)))
+            enter, leave = max(enter, first), min(leave, last)
+    return enter < leave
+
+
+def _label(text: str, point: Position, box: Box) -> Label:
+    """Write a name towards its point, so that an estimate of its width that is too great leaves no gap."""
+    anchor: Anchor = "start" if box.left >= point[0] else "end" if box.right <= point[0] else "middle"
+    x = {"start": box.left, "middle": box.left + box.width / 2, "end": box.right}[anchor]
+    return Label(text, box, x, anchor, _leader(point, box))
+
+
+def _leader(point: Position, box: Box) -> Segment | None:
+    """The line from the rim of a point's mark to its label; None where they are side by side."""
+    to = box.nearest(point)
+    distance = math.dist(point, to)
+    if distance < MARK_RADIUS + _GAP + 4.0:
+        return None
+    part = MARK_RADIUS / distance
+    return (point[0] + (to[0] - point[0]) * part, point[1] + (to[1] - point[1]) * part), to
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def _columns(text: str) -> int:
+    """Width in characters; those of East Asia take two."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

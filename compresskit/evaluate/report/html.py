@@ -1,0 +1,215 @@
+"""The report as one HTML file that needs nothing else: no network, and a script only to sort the table.
+
+What is shown is laid out here; the templates in the folder ``page`` (``page.html.j2`` first) say how it is marked up.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from compresskit.errors import UsageError
+from compresskit.evaluate import gate as gates
+from compresskit.evaluate.report.drawing import MARK_RADIUS, Drawing, draw
+from compresskit.evaluate.report.page.columns import Cell, page_columns
+from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
+from compresskit.evaluate.report.scatter import Scatter, scatters
+from compresskit.evaluate.report.table import UNMEASURED, count, foot, per_cent, size, three_digits
+from compresskit.evaluate.row import Flip, Gate, Report, Row
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# The plane of a plot and the room around it for ticks, and the size of its letters, in units of its viewBox.
+_PLANE = (384.0, 262.0)
+_ROOM = {"left": 44, "top": 26, "right": 12, "bottom": 46}
+_LETTERS = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """A verdict in words; ``phrase`` is the whole of it."""
+
+    gate: Gate
+    value: str
+    limit: str
+    phrase: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlipView:
+    """A flip, its context cut around the first place of the right answer (``found`` is empty where it has none)."""
+
+    flip: Flip
+    before: str
+    found: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row with its cells, and all that its details tell."""
+
+    row: Row
+    number: int
+    cells: tuple[Cell, ...]
+    failed: int
+    figures: str
+    facts: Pairs
+    device: Pairs
+    versions: Pairs
+    lineage: Lineage | None
+    lost: tuple[FlipView, ...]
+    won: tuple[FlipView, ...]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there is any figure of the row."""
+        return any(cell.figure is not None for cell in self.cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A scatter plot and where everything in it goes; None where it has no points."""
+
+    scatter: Scatter
+    drawing: Drawing | None
+
+
+def render(report: Report) -> str:
+    """Return the page; the same report gives the same text."""
+    columns = page_columns(report)
+    cells = [tuple(column.cells[index] for column in columns) for index in range(len(report.rows))]
+    devices = [row.device for row in report.rows if row.device] or [report.device]
+    verdicts = [_gate(gate) for gate in report.gates]
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            report=report,
+            data_name=PurePosixPath(report.dataset.path).name or report.dataset.path,
+            failed=[verdict for verdict in verdicts if not verdict.gate.passed],
+            held=[verdict for verdict in verdicts if verdict.gate.passed],
+            unscored=[row.name for row in report.rows if row.error is not None],
+            columns=columns,
+            groups=_groups([column.group for column in columns]),
+            rows=[_row(report, index, cells[index]) for index in range(len(report.rows))],
+            foot=foot(report),
+            plots=[_plot(scatter) for scatter in scatters(report)],
+            room=_ROOM,
+            plane=_PLANE,
+            radius=MARK_RADIUS,
+            devices=list(dict.fromkeys(str(device["name"]) for device in devices if "name" in device)),
+            device=pairs(report.device),
+            versions=pairs(report.versions),
+        )
+    )
+
+
+@functools.cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("page")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _groups(names: list[str]) -> list[tuple[str, int]]:
+    """Return each group of columns with its width, as they follow each other."""
+    found: list[tuple[str, int]] = []
+    for name in names:
+        if found and found[-1][0] == name:
+            found[-1] = (name, found[-1][1] + 1)
+        else:
+            found.append((name, 1))
+    return found
+
+
+def _row(report: Report, index: int, cells: tuple[Cell, ...]) -> RowView:
+    row = report.rows[index]
+    return RowView(
+        row,
+        index + 1,
+        cells,
+        sum(gate.row == row.name and not gate.passed for gate in report.gates),
+        _figures(row),
+        _facts(row),
+        pairs(row.device or report.device),
+        pairs(row.versions or report.versions),
+        None if row.manifest is None else lineage(row.manifest),
+        tuple(_flip(flip) for flip in row.flips if not flip.won),
+        tuple(_flip(flip) for flip in row.flips if flip.won),
+    )
+
+
+def _figures(row: Row) -> str:
+    """What matters most of a row, in one line."""
+    figures = (
+        None if row.em is None else f"EM {per_cent(row.em)}",
+        None if row.deploy_bytes is None else size(row.deploy_bytes),
+        None if row.latency_ms_p50 is None else f"{three_digits(row.latency_ms_p50)} ms",
+    )
+    return " · ".join(filter(None, figures))
+
+
+def _facts(row: Row) -> Pairs:
+    """What a row is and how it was measured, other than its columns."""
+    best = None
+    if row.best_em is not None and row.best_null_threshold is not None:
+        best = (
+            f"{per_cent(row.best_em)} at null threshold {row.best_null_threshold:.4g}, chosen on these very questions"
+        )
+    trainable = None if row.params_trainable is None else count(row.params_trainable)
+    return pairs(
+        {
+            "Path": row.path,
+            "Family": row.family,
+            "Method": row.method,
+            "SHA-256": row.sha256,
+            "Trainable": trainable,
+            "Null threshold": row.null_threshold,
+            "Best EM": best,
+            "Measured": row.created,
+            "Predictions": row.predictions,
+        }
+    )
+
+
+def _flip(flip: Flip) -> FlipView:
+    gold = next((answer for answer in flip.gold if answer and answer in flip.context), None)
+    return FlipView(flip, *((flip.context, "", "") if gold is None else flip.context.partition(gold)))
+
+
+def _gate(gate: Gate) -> GateView:
+    text = _unit_of(gate.rule)
+    value, limit = (None if figure is None else text(figure) for figure in (gate.value, gate.limit))
+    if value == limit and gate.value != gate.limit:  # they differ in digits that were rounded away
+        value, limit = (None if figure is None else f"{figure:.10g}" for figure in (gate.value, gate.limit))
+    return GateView(gate, value or UNMEASURED, limit or UNMEASURED, gates.explain(gate))
+
+
+def _unit_of(rule: str) -> Callable[[float], str]:
+    """Return how figures of a rule's metric are written."""
+    try:
+        metric = gates.parse(rule).metric
+    except UsageError:  # a rule of another version
+        return written
+    if metric.endswith("_bytes"):
+        return size
+    if metric.startswith("latency_ms"):
+        return lambda value: f"{three_digits(value)} ms"
+    return count if metric.startswith("params_") else written
+
+
+def _plot(scatter: Scatter) -> Plot:
+    # A letter of the usual system fonts is 0.56 of their size wide.
+    drawing = draw(scatter, *_PLANE, 0.56 * _LETTERS, 1.25 * _LETTERS) if scatter.points else None
+    return Plot(scatter, drawing)

@@ -1,0 +1,100 @@
+"""PEFT adapters: LoRA and its like, which PEFT injects into the modules of a base."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from compresskit.checkpoint.store import read_safetensors_metadata
+from compresskit.errors import InputError
+from compresskit.models.folder import opening
+from compresskit.models.source import ADAPTER_CONFIG
+
+WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
+PREFIX = "base_model.model."
+# Not injected into single modules: they need PEFT's own forward, with gates, task ids, or prompts between layers.
+NOT_INJECTED = ("ADAPTION_PROMPT", "POLY", "XLORA")
+
+
+def inject_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedModel, str, set[str]]:
+    """Put the adapter in a folder into its base `model`, in place, for inference.
+
+    Returns the model (the same class as the base's), the method's name in lower case (`lora`, `dora`, `ia3`, …), and
+    the names of the base's parameters that the adapter replaces whole (such as those of its head).
+
+    Raises InputError where the adapter is of a kind that is not injected into modules, is damaged, or does not fit its
+    base to the last tensor.
+    """
+    from peft import PeftModel
+
+    method = _method(folder)
+    _check_weights(folder)
+    with warnings.catch_warnings(), opening(f"the adapter {folder} does not fit its base", "give it its own base"):
+        # Of what PEFT warns (tensors that are left out, names that it guesses), we make sure ourselves.
+        warnings.simplefilter("ignore")
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=False, torch_device=str(model.device))
+        saved = _check_complete(adapted, folder)
+    injected: Any = adapted.get_base_model()  # the base itself
+    _unwrap_replaced(injected)
+    return injected, method, {name.removeprefix(PREFIX) for name in saved}
+
+
+def _method(folder: Path) -> str:
+    """The adapter's method in lower case; InputError where it is not one that is injected into modules."""
+    from peft import PeftConfig, PeftType
+
+    path = folder / ADAPTER_CONFIG
+    with warnings.catch_warnings(), opening(f"{path} cannot be read", "it is damaged, or of another version of PEFT"):
+        warnings.simplefilter("ignore")
+        config: Any = PeftConfig.from_pretrained(str(folder))
+        kind = PeftType(config.peft_type).value
+    if config.is_prompt_learning or kind in NOT_INJECTED:
+        raise InputError(
+            f"{folder} is an adapter by {kind.lower().replace('_', ' ')}, which is not supported; "
+            "those that PEFT injects into modules are: LoRA, DoRA, IA3, AdaLoRA, VeRA, OFT, …"
+        )
+    return "dora" if getattr(config, "use_dora", False) else str(kind).lower()
+
+
+def _check_weights(folder: Path) -> None:
+    if not (folder / WEIGHTS).is_file() and (folder / PICKLED_WEIGHTS).is_file():
+        raise InputError(
+            f"{folder} holds its adapter as a pickle ({PICKLED_WEIGHTS}), which can run any code; convert it where you "
+            f"trust it: PeftModel.from_pretrained(base, folder).save_pretrained(folder) writes {WEIGHTS}"
+        )
+    read_safetensors_metadata(folder / WEIGHTS)
+
+
+def _check_complete(adapted: Any, folder: Path) -> set[str]:
+    """The names of an adapter's tensors in its file; InputError where one has no place, or a place has no tensor.
+
+    PEFT puts in what fits, and leaves the rest as it was drawn.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(folder / WEIGHTS, framework="pt") as file:
+        saved = set(file.keys())
+    # Embeddings of the base that were saved along go to the base itself.
+    places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    for odd, what in ((places - saved, "lacks"), (saved - places - set(adapted.state_dict()), "has no place for")):
+        if odd:
+            raise InputError(
+                f"the adapter {folder} does not fit its base: it {what} {len(odd)} tensors, such as {min(odd)}; "
+                "give it its own base, or copy it again"
+            )
+    return saved
+
+
+def _unwrap_replaced(model: nn.Module) -> None:
+    """Put the modules that an adapter replaces whole in the place of the base's, which nothing computes with."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.modules_to_save[module.active_adapters[0]])

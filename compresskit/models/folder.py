@@ -1,0 +1,115 @@
+"""What lies in a checkpoint's folder: configuration, tokenizer, weights; and what is wrong where one does not open."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
+
+from compresskit.checkpoint.store import read_json, read_safetensors_metadata, weight_files
+from compresskit.errors import CompresskitError, InputError, MissingError
+
+# Loading reads files: it asks no Hub, and runs (or offers to run) no code that a checkpoint brings along.
+NOTHING_FOREIGN: Mapping[str, bool] = {"local_files_only": True, "trust_remote_code": False}
+
+# Weights that nobody here reads: what they are, by their file names.
+FOREIGN_WEIGHTS: Mapping[str, str] = {
+    "*.gguf": "GGUF weights of llama.cpp; give the checkpoint that they were made from",
+    **dict.fromkeys(
+        ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt"),
+        "pickled weights, which can run any code; convert them where you trust them: open the folder with "
+        "from_pretrained and write it with save_pretrained",
+    ),
+    "*.h5": "TensorFlow weights; convert them with transformers 4: from_pretrained(…, from_tf=True), save_pretrained",
+    "*.ckpt.index": "TensorFlow weights; convert them with the script of transformers 4 for their model",
+    "*.msgpack": "Flax weights; convert them with transformers 4: from_pretrained(…, from_flax=True), save_pretrained",
+}
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """The configuration of a checkpoint; InputError where there is none, or transformers cannot read it."""
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{folder} is no checkpoint: it has no config.json{_instead(folder)}")
+    with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
+    return config
+
+
+def _instead(folder: Path) -> str:
+    """What a folder without config.json holds in its place, and so what to do."""
+    inner = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    if inner:
+        return f"; its folder {inner[0]} has one: give {folder / inner[0]}"
+    return _foreign_weights(folder) or "; give the folder that save_pretrained wrote"
+
+
+def _foreign_weights(folder: Path) -> str:
+    return next((f"; it holds {what}" for name, what in FOREIGN_WEIGHTS.items() if any(folder.glob(name))), "")
+
+
+def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a checkpoint, for inputs of at most `positions` tokens (None: as many as it says itself).
+
+    Raises InputError where there is none.
+    """
+    mend = "copy the files of its base's tokenizer there"
+    with opening(f"{folder} holds no tokenizer", mend):
+        tokenizer = AutoTokenizer.from_pretrained(folder, **NOTHING_FOREIGN)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"{folder} has no fast tokenizer (tokenizer.json); convert it with the tokenizers library")
+    # Without any file, transformers makes an empty vocabulary, in which every word is unknown.
+    if not has_tokenizer(folder, tokenizer):
+        raise InputError(f"{folder} holds no tokenizer (no tokenizer.json, no vocabulary); {mend}")
+    if positions is not None:
+        tokenizer.model_max_length = positions
+    return tokenizer
+
+
+def has_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> bool:
+    """Whether a folder holds the tokenizer's vocabulary in any of the forms that its class reads."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", *tokenizer.vocab_files_names.values()))
+
+
+def check_weights(folder: Path) -> None:
+    """InputError where a folder has no safetensors weights, a part of them is not there, or a file is not whole."""
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        names = read_json(index)
+        if not isinstance(names, dict) or not isinstance(names.get("weight_map"), dict):
+            raise InputError(f"{index} lists no weights; it is damaged: copy or download the checkpoint again")
+        lost = sorted({str(name) for name in names["weight_map"].values() if not (folder / str(name)).is_file()})
+        if lost:
+            raise InputError(f"{folder} lacks {lost[0]}, which {index.name} names; copy or download it again")
+    files = weight_files(folder)
+    if not files:
+        raise InputError(
+            f"{folder} holds no safetensors weights{_foreign_weights(folder) or '; convert the checkpoint first'}"
+        )
+    for file in files:
+        read_safetensors_metadata(file)
+
+
+@contextlib.contextmanager
+def opening(what: str, mend: str) -> Iterator[None]:
+    """Turn whatever a library says of a foreign or damaged file into an InputError: `what (reason); mend`.
+
+    A missing package is a MissingError; running out of memory, which is not the file's fault, passes as it is.
+    """
+    try:
+        yield
+    except (CompresskitError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except ImportError as error:
+        raise MissingError(f"{what}: a package is not here ({first_line(error)}); install it") from error
+    except Exception as error:  # a file that anybody wrote can make a library raise anything
+        raise InputError(f"{what} ({first_line(error)}); {mend}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says, with its class where that alone would not tell."""
+    text = next(iter(str(error).splitlines()), "").strip()
+    if "ignore_mismatched_sizes" in text:
+        return "its tensors have other shapes than config.json says"
+    return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"

@@ -1,0 +1,229 @@
+"""From what the user typed (an alias, a Hub id, a folder) to the files of a checkpoint.
+
+Nothing here needs torch or transformers, so that a process which only hands checkpoints on starts at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from compresskit.checkpoint.manifest import Base, read_manifest
+from compresskit.checkpoint.store import read_json, sha256_file, sha256_weights
+from compresskit.errors import InputError, MissingError, UsageError
+
+ALIASES: Mapping[str, str] = {"bert": "google-bert/bert-base-uncased"}
+# Models that `builtin.py` builds; their weights are random.
+BUILT_IN = ("demo/bert",)
+
+# What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
+HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
+HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
+# What lies in a checkpoint's folder and is not needed to run it: hidden files, the log of its training, and what
+# transformers' Trainer keeps there to go on training.
+NOT_NEEDED = (
+    ".*",
+    "log.jsonl",
+    "trainer_state.json",
+    "training_args.bin",
+    "*optimizer*.pt",
+    "scheduler.pt",
+    "rng_state*",
+)
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a checkpoint lies: `ref` as typed, its folder, the Hub's revision, and whether its weights are random."""
+
+    ref: str
+    path: Path
+    revision: str | None = None
+    untrained: bool = False
+
+
+def known_aliases() -> list[str]:
+    """All short names that MODEL takes."""
+    return [*ALIASES, *BUILT_IN]
+
+
+def resolve(ref: str, revision: str | None = None) -> Source:
+    """Find a checkpoint's folder; a Hub id is downloaded to the Hub's cache, at `revision` or the newest.
+
+    Raises UsageError for an unknown short name, InputError for a folder or Hub id that does not exist, MissingError
+    where the Hub cannot be reached.
+    """
+    if Path(ref).is_dir():
+        return Source(ref, Path(ref))
+    if Path(ref).is_file():
+        raise InputError(f"{ref} is a file; give the folder of a checkpoint")
+    if ref in BUILT_IN:
+        from compresskit.models import builtin
+
+        return Source(ref, builtin.build(ref), untrained=True)
+    hub_id = ALIASES.get(ref, ref)
+    if Path(ref).is_absolute() or ref.startswith((".", "~")) or hub_id.count("/") > 1:
+        raise InputError(f"there is no folder {ref}")
+    if "/" not in hub_id or (hub_id.startswith("demo/")):
+        near = difflib.get_close_matches(ref, known_aliases(), n=1)
+        hint = (
+            f"did you mean {near[0]}?"
+            if near
+            else f"known: {', '.join(known_aliases())}; a Hub id has the form owner/name"
+        )
+        raise UsageError(f"unknown model {ref!r}; {hint}")
+    folder = download(hub_id, revision)
+    return Source(ref, folder, revision=folder.name)
+
+
+def download(hub_id: str, revision: str | None = None) -> Path:
+    """The Hub's snapshot of a model, from the cache where it is there.
+
+    Raises MissingError where the Hub cannot be reached, InputError where it has no such model.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
+    except RepositoryNotFoundError as error:
+        raise InputError(
+            f"there is no folder {hub_id} here, and the Hub has no such model, or it is private; "
+            "check the name, or log in with `hf auth login`"
+        ) from error
+    except HFValidationError as error:
+        raise InputError(f"there is no folder {hub_id}, and no model of the Hub can be called so") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise MissingError(
+            f"there is no folder {hub_id} here, and the Hub cannot be reached ({type(error).__name__}); "
+            f"where there is a network run `hf download {hub_id} --local-dir DIR`, then give DIR here, or try demo/bert"
+        ) from error
+
+
+def overlay_kind(folder: Path) -> Literal["mask", "adapter"] | None:
+    """What lies on another checkpoint: compresskit's masks, or a PEFT adapter; None for what stands alone."""
+    manifest = read_manifest(folder)
+    kind = None if manifest is None else manifest.kind
+    if kind == "mask":
+        return "mask"
+    return "adapter" if kind == "adapter" or (folder / ADAPTER_CONFIG).is_file() else None
+
+
+def base_source(source: Source) -> Source | None:
+    """The checkpoint that an overlay or a PEFT adapter stands on; None for a checkpoint that stands alone.
+
+    Masks lie on a plain checkpoint, an adapter on that or on masks. Raises InputError where the base is not there, is
+    another than that of the manifest, or may not be one; MissingError where the Hub has it and cannot be reached.
+    """
+    kind, manifest = overlay_kind(source.path), read_manifest(source.path)
+    if kind is None:
+        return None
+    if manifest is not None and manifest.kind == kind:
+        if manifest.base is None:
+            raise InputError(f"{source.path} is an overlay whose manifest names no base; it is damaged: make it again")
+        base = resolve_base(source.path, manifest.base)
+    else:
+        base = _adapter_base(source.path)
+    if overlay_kind(base.path) not in (None, "mask" if kind == "adapter" else None):
+        raise InputError(f"{source.path} stands on {base.path}, which is an overlay itself; merge that one first")
+    return base
+
+
+def resolve_base(overlay: Path, base: Base) -> Source:
+    """The base of an overlay: a folder relative to the overlay's, an absolute one, or a Hub id.
+
+    Raises InputError where it is not there, or its weights are not those that the overlay was made on.
+    """
+    beside = overlay / base.ref
+    try:
+        source = Source(base.ref, beside) if beside.is_dir() else resolve(base.ref, base.revision)
+    except (InputError, UsageError) as error:
+        raise InputError(
+            f"the base {base.ref} of the overlay {overlay} is not there; put it back, or merge where the base is"
+        ) from error
+    found = sha256_weights(source.path)
+    if found != base.sha256:
+        raise InputError(
+            f"{overlay} was made on a base with weights sha256 {base.sha256}, but {base.ref} has {found}; "
+            "give it its own base"
+        )
+    return source
+
+
+def _adapter_base(adapter: Path) -> Source:
+    """The base that `adapter_config.json` names: a folder (from here, or from the adapter), or a Hub id."""
+    path = adapter / ADAPTER_CONFIG
+    config = read_json(path)
+    name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{path} names no base; write its folder or Hub id there as base_model_name_or_path")
+    mend = f"put it there, or write its folder into {path} as base_model_name_or_path"
+    try:
+        source = _named_base(name, adapter, config.get("revision"))
+    except (InputError, UsageError) as error:
+        raise InputError(f"the base {name} of the adapter {adapter} is not there; {mend}") from error
+    except MissingError as error:
+        raise MissingError(
+            f"the base {name} of the adapter {adapter} is no folder, and the Hub cannot be reached; {mend}"
+        ) from error
+    return source
+
+
+def _named_base(name: str, adapter: Path, revision: str | None) -> Source:
+    if (adapter / name).is_dir() and not Path(name).is_dir():
+        return Source(name, adapter / name)
+    if "/" in name or Path(name).exists() or name in known_aliases():
+        return resolve(name, revision)
+    # The Hub's oldest models have no owner in their names, and many adapters stand on them.
+    folder = download(name, revision)
+    return Source(name, folder, revision=folder.name)
+
+
+def base_of(source: Source, output: Path) -> Base:
+    """How an overlay in `output` refers to its base: a folder by its path from there, so that both can move."""
+    digest = sha256_weights(source.path)
+    if source.revision is None and not source.untrained:
+        return Base(os.path.relpath(source.path.resolve(), output.resolve()), None, digest)
+    return Base(ALIASES.get(source.ref, source.ref), source.revision, digest)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint's folder that are needed to run it, sorted by name (see `NOT_NEEDED`)."""
+    needed = (path for path in folder.iterdir() if not any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED))
+    return sorted(path for path in needed if path.is_file())
+
+
+def checkpoint_files(source: Source) -> list[Path]:
+    """Every file that is needed to run a checkpoint: its own, and those of the base of an overlay or an adapter.
+
+    Raises what `base_source` raises.
+    """
+    base = base_source(source)
+    return own_files(source.path) + (checkpoint_files(base) if base is not None else [])
+
+
+def fingerprint(ref: str) -> str:
+    """Hex SHA-256 over name and content of all files that are needed to run a checkpoint (see `checkpoint_files`).
+
+    The same for a copy under another name or at another time. Raises what `resolve` and `base_source` raise.
+    """
+    source: Source | None = resolve(ref)
+    digest, depth = hashlib.sha256(), 0
+    while source is not None:
+        for path in own_files(source.path):
+            digest.update(f"{sha256_file(path)} {depth}/{path.name}\n".encode())
+        source, depth = base_source(source), depth + 1
+    return digest.hexdigest()

@@ -1,0 +1,161 @@
+"""What the scatter plots stand on: points, the Pareto front, axes; and that labels cover nothing."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from compresskit.evaluate.report.drawing import MARK_RADIUS, Box, draw, place_labels
+from compresskit.evaluate.report.scatter import LOG_RATIO, Axis, Point, axis, pareto_front, scatters
+from compresskit.evaluate.report.table import size
+from tests.evaluate.report.samples import REPORT, ROWS
+
+# Few values, so that ties are frequent.
+POINTS = st.lists(st.builds(Point, st.text("ab"), st.integers(0, 6).map(float), st.integers(0, 6).map(float)))
+COSTS = st.lists(st.floats(1, 1e13), min_size=1, max_size=12)
+
+
+def beats(one: Point, other: Point) -> bool:
+    return one.x <= other.x and one.y >= other.y and (one.x < other.x or one.y > other.y)
+
+
+@given(POINTS)
+def test_the_front_is_what_nothing_beats(points):
+    by_definition = [point for point in points if not any(beats(other, point) for other in points)]
+    front = pareto_front(points)
+    assert sorted(map(str, front)) == sorted(map(str, by_definition))
+    assert all(a.x <= b.x and a.y <= b.y for a, b in itertools.pairwise(front))
+
+
+def test_equal_points_are_in_the_front_together():
+    a, b, worse, dearer = Point("a", 1, 5), Point("b", 1, 5), Point("c", 1, 4), Point("d", 2, 5)
+    assert pareto_front([dearer, worse, b, a]) == [b, a]
+
+
+@given(COSTS)
+def test_an_axis_holds_its_values_and_ticks(values):
+    found = axis(values, str, 0.1)
+    assert found.is_log == (max(values) / min(values) > LOG_RATIO)
+    assert all(0 < found.place(value) < 1 for value in values)
+    ticks = [value for value, _ in found.ticks]
+    assert 2 <= len(ticks) <= 6
+    assert all(-1e-9 <= found.place(tick) <= 1 + 1e-9 for tick in ticks)
+    steps = [b / a if found.is_log else b - a for a, b in itertools.pairwise(ticks)]
+    assert all(step > (1 if found.is_log else 0) for step in steps)
+    for tick in ticks:
+        leading = tick / 10 ** math.floor(math.log10(tick) + 1e-9) if tick else 0
+        assert found.is_log is False or round(leading, 6) in (1, 2, 3, 5)
+
+
+@given(COSTS, st.floats(0, 1), st.floats(0, 1))
+def test_an_axis_keeps_order(values, a, b):
+    found = axis(values, str, 0.1)
+    low, high = sorted(found.low + (found.high - found.low) * part for part in (a, b))
+    assert found.place(low) <= found.place(high)
+    assert found.place(found.low) == pytest.approx(0)
+    assert found.place(found.high) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 100.0], [100.0], [100.0, 99.99], [0.0, 1e-3]])
+def test_a_quality_stays_between_nothing_and_all(values):
+    found = axis(values, str, 0.02, most=100.0)
+    assert not found.is_log
+    assert 0 <= found.low < found.high <= 100
+    assert all(0 <= found.place(value) <= 1 for value in values)
+
+
+def test_small_differences_are_not_blown_up():
+    found = axis([100.0, 100.5], str, 0.1)
+    assert found.high - found.low > 10
+
+
+def test_without_values_an_axis_is_blank():
+    assert axis([], str, 0.1) == Axis(0.0, 1.0, False, ())
+
+
+def test_the_points_are_the_rows_that_have_both_figures():
+    by_size, by_latency = scatters(REPORT)
+    assert [(point.name, point.x, point.y) for point in by_size.points] == [
+        ("dense", 90_300_000, 73.85),
+        ("pruned-0.9", 91_600_000, 71.02),
+        ("int8", 23_100_000, 72.4),
+    ]
+    assert [point.is_baseline for point in by_size.points] == [True, False, False]
+    assert by_size.missing == by_latency.missing == ("predictions", "broken")
+    assert [point.x for point in by_latency.points] == [8.312, 8.475, 4.25]
+    assert [point.name for point in by_size.front] == ["int8", "dense"]
+    assert by_size.text(23_100_000) == size(23_100_000)
+    assert by_latency.text(8.312) == "8.31 ms"
+
+
+@pytest.mark.parametrize(
+    ("least", "label", "is_log"), [(45e6, "60 MB", False), (1e6, "10 MB", True), (12_345, "10 MB", True)]
+)
+def test_sizes_have_round_labels_and_a_scale_that_suits(least, label, is_log):
+    rows = tuple(replace(row, deploy_bytes=int(least)) if row.name == "int8" else row for row in ROWS)
+    found, _ = scatters(replace(REPORT, rows=rows))
+    labels = [text for _, text in found.x.ticks]
+    assert label in labels
+    assert len(set(labels)) == len(labels)
+    assert found.x.is_log is is_log
+    assert found.x_label == ("Deploy size (log scale)" if is_log else "Deploy size")
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 384), st.floats(0, 262), st.integers(1, 24), st.booleans()), min_size=1, max_size=25
+    )
+)
+def test_labels_cover_no_other_label_and_no_point(given_points):
+    points = [(x, y) for x, y, _, _ in given_points]
+    sizes = [(6.7 * letters, 15.0) for _, _, letters, _ in given_points]
+    bounds = Box(0, 0, 384, 262)
+    boxes = place_labels(points, sizes, [first for *_, first in given_points], [], bounds)
+    found = [(point, box) for point, box in zip(points, boxes, strict=True) if box is not None]
+    for (_, a), (_, b) in itertools.combinations(found, 2):
+        assert a.right <= b.left or b.right <= a.left or a.bottom <= b.top or b.bottom <= a.top
+    for point, box in found:
+        assert box.left >= 0
+        assert box.top >= 0
+        assert box.right <= 384
+        assert box.bottom <= 262
+        for x, y in points:
+            if math.dist((x, y), point) > 2 * MARK_RADIUS:
+                aside = max(box.left - x, x - box.right, box.top - y, y - box.bottom)
+                assert aside > MARK_RADIUS - 1e-6
+
+
+@given(st.floats(30, 350), st.floats(30, 230))
+def test_a_lone_label_is_beside_its_point_and_off_the_lines(x, y):
+    assume(abs(y - 131) > 1)
+    line = ((0.0, y), (384.0, y))
+    (box,) = place_labels([(x, y)], [(30.0, 15.0)], [False], [line], Box(0, 0, 384, 262))
+    assert box is not None
+    assert box.bottom <= y or box.top >= y
+    assert math.dist(box.nearest((x, y)), (x, y)) < 20
+
+
+def test_a_drawing_places_everything_in_the_plane():
+    drawing = draw(scatters(REPORT)[0], 384, 262, 6.7, 15)
+    dense, pruned, int8 = drawing.marks
+    assert int8.x < dense.x < pruned.x
+    assert dense.y < int8.y < pruned.y, "y grows downwards"
+    assert [mark.on_front for mark in drawing.marks] == [True, False, True]
+    assert drawing.front[0] == (int8.x, 262)
+    assert drawing.front[-1] == (384, dense.y)
+    assert (int8.x, int8.y) in drawing.front
+    assert (dense.x, int8.y) in drawing.front
+    assert [mark.label.text for mark in drawing.marks if mark.label] == ["dense", "pruned-0.9", "int8"]
+
+
+def test_long_names_are_shortened_and_wide_letters_get_room():
+    long, wide = "a-checkpoint-whose-name-never-ends", "模型" * 4
+    rows = (replace(ROWS[0], name=long), replace(ROWS[2], name=wide))
+    labels = [mark.label for mark in draw(scatters(replace(REPORT, rows=rows))[0], 384, 262, 6.0, 15).marks]
+    assert labels[0] is not None
+    assert labels[1] is not None
+    assert labels[0].text == "a-checkpoint-whose-name…"
+    assert labels[1].box.width == 2 * 8 * 6.0

@@ -1,0 +1,172 @@
+"""Figures of language models: perplexity against a loop over single tokens, the harness on a task made here."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+
+from compresskit.data.load import load as load_data
+from compresskit.errors import MissingError, RunFailed
+from compresskit.evaluate import language
+from compresskit.evaluate.evaluate import evaluate
+from compresskit.evaluate.job import EvalSettings
+from tests import tiny
+
+SETTINGS = EvalSettings(max_length=24, stride=8, batch_size=3, device="cpu", latency_questions=2)
+VOCABULARY = len(tiny.TOKENS)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("language")
+    torch.manual_seed(0)
+    causal = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=3
+    )
+    seq2seq = T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    seq2seq.decoder_start_token_id = 0
+    models = {"causal": GPT2LMHeadModel(causal), "seq2seq": T5ForConditionalGeneration(seq2seq)}
+    tokenizer = tiny.tokenizer()
+    tokenizer.eos_token = "[SEP]"
+    for name, model in models.items():
+        model.save_pretrained(root / name)
+        tokenizer.save_pretrained(root / name)
+    return {name: root / name for name in models}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Paragraphs shorter and longer than a window, and than two."""
+    paragraphs = []
+    for index, count in enumerate((3, 30, 55, 24, 25)):
+        context = " ".join(tiny.WORDS[(index + word) % len(tiny.WORDS)] for word in range(count))
+        answer = {"text": context.split()[1], "answer_start": context.index(context.split()[1])}
+        questions = [
+            {"id": f"a{index}", "question": "what is rome ?", "answers": [answer], "is_impossible": False},
+            {"id": f"n{index}", "question": "who is rome ?", "answers": [], "is_impossible": True},
+        ]
+        paragraphs.append({"context": context, "qas": questions})
+    path = tmp_path_factory.mktemp("data") / "eval.json"
+    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_kinds(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    assert language.language_kind(folders[kind]) == kind
+    assert language.language_kind(tiny.checkpoint(tmp_path / "reader")) is None
+
+
+@torch.no_grad()
+def naive_causal(model, tokenizer, texts: list[str], length: int, stride: int) -> float:
+    """Predict token after token; a token sees what is in front of it in its window."""
+    losses = []
+    for text in texts:
+        ids = tokenizer(text)["input_ids"]
+        starts = [0]
+        while starts[-1] + length < len(ids):
+            starts.append(starts[-1] + length - stride)
+        done = 0
+        for start in starts:
+            for position in range(done, min(start + length, len(ids))):
+                if position > start:
+                    logits = model(torch.tensor([ids[start:position]])).logits[0, -1]
+                    losses.append(-float(logits.log_softmax(-1)[ids[position]]))
+            done = min(start + length, len(ids))
+    return math.exp(sum(losses) / len(losses))
+
+
+@torch.no_grad()
+def naive_seq2seq(model, tokenizer, examples, length: int) -> float:
+    losses = []
+    for example in examples:
+        if example.answers:
+            prompt = f"question: {example.question} context: {example.context}"
+            ids = torch.tensor([tokenizer(prompt, truncation=True, max_length=length)["input_ids"]])
+            target = tokenizer(example.answers[0].text)["input_ids"]
+            for position, token in enumerate(target):
+                decoder = torch.tensor([[0, *target[:position]]])
+                logits = model(input_ids=ids, decoder_input_ids=decoder).logits[0, -1]
+                losses.append(-float(logits.log_softmax(-1)[token]))
+    return math.exp(sum(losses) / len(losses))
+
+
+def test_perplexity_is_that_of_a_plain_loop(folders: dict[str, Path], data: str) -> None:
+    examples = load_data(data, "eval")
+    causal = language.load_language_model(folders["causal"], "causal", SETTINGS)
+    texts = [context for _, context in examples.paragraphs()]
+    expected = naive_causal(causal.model, causal.tokenizer, texts, 24, 8)
+    assert language.perplexity(causal, examples, SETTINGS) == pytest.approx(expected, rel=1e-4)
+    seq2seq = language.load_language_model(folders["seq2seq"], "seq2seq", SETTINGS)
+    expected = naive_seq2seq(seq2seq.model, seq2seq.tokenizer, examples, 24)
+    assert language.perplexity(seq2seq, examples, SETTINGS) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> None:
+    loaded = language.load_language_model(folders["causal"], "causal", SETTINGS)
+    torch.nn.init.constant_(loaded.model.get_parameter("transformer.wte.weight"), float("nan"))
+    with pytest.raises(RunFailed, match="not numbers"):
+        language.perplexity(loaded, load_data(data, "eval"), SETTINGS)
+
+
+def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
+    settings = EvalSettings(max_length=48, stride=8, device="cpu", latency_questions=0, metrics=("ppl",))
+    reader = tiny.checkpoint(tmp_path / "reader")
+    report = evaluate([str(folders["causal"]), str(reader)], data, settings, baseline=str(reader))
+    causal, asked = report.rows
+    assert (causal.family, causal.em, causal.error, causal.predictions) == ("causal", None, None, None)
+    assert 1 < (causal.metrics["ppl"] or 0) < 1000
+    assert causal.params_total == sum(
+        p.numel() for p in GPT2LMHeadModel.from_pretrained(folders["causal"]).parameters()
+    )
+    assert asked.metrics == {"ppl": None}
+    assert asked.em is not None
+
+
+def test_without_such_a_wish_a_language_model_cannot_be_scored(folders: dict[str, Path], data: str) -> None:
+    (row,) = evaluate([str(folders["causal"])], data, SETTINGS).rows
+    assert row.error_code == 3
+    assert "none of the families" in (row.error or "")
+
+
+def test_the_harness_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    language.check_harness([])
+    with pytest.raises(MissingError, match="pip install 'lm_eval"):
+        language.check_harness(["hellaswag"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
+def test_the_harness_scores_a_task(kind: language.Kind, folders: dict[str, Path], tmp_path: Path) -> None:
+    """A task of four examples in a YAML file: its accuracy arrives, under the harness's own name."""
+    pytest.importorskip("lm_eval")
+    choices = list(tiny.CITIES)
+    lines = [
+        {"question": f"what is {country} ?", "choices": choices, "label": i} for i, country in enumerate(tiny.COUNTRIES)
+    ]
+    (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "cities.yaml").write_text(
+        f"""
+task: cities
+dataset_path: json
+dataset_kwargs: {{data_files: {tmp_path / "data.jsonl"}}}
+test_split: train
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{choices}}}}"
+doc_to_target: "{{{{label}}}}"
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+    )
+    settings = EvalSettings(max_length=48, stride=8, device="cpu")
+    loaded = language.load_language_model(folders[kind], kind, settings)
+    found = language.harness(loaded, [str(tmp_path / "cities.yaml")], settings)
+    assert list(found) == ["cities/acc"]
+    assert found["cities/acc"] in {0.0, 0.25, 0.5, 0.75, 1.0}
+    with pytest.raises(Exception, match="knows no task 'nothing'"):
+        language.harness(loaded, ["nothing"], settings)

@@ -1,0 +1,57 @@
+"""ONNX checkpoints for tests: a tiny reader exported by torch, and what onnxruntime's quantizer makes of it."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.models.registry import load_source
+from compresskit.models.source import resolve
+from tests.models import tiny
+
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Logits(nn.Module):
+    """A reader whose inputs come in order and whose outputs are a pair, as the exporter wants them."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self.model(**dict(zip(self.names, inputs, strict=True)))
+        return outputs.start_logits, outputs.end_logits
+
+
+def export(kind: tiny.Kind, base: Path, folder: Path, *, external: bool = False, fixed: bool = False) -> Path:
+    """Write a checkpoint of Optimum's layout, and the safetensors checkpoint that it is made from as `base`."""
+    tiny.save(kind, base)
+    names = NAMES if kind in ("bert", "electra") else NAMES[:2]
+    loaded = load_source(resolve(str(base)))
+    folder.mkdir()
+    ids = torch.arange(7, 27).reshape(2, 10)
+    inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids))[: len(names)]
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            Logits(loaded.model.eval(), names).eval(),
+            inputs,
+            folder / "model.onnx",
+            input_names=names,
+            output_names=("start_logits", "end_logits"),
+            dynamo=True,
+            dynamic_shapes=None if fixed else {"inputs": tuple(shape for _ in names)},
+            external_data=external,
+            verbose=False,
+        )
+    for path in base.iterdir():
+        if path.suffix == ".json":
+            shutil.copy(path, folder)
+    return folder

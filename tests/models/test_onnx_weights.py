@@ -1,0 +1,82 @@
+"""Which numbers of an ONNX graph are weights, and which of these are zero, on graphs made by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+onnx_weights = pytest.importorskip("compresskit.models.onnx_weights")
+
+
+def write(path: Path, nodes: list[Any], **tensors: Any) -> Path:
+    numbers = [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "graph", [], [], numbers)), path)
+    return path
+
+
+def node(kind: str, *inputs: str, **attributes: Any) -> Any:
+    return onnx.helper.make_node(kind, inputs, ["out"], **attributes)
+
+
+def test_floats_of_more_than_one_number(tmp_path: Path) -> None:
+    tensors = {
+        "weight": np.array([[1.0, 0.0], [-0.0, 2.0]], np.float32),
+        "half": np.array([0.0, 1.0, 2.0], np.float16),
+        "epsilon": np.float32(1e-5),
+        "root": np.array([8.0], np.float32),
+        "shape": np.array([1, -1], np.int64),
+        "mask": np.array([True, False]),
+        "index": np.array([1, 2, 3], np.int32),
+    }
+    assert onnx_weights.count(write(tmp_path / "a.onnx", [], **tensors)) == (7, 4)
+
+
+@pytest.mark.parametrize(
+    ("zero", "axis", "nonzero"),
+    [
+        (np.int8(0), {}, 5),
+        (np.int8(3), {}, 4),
+        (np.array([0, 3], np.int8), {"axis": 0}, 4),
+        (np.array([0, 1, 3], np.int8), {}, 3),  # ONNX's own axis is 1
+        (np.array([[0, 3], [1, 4]], np.int8), {"axis": 1, "block_size": 2}, 2),
+        (None, {}, 5),
+    ],
+)
+def test_zero_points(zero: Any, axis: dict[str, int], nonzero: int, tmp_path: Path) -> None:
+    """The weights are 0 1 3 and 1 3 4; a block is two of a row."""
+    tensors = {"weight": np.array([[0, 1, 3], [1, 3, 4]], np.int8), "s": np.ones(2, np.float32)}
+    if zero is not None:
+        tensors["z"] = zero
+    product = node("DequantizeLinear", "weight", "s", *(["z"] if zero is not None else []), **axis)
+    assert onnx_weights.count(write(tmp_path / "a.onnx", [product], **tensors)) == (6, nonzero)
+
+
+def test_a_product_of_integers_has_its_zero_points_by_column(tmp_path: Path) -> None:
+    tensors = {"w": np.array([[5, 6, 7], [6, 6, 6]], np.uint8), "z": np.array([5, 6, 7], np.uint8)}
+    path = write(tmp_path / "a.onnx", [node("MatMulInteger", "x", "w", "xz", "z")], **tensors)
+    assert onnx_weights.count(path) == (6, 2)
+
+
+def test_a_quantized_bias_counts(tmp_path: Path) -> None:
+    """32 bits, as the products that it is added to."""
+    tensors = {"bias": np.array([0, 7, 9], np.int32), "s": np.ones(3, np.float32), "z": np.zeros(3, np.int32)}
+    path = write(tmp_path / "a.onnx", [node("DequantizeLinear", "bias", "s", "z", axis=0)], **tensors)
+    assert onnx_weights.count(path) == (3, 2)
+
+
+def test_scales_by_name(tmp_path: Path) -> None:
+    """onnxruntime multiplies by them in nodes that do not say what they are."""
+    tensors = {
+        "a_quantized": np.array([[3, 4], [4, 4]], np.uint8),
+        "a_scale": np.ones(2, np.float32),
+        "a_zero_point": np.array([3, 4], np.uint8),
+        "b_scale": np.ones(2, np.float32),
+    }
+    assert onnx_weights.count(write(tmp_path / "a.onnx", [], **tensors)) == (4 + 2, 1 + 2)
+
+
+def test_a_tensor_in_two_places_counts_once(tmp_path: Path) -> None:
+    nodes = [node("MatMul", "x", "w"), node("MatMul", "y", "w")]
+    assert onnx_weights.count(write(tmp_path / "a.onnx", nodes, w=np.eye(3, dtype=np.float32))) == (9, 3)
