@@ -69,7 +69,8 @@ def run(job: Job) -> Outcome:
         return figures
     shard = Shard.from_environment()
     if torch.cuda.is_available():
-        torch.cuda.set_device(shard.local_rank)
+        # More processes than GPUs share them.
+        torch.cuda.set_device(shard.local_rank % torch.cuda.device_count())
     with Group(shard, job.index) as group:
         with measure.PeakMemory(resolve_device(job.settings.device)) as memory:
             start = time.perf_counter()
