@@ -33,7 +33,8 @@ Format = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="What is printed: table, json, markdown, csv or junit. [default: table]",
+        help="What is printed: table, json, markdown, csv or junit.",
+        show_default="table",
         rich_help_panel=flags.OUTPUT,
     ),
 ]

@@ -27,9 +27,8 @@ def eval_(
         list[str] | None,
         typer.Argument(
             metavar="CKPT…",
-            help="Folders (full, overlay, PEFT, quantized, ONNX), Hub ids, aliases, or files of answers. "
-            "[default: what pyproject.toml or compresskit.yaml says]",
-            show_default=False,
+            help="Folders (full, overlay, PEFT, quantized, ONNX), Hub ids, aliases, or files of answers.",
+            show_default="what pyproject.toml or compresskit.yaml says",
         ),
     ] = None,
     data: Annotated[
@@ -37,7 +36,8 @@ def eval_(
         typer.Option(
             "--data",
             metavar="DATA",
-            help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo. [default: rajpurkar/squad_v2]",
+            help="SQuAD-format JSON (plain or .gz), a Hub data set, or demo.",
+            show_default="rajpurkar/squad_v2",
         ),
     ] = None,
     baseline: Annotated[
@@ -54,7 +54,8 @@ def eval_(
         typer.Option(
             metavar="T|auto",
             parser=_threshold,
-            help="Unanswerable where null score - score is above this; auto: the best on --tune-data. [default: 0]",
+            help="Unanswerable where null score - score is above this; auto: the best on --tune-data.",
+            show_default="0",
         ),
     ] = None,
     tune_data: Annotated[
@@ -81,19 +82,21 @@ def eval_(
         typer.Option(
             metavar="N",
             min=0,
-            help="Tell N questions lost against the baseline, and N won. [default: 0]",
+            help="Tell N questions lost against the baseline, and N won.",
+            show_default="0",
             rich_help_panel=METRICS,
         ),
     ] = None,
     repeat: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Do all timing N times. [default: 1]", rich_help_panel=TIMING),
+        typer.Option(metavar="N", min=1, help="Do all timing N times.", show_default="1", rich_help_panel=TIMING),
     ] = None,
     cache: Annotated[
         bool | None,
         typer.Option(
             "--cache/--no-cache",
-            help="Take the row of an unchanged checkpoint from an earlier run. [default: --cache]",
+            help="Take the row of an unchanged checkpoint from an earlier run.",
+            show_default="--cache",
             rich_help_panel=TIMING,
         ),
     ] = None,
@@ -111,37 +114,51 @@ def eval_(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Windows of full length in one batch. [default: 32]", rich_help_panel=flags.MACHINE
+            metavar="N",
+            min=1,
+            help="Windows of full length in one batch.",
+            show_default="32",
+            rich_help_panel=flags.MACHINE,
         ),
     ] = None,
     max_length: Annotated[
         int | None,
-        typer.Option(metavar="TOKENS", min=16, help="Tokens of one window. [default: 384]", rich_help_panel=flags.DATA),
+        typer.Option(
+            metavar="TOKENS", min=16, help="Tokens of one window.", show_default="384", rich_help_panel=flags.DATA
+        ),
     ] = None,
     stride: Annotated[
         int | None,
         typer.Option(
             metavar="TOKENS",
             min=0,
-            help="Tokens that neighbouring windows share. [default: 128]",
+            help="Tokens that neighbouring windows share.",
+            show_default="128",
             rich_help_panel=flags.DATA,
         ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, max=flags.LARGEST_SEED, help="Seed of --limit. [default: 0]", rich_help_panel=flags.DATA
+            metavar="N",
+            min=0,
+            max=flags.LARGEST_SEED,
+            help="Seed of --limit.",
+            show_default="0",
+            rich_help_panel=flags.DATA,
         ),
     ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(
-            help="Where to compute; auto takes a GPU where there is one. [default: auto]", rich_help_panel=flags.MACHINE
+            help="Where to compute; auto takes a GPU where there is one.",
+            show_default="auto",
+            rich_help_panel=flags.MACHINE,
         ),
     ] = None,
     dtype: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
-        typer.Option(help="Numbers that weights are held in. [default: float32]", rich_help_panel=flags.MACHINE),
+        typer.Option(help="Numbers that weights are held in.", show_default="float32", rich_help_panel=flags.MACHINE),
     ] = None,
 ) -> None:
     """Measure checkpoints side by side: exact match, F1, size, memory, latency."""

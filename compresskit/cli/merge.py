@@ -13,7 +13,7 @@ from compresskit.cli import options as flags
 def merge(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A mask overlay.", show_default=False)],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write. [default: CKPT-merged]")
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write.", show_default="CKPT-merged")
     ] = None,
     overwrite: flags.Overwrite = False,
 ) -> None:

@@ -51,7 +51,8 @@ Output = Annotated[
         "-o",
         "--output",
         metavar="DIR",
-        help="Folder of the new checkpoint. [default: runs/<model>-<method>]",
+        help="Folder of the new checkpoint.",
+        show_default="runs/<model>-<method>",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -76,8 +77,8 @@ TrainData = Annotated[
     str | None,
     typer.Option(
         metavar="DATA",
-        help="What to learn from: SQuAD-format JSON (plain or .gz), a Hub data set, or demo. "
-        "[default: rajpurkar/squad_v2; demo for a demo model]",
+        help="What to learn from: SQuAD-format JSON (plain or .gz), a Hub data set, or demo.",
+        show_default="rajpurkar/squad_v2; demo for a demo model",
         rich_help_panel=DATA,
     ),
 ]
@@ -85,7 +86,8 @@ EvalData = Annotated[
     str | None,
     typer.Option(
         metavar="DATA",
-        help="What to score the result on, in the same forms. [default: none, no scoring]",
+        help="What to score the result on, in the same forms.",
+        show_default="none, no scoring",
         rich_help_panel=DATA,
     ),
 ]
@@ -94,7 +96,8 @@ MaxTrainSamples = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Learn from N questions, drawn with --seed. [default: all]",
+        help="Learn from N questions, drawn with --seed.",
+        show_default="all",
         rich_help_panel=DATA,
     ),
 ]
@@ -132,7 +135,8 @@ Epochs = Annotated[
     typer.Option(
         min=0.0,
         metavar="N",
-        help="Passes over the training data. [default: 3; 1 for a demo model]",
+        help="Passes over the training data.",
+        show_default="3; 1 for a demo model",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -141,7 +145,8 @@ MaxSteps = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Optimizer steps, in place of --epochs. [default: as --epochs says]",
+        help="Optimizer steps, in place of --epochs.",
+        show_default="as --epochs says",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -152,7 +157,8 @@ LearningRate = Annotated[
         "--lr",
         min=0.0,
         metavar="RATE",
-        help="Peak learning rate of the weights. [default: 5e-5; 2e-3 for a demo model]",
+        help="Peak learning rate of the weights.",
+        show_default="5e-5; 2e-3 for a demo model",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -32,13 +32,16 @@ Block = Annotated[
 ]
 ScoreLr = Annotated[
     float | None,
-    typer.Option(metavar="RATE", help="Peak learning rate of the scores. [default: 0.02]", rich_help_panel=PRUNING),
+    typer.Option(
+        metavar="RATE", help="Peak learning rate of the scores.", show_default="0.02", rich_help_panel=PRUNING
+    ),
 ]
 Penalty = Annotated[
     float | None,
     typer.Option(
         metavar="L",
-        help="Weight of the mean sigmoid of the scores in the loss. [default: 400]",
+        help="Weight of the mean sigmoid of the scores in the loss.",
+        show_default="400",
         rich_help_panel=PRUNING,
     ),
 ]
@@ -56,20 +59,21 @@ Teacher = Annotated[
     str | None,
     typer.Option(
         metavar="CKPT",
-        help="A fine-tuned checkpoint of the same tokenizer; its head is used. "
-        "[default: with --distill one is trained first]",
+        help="A fine-tuned checkpoint of the same tokenizer; its head is used.",
+        show_default="with --distill one is trained first",
         rich_help_panel=DISTILLATION,
     ),
 ]
 Temperature = Annotated[
     float | None,
-    typer.Option(metavar="T", help="Softens both distributions. [default: 2]", rich_help_panel=DISTILLATION),
+    typer.Option(metavar="T", help="Softens both distributions.", show_default="2", rich_help_panel=DISTILLATION),
 ]
 DistillWeight = Annotated[
     float | None,
     typer.Option(
         metavar="W",
-        help="Weight of the teacher in the loss; the labels get the rest. [default: 0.9]",
+        help="Weight of the teacher in the loss; the labels get the rest.",
+        show_default="0.9",
         rich_help_panel=DISTILLATION,
     ),
 ]

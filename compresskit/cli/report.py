@@ -16,7 +16,7 @@ def report(
     ],
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The row that the others are compared with. [default: as in the files]"),
+        typer.Option(metavar="NAME", help="The row that the others are compared with.", show_default="as in the files"),
     ] = None,
     gates: delivery.Gates = None,
     gate_ci: delivery.GateCi = None,

@@ -82,7 +82,11 @@ def evaluate(
             Job(ref, name, data_ref, settings, Path(), index, console.is_quiet(), console.is_verbose())
             for index, (ref, name) in enumerate(zip(refs, names, strict=True))
         ]
-        found = [_measure(job, hashes, keeping, stack) for job in jobs]
+        found = []
+        for job in jobs:
+            found.append(_measure(job, hashes, keeping, stack))
+            if found[-1].outcome.error is not None and len(jobs) > 1:  # the others may take their time
+                console.warn(f"{job.name} cannot be scored: {found[-1].outcome.error}")
         rows = [
             _row(job, measured, keeping, is_baseline=baseline is not None and _same(job.ref, baseline))
             for job, measured in zip(jobs, found, strict=True)
@@ -140,7 +144,6 @@ def _row(job: Job, measured: _Measured, keeping: Keeping, *, is_baseline: bool) 
     """Return the row under this evaluation's name, with its answers where the user wants them."""
     outcome = measured.outcome
     if outcome.row is None:
-        console.warn(f"{job.ref}: {outcome.error}")
         row = Row(job.name, job.ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
         return replace(row, baseline=is_baseline)
     row = replace(outcome.row, name=job.name, path=job.ref, baseline=is_baseline)

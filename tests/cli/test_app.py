@@ -251,3 +251,14 @@ def test_a_reader_that_goes_away_is_silent():
     )
     os.close(write)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("verb", "default"),
+    [("train", "5e-5; 2e-3 for a demo model"), ("prune", "with --distill one is trained first"), ("eval", "--cache")],
+)
+def test_help_tells_defaults_that_are_no_values(verb: str, default: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a verb derives when nothing is given; rich would take a bracket in a help text for markup, and drop it."""
+    assert cli.main([verb, "--help"]) == 0
+    shown = " ".join(line.strip("│ ") for line in capsys.readouterr().out.splitlines())
+    assert f"[default: ({default})]" in " ".join(shown.split())

@@ -148,7 +148,7 @@ class TestWithAFakeWorker:
         assert replace(failed, error=None, error_code=None) == Row(failed.name, what, "-", "-", False)
         assert failed.error_code == code
         assert [row.em for row in report.rows] == [75.0, None, 72.0]
-        assert f"warning: {what}: " in capsys.readouterr().err
+        assert f"warning: {failed.name} cannot be scored: " in capsys.readouterr().err
 
     def test_without_any_row_there_is_still_a_report(self, data: str) -> None:
         report = evaluate(["killed"], data, EvalSettings(), baseline="killed")
