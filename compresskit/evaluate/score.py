@@ -76,7 +76,7 @@ def token_f1(gold: str, predicted: str) -> float:
 
     Where either answer has no token left, it is 1 if both have none and 0 otherwise.
     """
-    return _f1(normalize_answer(gold).split(), normalize_answer(predicted).split())
+    return float(_f1(normalize_answer(gold).split(), normalize_answer(predicted).split()))
 
 
 def score(examples: Iterable[Example], predictions: Mapping[str, Prediction]) -> Score:
@@ -106,14 +106,15 @@ class Scorer:
     """The metric of a stream of predictions: each is scored as it comes, and let go.
 
     EM and F1 take `Prediction.text`, the answer decided at the null threshold; the best threshold is sought over
-    ``span_text`` with the no-answer score ``null_score - score``. 36 bytes a question are kept, and no text.
+    ``span_text`` with the no-answer score ``null_score - score``. 37 bytes a question are kept, and no text.
 
     Predictions are to come in the order of the data set: in another one, floats add up to another last digit than the
     official script's.
     """
 
     def __init__(self) -> None:
-        self._answers = _columns(em="b", f1="d", has_answer="b", paragraph="q")
+        # The script's F1 is a Python int where nothing overlaps, and from Python 3.12 on `sum` treats those in their own way.
+        self._answers = _columns(em="b", f1="d", f1_is_int="b", has_answer="b", paragraph="q")
         self._spans: _Columns | None = _columns(em="b", f1="d", empty="b", no_answer="d")
 
     def __len__(self) -> int:
@@ -123,7 +124,8 @@ class Scorer:
         """Take the prediction for one question."""
         golds = _Golds(answer.text for answer in example.answers)
         em, f1 = golds.score(prediction.text)
-        _append(self._answers, em=em, f1=f1, has_answer=bool(example.answers), paragraph=example.paragraph)
+        own = {"has_answer": bool(example.answers), "paragraph": example.paragraph}
+        _append(self._answers, em=em, f1=f1, f1_is_int=isinstance(f1, int), **own)
         if prediction.null_score is None:
             self._spans = None  # there is a best threshold of all questions or none
         elif self._spans is not None:
@@ -138,9 +140,11 @@ class Scorer:
 
         Raises InputError where there is no question.
         """
-        em, f1, has_answer = (self._answers[name] for name in ("em", "f1", "has_answer"))
+        em, has_answer = self._answers["em"], self._answers["has_answer"]
         if not em:
             raise InputError("the data set holds no question to score; give one that does")
+        pairs = zip(self._answers["f1"], self._answers["f1_is_int"], strict=True)
+        f1 = [int(value) if is_int else value for value, is_int in pairs]
         best_em, best_em_threshold = self._best("em")
         best_f1, best_f1_threshold = self._best("f1")
         return Score(
@@ -204,12 +208,13 @@ def _mean_where(values: Sequence[float], has_answer: Sequence[int], wanted: bool
     return 100.0 * sum(chosen) / len(chosen) if chosen else None
 
 
-def _f1(gold: list[str], predicted: list[str]) -> float:
+def _f1(gold: list[str], predicted: list[str]) -> int | float:
+    """Return F1 as the official script does, an int where nothing overlaps or there is nothing to overlap."""
     if not gold or not predicted:
-        return float(gold == predicted)
+        return int(gold == predicted)
     same = sum((Counter(gold) & Counter(predicted)).values())
     if same == 0:
-        return 0.0
+        return 0
     precision, recall = same / len(predicted), same / len(gold)
     return (2 * precision * recall) / (precision + recall)
 

@@ -1,6 +1,7 @@
 """The metric against an independent reading of the official script's published rules."""
 
 import math
+import random
 import string
 import time
 import tracemalloc
@@ -55,7 +56,7 @@ def plain_normalize(text: str) -> str:
 def plain_f1(gold: str, predicted: str) -> float:
     left, tokens = plain_normalize(gold).split(), plain_normalize(predicted).split()
     if left == [] or tokens == []:
-        return 1.0 if left == tokens else 0.0
+        return int(left == tokens)  # an int, as published: `sum` of Python 3.12 adds those without compensation
     sizes = len(left), len(tokens)
     common = 0
     for token in tokens:
@@ -63,7 +64,7 @@ def plain_f1(gold: str, predicted: str) -> float:
             left.remove(token)
             common += 1
     if common == 0:
-        return 0.0
+        return 0
     precision, recall = common / sizes[1], common / sizes[0]
     return 2 * precision * recall / (precision + recall)
 
@@ -118,6 +119,20 @@ def test_pair_as_published(gold: str, predicted: str) -> None:
 def test_corners_of_the_rules(text: str, normal: str) -> None:
     assert normalize_answer(text) == normal
     assert plain_normalize(text) == normal
+
+
+def test_totals_of_many_questions_equal_to_the_last_digit() -> None:
+    """Enough of them that the way of adding shows in the last digit (with this seed it does, from Python 3.12 on)."""
+    rng = random.Random(10)
+    words = ["rome", "paris", "oslo", "the", "of", "sea"]
+    golds = [[" ".join(rng.choices(words, k=rng.randint(1, 13)))] if rng.random() < 0.6 else [] for _ in range(3000)]
+    texts = [" ".join(rng.choices(words, k=rng.randint(0, 13) * (rng.random() < 0.7))) for _ in golds]
+    result = score(
+        [example(index, gold) for index, gold in enumerate(golds)],
+        {f"q{index}": predicted(index, text) for index, text in enumerate(texts)},
+    )
+    f1 = [plain_question(gold, text)[1] for gold, text in zip(golds, texts, strict=True)]
+    assert result.f1 == 100.0 * sum(f1) / len(f1)
 
 
 @given(questions)
