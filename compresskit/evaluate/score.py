@@ -113,7 +113,7 @@ class Scorer:
     """
 
     def __init__(self) -> None:
-        # The script's F1 is a Python int where nothing overlaps, and from Python 3.12 on `sum` treats those in their own way.
+        # The script's F1 is an int where nothing overlaps, and from Python 3.12 on `sum` treats those in its own way.
         self._answers = _columns(em="b", f1="d", f1_is_int="b", has_answer="b", paragraph="q")
         self._spans: _Columns | None = _columns(em="b", f1="d", empty="b", no_answer="d")
 
