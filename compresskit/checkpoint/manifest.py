@@ -17,6 +17,12 @@ from compresskit.errors import InputError
 SCHEMA = "compresskit.checkpoint/1"
 FILE = "compresskit.json"
 
+DECISIVE = (
+    *("torch", "transformers", "accelerate", "numpy", "tokenizers", "peft", "bitsandbytes", "compressed-tensors"),
+    *("onnxruntime", "onnxruntime-gpu", "mamba-ssm", "scipy", "zstandard", "sacrebleu", "rouge-score", "lm_eval"),
+)
+"""Packages whose version may change what a checkpoint answers, or how a figure is counted."""
+
 Kind = Literal["full", "mask", "adapter", "quantized", "onnx"]
 
 
@@ -112,10 +118,9 @@ def _from_json(raw: dict[str, Any]) -> Manifest:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    names = ("torch", "transformers", "accelerate", "numpy", "tokenizers")
+    """Versions of Python and of the packages that decide a result, of those that are installed."""
     versions = {"python": platform.python_version(), "compresskit": __version__}
-    for name in names:
+    for name in DECISIVE:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compresskit.cli import options as flags
-from compresskit.errors import GateFailed, UsageError
+from compresskit.errors import CompresskitError, GateFailed, InputError, RunFailed, UsageError
 
 if TYPE_CHECKING:
     from compresskit.evaluate.row import Report
@@ -26,7 +26,7 @@ Gates = Annotated[
 ]
 GateCi = Annotated[
     bool | None,
-    typer.Option("--gate-ci", help="The worse end of the 95 % interval has to hold the gates on EM and F1."),
+    typer.Option("--gate-ci/--no-gate-ci", help="The worse end of the 95 % interval has to hold gates on EM and F1."),
 ]
 Format = Annotated[
     str | None,
@@ -79,36 +79,83 @@ class Delivery:
         from compresskit.evaluate.report import check_format, plot
 
         check_format(self.format)
+        taken: dict[Path, str] = {}
         for name in ("output", "junit", "html", "plot"):
             path: Path | None = getattr(self, name)
-            if path is not None and not path.parent.is_dir():
+            if path is None:
+                continue
+            if not path.parent.is_dir():
                 raise UsageError(f"--{name} {path}: there is no folder {path.parent}; make it first")
-            if path is not None and path.is_dir():
+            if path.is_dir():
                 raise UsageError(f"--{name} {path}: is a folder; give the name of a file in it")
+            if path.exists() and not path.is_file():
+                raise UsageError(f"--{name} {path}: is no regular file; for a pipe or a terminal use --format")
+            if (other := taken.setdefault(path.resolve(), name)) != name:
+                raise UsageError(f"--{name} {path}: is the file of --{other} too; give each its own")
         if self.plot is not None:
             plot.check(self.plot)
 
     def deliver(self, report: Report) -> None:
-        """Write and print the report; of the processes of a launcher, the first one does."""
+        """Write and print the report; of the processes of a launcher, the first one does.
+
+        What can be written is, and the report is printed, whatever else fails; then RunFailed names what failed.
+        """
         from compresskit import console
-        from compresskit.checkpoint.store import write_text
-        from compresskit.evaluate.report import html, json, junit, markdown, plot, render
+        from compresskit.evaluate.report import markdown, render
         from compresskit.evaluate.shard import Shard
 
         if Shard.from_environment().rank:
             return
-        if self.output is not None:
-            write_text(self.output, f"{json.render(report)}\n")
-        if self.junit is not None:
-            write_text(self.junit, f"{junit.render(report)}\n")
-        if self.html is not None:
-            write_text(self.html, html.render(report))
-        if self.plot is not None:
-            plot.save_plot(report, self.plot)
+        failed = [line for line in (self._write(name, report) for name in ("output", "junit", "html", "plot")) if line]
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(f"{markdown.render(report)}\n")
+            try:
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(f"{markdown.render(report)}\n")
+            except OSError as error:
+                console.warn(f"the job's summary {summary} cannot be written ({error.strerror}); check the runner")
         console.out(render(report, self.format))
+        if failed:
+            raise RunFailed("; ".join(failed))
+
+    def _write(self, name: str, report: Report) -> str | None:
+        """Write one file where it is wanted; return in one line why it could not be written."""
+        from compresskit import console
+        from compresskit.checkpoint.store import write_text
+        from compresskit.evaluate.report import html, json, junit, plot
+
+        path: Path | None = getattr(self, name)
+        if path is None:
+            return None
+        path = path.resolve()  # a link stays one, and what it leads to is written
+        try:
+            if name == "output":
+                write_text(path, f"{json.render(report)}\n")
+            elif name == "junit":
+                write_text(path, f"{junit.render(report)}\n")
+            elif name == "html":
+                write_text(path, html.render(report))
+            else:
+                plot.save_plot(report, path)
+        except InputError as error:  # nothing to draw is nothing to fail for
+            console.warn(str(error))
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            return f"--{name} {path}: cannot be written ({reason}); make room, or choose another"
+        return None
+
+
+def require_rows(report: Report) -> None:
+    """The error of the rows that could not be scored: of their own kind where they share one, else InputError."""
+    lost = [row for row in report.rows if row.error is not None]
+    if not lost:
+        return
+    codes = {row.error_code for row in lost}
+    kinds = {kind.exit_code: kind for kind in CompresskitError.__subclasses__()}
+    kind = kinds.get(codes.pop() or 0, InputError) if len(codes) == 1 else InputError
+    if len(report.rows) == 1:
+        ref, error = lost[0].path, lost[0].error or ""
+        raise kind(error if error.startswith(ref) else f"{ref}: {error}")
+    raise kind(f"{', '.join(row.name for row in lost)} could not be scored; mend as the rows say, or leave out")
 
 
 def require_gates(report: Report) -> None:

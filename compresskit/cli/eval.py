@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from compresskit.cli import delivery
 from compresskit.cli import options as flags
-from compresskit.errors import CompresskitError, InputError
-
-if TYPE_CHECKING:
-    from compresskit.evaluate.row import Report
 
 TIMING = "Timing"
 METRICS = "Figures"
@@ -47,7 +43,7 @@ def eval_(
     gate_ci: delivery.GateCi = None,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Ask whole paragraphs with N questions in all, drawn with --seed."),
+        typer.Option(metavar="N", min=1, help="Ask whole paragraphs with at most N questions, drawn with --seed."),
     ] = None,
     null_threshold: Annotated[
         float | None,
@@ -178,18 +174,5 @@ def eval_(
     report = evaluate(config.checkpoints, config.data, config.settings, config.baseline, keeping=config.keeping)
     report = gated(report, rules)
     destination.deliver(report)
-    require_rows(report)
+    delivery.require_rows(report)
     delivery.require_gates(report)
-
-
-def require_rows(report: Report) -> None:
-    """The error of the rows that could not be scored: of their own kind where they share one, else InputError."""
-    lost = [row for row in report.rows if row.error is not None]
-    if not lost:
-        return
-    codes = {row.error_code for row in lost}
-    kinds = {kind.exit_code: kind for kind in CompresskitError.__subclasses__()}
-    kind = kinds.get(codes.pop() or 0, InputError) if len(codes) == 1 else InputError
-    if len(report.rows) == 1:
-        raise kind(f"{lost[0].path}: {lost[0].error}")
-    raise kind(f"{', '.join(row.name for row in lost)} could not be scored; mend as the rows say, or leave out")

@@ -35,11 +35,14 @@ def report(
 
     destination = delivery.Delivery(format_ or "table", output, junit, html, plot)
     reports = [read_report(file) for file in files]
-    saved = list(dict.fromkeys(gate.rule for each in reports for gate in each.gates))
-    if gates is None and gate_ci is None:
-        gate_ci = any(gate.ci95 for each in reports for gate in each.gates)
     whole = combined(reports, [str(file) for file in files], baseline)
-    rules = parse_rules(gates or saved, has_baseline=whole.baseline is not None, ci95=bool(gate_ci))
+    has_baseline = whole.baseline is not None
+    if gates or gate_ci:
+        rules = parse_rules(gates or [], has_baseline=has_baseline, ci95=bool(gate_ci))
+    else:
+        saved = dict.fromkeys((gate.rule, gate.ci95) for each in reports for gate in each.gates)
+        rules = [parse_rules([rule], has_baseline=has_baseline, ci95=ci95)[0] for rule, ci95 in saved]
     whole = gated(whole, rules)
     destination.deliver(whole)
+    delivery.require_rows(whole)
     delivery.require_gates(whole)

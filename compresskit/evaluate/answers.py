@@ -50,4 +50,8 @@ def read_answers(path: Path) -> Mapping[str, str]:
     for question, text in value.items():
         if not isinstance(text, str):
             raise InputError(f"{path}: the answer to {question!r} is a {type(text).__name__}, not a text; {mend}")
+        if not f"{question}{text}".isascii() and any("\ud800" <= letter <= "\udfff" for letter in question + text):
+            raise InputError(
+                f"{path}: {question!r} or its answer holds half a character (a lone surrogate); write it anew"
+            )
     return value

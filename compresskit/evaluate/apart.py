@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import compresskit
@@ -32,9 +35,12 @@ def _run_worker(job: Job) -> int:
     """
     # -P: a file torch.py where the user happens to stand must not be imported.
     command = [sys.executable, "-P", "-m", _WORKER]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=2, env=_environment(), text=True, encoding="utf-8"
-    ) as process:
+    with (
+        _ended_by_signals(),
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=2, env=_environment(), text=True, encoding="utf-8"
+        ) as process,
+    ):
         try:
             process.communicate(job.to_json())
             return process.wait()
@@ -45,6 +51,24 @@ def _run_worker(job: Job) -> int:
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP (a CI job's time is up) end this process by an exception, so that the worker ends too."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _environment() -> dict[str, str]:

@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +23,12 @@ from pathlib import Path
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
-from compresskit.evaluate.job import EvalSettings, Outcome
+from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Outcome
 
 FOLDER_VARIABLE = "COMPRESSKIT_CACHE"
 STAGED = ".new-"
 """What the name of a folder that is not yet an entry begins with."""
+_DAY = 24 * 3600.0
 _GPUS = Path("/proc/driver/nvidia/gpus")
 # What decides where and how fast a checkpoint runs, and is no part of the settings.
 _ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "WORLD_SIZE")
@@ -55,12 +57,14 @@ def key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> str:
 
 
 def find(name: str) -> tuple[Outcome, Path] | None:
-    """Return a kept outcome and its folder, or None where there is none that can be read."""
+    """Return a kept outcome and its folder, or None where there is none that is whole."""
     entry = folder() / name
     try:
-        return Outcome.read(entry), entry
-    except (OSError, ValueError, TypeError, KeyError):
+        outcome = Outcome.read(entry)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+    whole = outcome.row is not None and (not outcome.question_em or (entry / PREDICTIONS_FILE).is_file())
+    return (outcome, entry) if whole else None
 
 
 @contextlib.contextmanager
@@ -68,6 +72,7 @@ def staging() -> Iterator[Path]:
     """Yield an empty folder for a job, beside the entries, which goes at the end unless `keep` took it."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
+        _sweep()
         path = Path(tempfile.mkdtemp(prefix=STAGED, dir=folder()))
     except OSError as error:
         console.warn(
@@ -78,6 +83,14 @@ def staging() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove what jobs left that were killed a day ago or earlier."""
+    for left in folder().glob(f"{STAGED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def keep(staged: Path, name: str) -> Path:

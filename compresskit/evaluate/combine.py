@@ -41,10 +41,12 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
             )
     base = _baseline(reports, baseline)
     rows: list[Row] = []
+    seen: list[Row] = []
     for report, source in zip(reports, sources, strict=True):
         for row in report.rows:
             compared = row if base is None else _against(row, base, report.baseline)
-            if compared not in rows:
+            if compared not in seen:
+                seen.append(compared)
                 rows.append(replace(compared, name=_free_name(compared.name, Path(source).stem, rows)))
     return replace(first, rows=tuple(rows), gates=(), passed=True)
 
@@ -66,8 +68,8 @@ def _baseline(reports: Sequence[Report], name: str | None) -> Row | None:
 
 def _against(row: Row, base: Row, former: Row | None) -> Row:
     """Return a row compared with ``base``: with all its statistics where ``former`` was it, else plain differences."""
-    if row != base and not row.baseline and former is not None and _same_answers(former, base):
-        return row
+    if former is not None and _same_answers(former, base):
+        return row  # a former baseline is the same one, measured on another machine, and stays one
     unpaired = replace(
         row,
         baseline=row == base,

@@ -68,6 +68,12 @@ class EvalConfig:
     show_flips: int = 0
     cache: bool = True
 
+    def __post_init__(self) -> None:
+        if self.show_flips < 0:
+            raise UsageError(f"show flips is {self.show_flips}; give a whole number of at least 0")
+        if self.predictions is not None and self.predictions.exists() and not self.predictions.is_dir():
+            raise UsageError(f"--predictions {self.predictions}: is no folder; give the name of one")
+
     @property
     def keeping(self) -> Keeping:
         """What is kept beside the report."""
@@ -82,7 +88,10 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     """
     values = {key: value for key, value in given.items() if value is not None and value != []}
     if "checkpoints" not in values:
-        values = {**read(folder), **values}
+        found = read(folder)
+        if values.get("null_threshold", "auto") != "auto":  # a number on the line wins over tuning in the file
+            found.pop("tune_data", None)
+        values = {**found, **values}
     if not values.get("checkpoints"):
         raise UsageError(
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +16,13 @@ from compresskit.checkpoint.manifest import package_versions
 from compresskit.checkpoint.store import sha256_file
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
-from compresskit.errors import CompresskitError, RunFailed, UsageError
+from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
 from compresskit.evaluate import cache
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.apart import measure_apart
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job, Outcome
+from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.shard import Shard
 from compresskit.models.source import fingerprint
@@ -69,7 +69,7 @@ def evaluate(
     """
     keeping = keeping or Keeping()
     refs = _with_baseline(checkpoints, baseline)
-    if not refs:
+    if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
     examples = load_data(data_ref, "eval")
     asked = sampled(examples, settings)
@@ -111,10 +111,15 @@ def sampled(examples: ExampleSet, settings: EvalSettings) -> ExampleSet:
 
 
 def _tuning_hash(tune_data: str, examples: ExampleSet) -> str:
-    digest = load_data(tune_data, "eval").info.sha256
-    if digest == examples.info.sha256:
-        raise UsageError(f"--tune-data {tune_data} is the evaluation data; tune the null threshold on other questions")
-    return digest
+    tuning = load_data(tune_data, "eval")
+    known = {(each.question, each.context) for each in examples}
+    shared = sum((each.question, each.context) in known for each in tuning)
+    if shared:
+        raise UsageError(
+            f"--tune-data {tune_data} shares {shared} questions with the evaluation data; "
+            "tune the null threshold on other questions"
+        )
+    return tuning.info.sha256
 
 
 def _measure(job: Job, data_hashes: Sequence[str], keeping: Keeping, stack: contextlib.ExitStack) -> _Measured:
@@ -123,21 +128,32 @@ def _measure(job: Job, data_hashes: Sequence[str], keeping: Keeping, stack: cont
         # A file of answers stands for itself; whatever else there is becomes known by its files.
         checkpoint = sha256_file(Path(job.ref)) if Path(job.ref).is_file() else fingerprint(job.ref)
     except CompresskitError as error:
-        return _Measured(Outcome(error=str(error), error_code=error.exit_code), Path())
+        return _Measured(Outcome.of(error), Path())
+    except OSError as error:  # a name too long, a file that may not be read, a disk that fails
+        reason = error.strerror or type(error).__name__
+        return _Measured(Outcome.of(InputError(f"{job.ref}: cannot be read ({reason}); restore it")), Path())
     name = cache.key(checkpoint, data_hashes, job.settings)
     shard = Shard.from_environment()
     # All processes of a launcher measure together or none does; what one finds in its cache another may not.
-    if keeping.use_cache and shard.world == 1 and (kept := cache.find(name)) is not None:
+    # What a task of the harness does is not known by its name.
+    may_be_kept = shard.world == 1 and not job.settings.harness
+    if keeping.use_cache and may_be_kept and (kept := cache.find(name)) is not None:
         console.info(f"{job.name}: unchanged since {_when(kept[0])}, not run again (--no-cache runs it)")
         return _Measured(*kept)
     staged = stack.enter_context(cache.staging())
     outcome = measure_apart(replace(job, folder=staged))
     if outcome.row is None:
         return _Measured(outcome, staged)
-    row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions())
+    row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions(), settings=job.settings.to_dict())
     outcome = replace(outcome, row=row)
-    outcome.write(staged)
-    return _Measured(outcome, staged if shard.rank else cache.keep(staged, name))
+    try:
+        outcome.write(staged)
+        return _Measured(outcome, staged if shard.rank else cache.keep(staged, name))
+    except OSError as error:
+        console.warn(
+            f"{job.name}: its row cannot be kept ({error.strerror}); set {cache.FOLDER_VARIABLE} to a folder with room"
+        )
+        return _Measured(outcome, staged)
 
 
 def _row(job: Job, measured: _Measured, keeping: Keeping, *, is_baseline: bool) -> Row:
@@ -147,14 +163,16 @@ def _row(job: Job, measured: _Measured, keeping: Keeping, *, is_baseline: bool) 
         row = Row(job.name, job.ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
         return replace(row, baseline=is_baseline)
     row = replace(outcome.row, name=job.name, path=job.ref, baseline=is_baseline)
+    if Path(job.ref).is_dir():  # a kept row does not know of files that came since and are not needed to run it
+        row = replace(row, disk_bytes=disk_bytes(Path(job.ref)))
     answers = measured.folder / PREDICTIONS_FILE
     if not answers.is_file():  # a language model has none
         return row
     if keeping.predictions is not None and Shard.from_environment().rank == 0:
-        answers = _copied(answers, keeping.predictions / (re.sub(r"[^\w.-]+", "-", job.name) + ".json"))
+        answers = _copied(answers, keeping.predictions / f"{job.name}.json")
     # A folder that goes at the end is no place to point to.
     lasts = keeping.predictions is not None or not measured.folder.name.startswith(cache.STAGED)
-    return replace(row, predictions=str(answers) if lasts else None)
+    return replace(row, predictions=os.path.abspath(answers) if lasts else None)
 
 
 def _copied(source: Path, target: Path) -> Path:
@@ -162,8 +180,11 @@ def _copied(source: Path, target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         half = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copyfile(source, half)
-        return half.replace(target)
+        try:
+            shutil.copyfile(source, half)
+            return half.replace(target)
+        finally:
+            half.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise RunFailed(f"{target}: cannot be written ({reason}); free some space, or choose another") from error
@@ -201,12 +222,12 @@ def _same(one: str, other: str) -> bool:
     """Return whether two references mean one checkpoint: the same text, or the same folder."""
     if one == other:
         return True
-    return Path(one).exists() and Path(other).exists() and os.path.samefile(one, other)
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def _unique_names(refs: Sequence[str]) -> list[str]:
     """Return a name for each reference: the file's or folder's, with more of its path where two clash, or itself."""
-    parts = [Path(ref).resolve().parts[1:] or (ref,) if Path(ref).exists() else (ref,) for ref in refs]
+    parts = [Path(ref).resolve().parts[1:] or (ref,) if os.path.exists(ref) else (ref,) for ref in refs]
     depth = [1] * len(refs)
     while True:
         names = ["/".join(part[-count:]) for part, count in zip(parts, depth, strict=True)]

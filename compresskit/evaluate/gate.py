@@ -29,12 +29,12 @@ BYTES: Mapping[str, float] = {
 }
 MILLISECONDS: Mapping[str, float] = {"ms": 1, "s": 1e3}
 # The figures that a sample of questions gives, and those of them that have an interval.
-_SAMPLED = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "delta_em", "delta_f1")
+_SAMPLED = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "delta_em", "delta_f1", *NAMES)
 _WITH_INTERVAL = ("em", "f1", "delta_em", "delta_f1")
 # Chosen on the very questions that would be gated: a threshold that nobody will have.
 _NOT_FAIR = ("best_em", "best_null_threshold")
 
-_RULE = re.compile(r"(?P<metric>\w+)\s*(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
+_RULE = re.compile(r"(?P<metric>[\w./@:-]+)\s*(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?{_NUMBER})?\s*(?P<unit>[A-Za-z]*)")
 
@@ -135,7 +135,7 @@ def parse(text: str) -> Rule:
     if metric in _NOT_FAIR:
         mend = "tune the threshold on other data: --null-threshold auto --tune-data F, and gate em"
         raise UsageError(f"--gate {text!r}: {metric} is chosen on the very questions that it is scored on; {mend}")
-    if metric not in (*FIGURES, *NAMES):
+    if metric not in (*FIGURES, *NAMES) and "/" not in metric:  # task/metric is a figure of the harness
         names = ", ".join(["em", "f1", *SHORT_NAMES, *FIGURES[2:], *NAMES])
         raise UsageError(f"--gate {text!r}: there is no figure {rule['metric']!r}; take one of {names}")
     value = _VALUE.fullmatch(rule["value"].strip())
@@ -162,15 +162,28 @@ def _scale(text: str, metric: str, unit: str) -> float:
 
 
 def gated(report: Report, rules: Sequence[Rule]) -> Report:
-    """Return the report with a verdict for each rule on each row but the baseline, which others are held against."""
-    baseline = report.baseline
-    gates = tuple(rule.verdict(row, baseline) for rule in rules for row in report.rows if not row.baseline)
+    """Return the report with a verdict for each rule on each row but the baseline, which others are held against.
+
+    Of several baselines (the same checkpoint on several machines) the one of the row's own device counts, else the
+    first. Raises UsageError where there is a rule and no row to hold it: a gate that nothing passed has not held.
+    """
+    judged = [row for row in report.rows if not row.baseline]
+    if rules and not judged:
+        raise UsageError(f"--gate {rules[0].text!r} has no row to judge but the baseline; name another checkpoint")
+    baselines = [row for row in report.rows if row.baseline]
+    gates = tuple(rule.verdict(row, _baseline_of(row, baselines)) for rule in rules for row in judged)
     return replace(report, gates=gates, passed=all(gate.passed for gate in gates))
+
+
+def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
+    near = [base for base in baselines if base.device == row.device]
+    return next(iter([*near, *baselines]), None)
 
 
 def explain(gate: Gate) -> str:
     """Return a verdict as one phrase: the rule, the row, its figure and the limit."""
-    value = "not measured" if gate.value is None else f"{gate.value:.10g}"
+    missing = "no interval" if gate.ci95 else "not measured"
+    value = missing if gate.value is None else f"{gate.value:.10g}"
     limit = "not measured" if gate.limit is None else f"{gate.limit:.10g}"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
     return f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({which}{value}, limit {limit})"

@@ -7,19 +7,25 @@ The parent writes a `Job` as JSON to the child's stdin; the child leaves two fil
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from compresskit.checkpoint.store import write_text
-from compresskit.errors import UsageError
+from compresskit.errors import CompresskitError, InputError, UsageError
 from compresskit.evaluate.row import Row
 
 OUTCOME_FILE = "outcome.json"
 PREDICTIONS_FILE = "predictions.json"
 
 NullThreshold = float | Literal["auto"]
+
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("float32", "bfloat16", "float16")
+# The call was understood; what one of its checkpoints is called was not.
+_ROW_CODES = {UsageError.exit_code: InputError.exit_code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         least = {"batch_size": 1, "max_length": 1, "stride": 0, "max_answer_length": 1, "repeat": 1, "limit": 1}
-        least |= {"latency_questions": 0, "warmup_questions": 0}
+        least |= {"latency_questions": 0, "warmup_questions": 0, "seed": 0}
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
@@ -65,8 +71,17 @@ class EvalSettings:
             raise UsageError(
                 f"stride {self.stride} does not fit in max length {self.max_length}; give a smaller stride"
             )
+        for name, known in (("device", DEVICES), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"unknown {name} {getattr(self, name)!r}; use {', '.join(known)}")
+        if self.null_threshold != "auto" and not math.isfinite(self.null_threshold):
+            raise UsageError(f"null threshold is {self.null_threshold}; give a number, or auto with --tune-data")
         if (self.null_threshold == "auto") != (self.tune_data is not None):
             raise UsageError("--null-threshold auto and --tune-data belong together; give both, or neither")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON has them."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +128,11 @@ class Outcome:
     question_em: Sequence[float] = ()
     question_f1: Sequence[float] = ()
     paragraph: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, error: CompresskitError) -> Outcome:
+        """Return the outcome of a checkpoint that cannot be scored; a name that means nothing is bad input here."""
+        return cls(error=str(error), error_code=_ROW_CODES.get(error.exit_code, error.exit_code))
 
     def to_json(self) -> str:
         """Return the outcome as JSON."""

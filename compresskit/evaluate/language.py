@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,18 @@ def _batches(rows: Iterable[_Row], size: int, loaded: LanguageModel) -> Iterator
         yield batch
 
 
+def _task_name(file: Path) -> str:
+    """Return what a task's YAML file calls it; InputError where there is no such file, or it names no task."""
+    try:
+        # Not by a YAML reader: these files have tags of their own, which stand for functions.
+        found = re.search(r"^task:\s*[\"']?([^\s\"'#]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--harness {file}: cannot be read; give a task's YAML file, or a name") from error
+    if found is None:
+        raise InputError(f"--harness {file}: names no task; write one as `task: NAME`")
+    return found[1]
+
+
 def harness(loaded: LanguageModel, tasks: Sequence[str], settings: EvalSettings) -> dict[str, float | None]:
     """Return the figures of lm-evaluation-harness as ``task/metric``; as they come, most of them 0-1.
 
@@ -177,7 +190,7 @@ def harness(loaded: LanguageModel, tasks: Sequence[str], settings: EvalSettings)
 
     files = [Path(task) for task in tasks if task.endswith((".yaml", ".yml"))]
     manager = TaskManager(include_path=[str(file.parent) for file in files] or None)
-    names = [Path(task).stem if Path(task) in files else task for task in tasks]
+    names = [_task_name(Path(task)) if Path(task) in files else task for task in tasks]
     if unknown := [name for name in names if not manager.match_tasks([name])]:
         raise InputError(f"lm-evaluation-harness knows no task {unknown[0]!r}; `lm_eval ls tasks` has the list")
     model = HFLM(

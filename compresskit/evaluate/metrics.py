@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Metric(Protocol):
-    """Takes answers one by one, and has its figures at the end."""
+    """Takes answers one by one, and has its figures at the end, under its `names`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its figures."""
 
     def add(self, gold: Sequence[str], answer: str) -> None:
         """Take the answer to one question, and its accepted ones."""
@@ -31,6 +35,8 @@ class Bleu:
 
     The order is that of the answer where it is shorter than four tokens ("effective order"), as most answers are.
     """
+
+    names = ("bleu",)
 
     def __init__(self) -> None:
         self._golds: list[Sequence[str]] = []
@@ -54,12 +60,13 @@ class Bleu:
 class Rouge:
     """Mean ROUGE-1, ROUGE-2 and ROUGE-L F1 with rouge-score (Lin 2004), against the gold answer that suits best."""
 
+    names = ("rouge1", "rouge2", "rougeL")
+
     def __init__(self) -> None:
         from rouge_score.rouge_scorer import RougeScorer
 
-        self._names = ("rouge1", "rouge2", "rougeL")
-        self._scorer = RougeScorer(list(self._names))
-        self._sums = dict.fromkeys(self._names, 0.0)
+        self._scorer = RougeScorer(list(self.names))
+        self._sums = dict.fromkeys(self.names, 0.0)
         self._count = 0
 
     def add(self, gold: Sequence[str], answer: str) -> None:
@@ -79,7 +86,7 @@ METRICS: Mapping[str, tuple[str, Callable[[], Metric]]] = {"bleu": ("sacrebleu",
 PERPLEXITY = "ppl"
 """What can be asked for of language models beside; see `compresskit.evaluate.language`."""
 
-NAMES = ("bleu", "rouge1", "rouge2", "rougeL", PERPLEXITY)
+NAMES = (*Bleu.names, *Rouge.names, PERPLEXITY)
 """The figures that all these leave in `Row.metrics`."""
 
 
@@ -111,7 +118,7 @@ class Metrics:
                 metric.add(gold, prediction.text)
 
     def result(self) -> dict[str, float | None]:
-        """Return the figures by name; those of answers only where a question has one."""
+        """Return the figures by name; None for those of answers where no question has one."""
         if not self._answerable:
-            return self._none
+            return self._none | dict.fromkeys(name for metric in self._metrics for name in metric.names)
         return self._none | {name: value for metric in self._metrics for name, value in metric.result().items()}

@@ -54,9 +54,9 @@ class Row:
     ``reserved_memory_bytes`` what torch's allocator took from CUDA, ``process_memory_bytes`` what NVML says of the
     process. ``questions_per_s`` is the median of the repetitions, whose least and most are ``questions_per_s_range``.
 
-    ``metrics`` holds figures asked for by name. ``sha256`` is that of all files needed to run the checkpoint,
-    ``manifest`` its compresskit.json, ``predictions`` the file of its answers. ``error`` says in one line why the
-    checkpoint could not be scored, ``error_code`` is the exit code for that.
+    ``metrics`` holds figures asked for by name. ``settings`` are how it was asked and measured. ``sha256`` is that of
+    all files needed to run the checkpoint, ``manifest`` its compresskit.json, ``predictions`` the file of its answers.
+    ``error`` says in one line why the checkpoint could not be scored, ``error_code`` is the exit code for that.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Row:
     predictions: str | None = None
     device: Mapping[str, str | int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] | None = None
     flips: tuple[Flip, ...] = ()
     error: str | None = None

@@ -171,15 +171,15 @@ class Scorer:
 
         The official sweep: begin with every question left unanswered, then answer them in the order of their
         no-answer score. Answering an unanswerable question costs its point; an empty span costs nothing.
-        Equal no-answer scores are taken one by one, in the data set's order, and the threshold of "answer
-        nothing" is called 0.
+        Equal no-answer scores are taken one by one, in the data set's order. Where to answer nothing is best, the
+        threshold lies just below the least score (the script calls it 0, at which most questions would be answered).
         """
         if self._spans is None:
             return None, None
         values, empty, no_answer = self._spans[metric], self._spans["empty"], self._spans["no_answer"]
         has_answer = self._answers["has_answer"]
         total: float = has_answer.count(False)
-        best, threshold = total, 0.0
+        best, threshold = total, float(np.nextafter(min(no_answer), -np.inf))
         for index in np.argsort(np.array(no_answer), kind="stable"):
             if has_answer[index]:
                 total += values[index]

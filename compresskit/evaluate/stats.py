@@ -12,8 +12,10 @@ _COUNTS = 2_000_000
 
 def bootstrap_intervals(
     values: NDArray[np.float64], paragraph: NDArray[np.int64], seed: int = 0, replicates: int = REPLICATES
-) -> list[tuple[float, float]]:
+) -> list[tuple[float, float] | None]:
     """Return the 95 % percentile interval of the mean of each column of ``values``, in per cent.
+
+    None with a single paragraph, from which nothing can be drawn.
 
     ``values`` has the shape (questions, columns): scores 0-1, or differences between two checkpoints' scores;
     ``paragraph`` is the number of each question's paragraph, shape (questions,). Whole paragraphs are drawn with
@@ -24,6 +26,8 @@ def bootstrap_intervals(
     counts = np.bincount(index)
     sums = np.stack([np.bincount(index, weights=column) for column in values.T], axis=1)
     size, rng = len(counts), np.random.default_rng(seed)
+    if size < 2:
+        return [None] * values.shape[1]
     means, step = [], max(1, _COUNTS // size)
     for begin in range(0, replicates, step):
         drawn = rng.multinomial(size, np.full(size, 1 / size), size=min(step, replicates - begin))

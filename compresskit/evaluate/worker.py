@@ -21,6 +21,7 @@ from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, Inpu
 from compresskit.evaluate import measure
 from compresskit.evaluate.answers import AnswersWriter, read_answers
 from compresskit.evaluate.asking import Asking
+from compresskit.evaluate.cache import FOLDER_VARIABLE
 from compresskit.evaluate.evaluate import sampled
 from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job, Outcome
 from compresskit.evaluate.metrics import PERPLEXITY, Metrics
@@ -43,13 +44,18 @@ def main() -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except CompresskitError as error:
-        outcome = Outcome(error=str(error), error_code=error.exit_code)
+        outcome = Outcome.of(error)
     except Exception as error:
         # Whatever a foreign checkpoint raises costs its own row, not the evaluation.
         if job.verbose:
             console.traceback(error)
         outcome = Outcome(error=_reason(error), error_code=RunFailed.exit_code)
-    outcome.write(job.folder)
+    try:
+        outcome.write(job.folder)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        console.error(f"{job.folder}: cannot be written ({reason}); set {FOLDER_VARIABLE} to a folder with room")
+        return RunFailed.exit_code
     return outcome.error_code or EXIT_OK
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compresskit.errors import MissingError
-from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.row import Dataset, Gate, Report, Row
 from tests.cli.conftest import Run, Trained, words_of
 
 
@@ -87,6 +87,9 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
         (2, "eval DENSE --data DATA --html no/a.html", "--html no/a.html: there is no folder no; make it first"),
         (2, "eval DENSE --data DATA --html .", "--html .: is a folder; give the name of a file in it"),
         (2, "eval DENSE --data DATA --plot a.pdf", "--plot a.pdf: "),
+        (2, "eval DENSE --data DATA -o /dev/null", "--output /dev/null: is no regular file; for a pipe or a terminal"),
+        (2, "eval DENSE --data DATA -o a --html a", "--html a: is the file of --output too; give each its own"),
+        (2, "eval DENSE --data DATA --null-threshold nan", "null threshold is nan; give a number"),
         (2, "eval DENSE --data DATA --gate best_em>=3", "--gate 'best_em>=3': best_em is chosen on the very questions"),
         (2, "eval DENSE --data DATA --gate-ci", "--gate-ci says how gates are held, and there is none"),
         (2, "eval DENSE --data DATA --null-threshold auto", "--null-threshold auto and --tune-data belong together"),
@@ -153,6 +156,13 @@ def test_saved_results_are_rendered_and_gated_again(run: Run, place: Path) -> No
     assert "em&gt;=base-3" in (place / "all.xml").read_text()
     assert run("report", "all.json", "--gate", "em>=base-10").code == 0
     assert run("report", "all.json", "--baseline", "half", "--gate", "em>=base-3").code == 1
+    (place / "ci.json").write_text(replace(saved, gates=(Gate("em>=70", "half", False, None, 70.0, True),)).to_json())
+    (place / "point.json").write_text(replace(saved, gates=(Gate("no_ans_em>=0", "half", False, None, 0),)).to_json())
+    both = run("report", "ci.json", "point.json", "--format", "json")
+    assert [(gate["rule"], gate.get("ci95", False)) for gate in json.loads(both.out)["gates"]] == [
+        ("em>=70", True),
+        ("no_ans_em>=0", False),
+    ]
     assert run("report", "all.json", "--baseline", "nobody").code == 3
 
 
@@ -176,3 +186,41 @@ def test_a_project_file_names_it_all(trained: Trained, run: Run, place: Path, mo
     assert (place / "eval.html").is_file()
     assert run("eval", "--gate", "em>=70", "--batch-size", "8").code == 0
     assert seen[1][2].batch_size == 8
+
+
+def test_an_output_that_fails_costs_itself_alone(run: Run, place: Path, monkeypatch) -> None:
+    """The table is printed and the other files are written; the exit code and one line tell."""
+    report = Report("now", {}, {}, Dataset("d", "0", 2, 1), rows())
+    (place / "a.json").write_text(report.to_json())
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "nowhere" / "summary.md"))
+
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("compresskit.evaluate.report.html.render", full)
+    done = run("report", "a.json", "--html", "a.html", "--plot", "a.png", "--junit", "a.xml", "-o", "b.json")
+    assert done.code == 5
+    assert "77.50" in done.out
+    assert done.err.splitlines()[-1].startswith("error: --html ")
+    assert "No space left on device" in done.err
+    assert "summary" in done.err
+    assert {path.name for path in place.iterdir()} == {"a.json", "a.png", "a.xml", "b.json"}
+
+
+def test_nothing_to_draw_is_a_warning(run: Run, place: Path) -> None:
+    report = Report("now", {}, {}, Dataset("d", "0", 2, 1), (LOST[3],))
+    (place / "a.json").write_text(report.to_json())
+    done = run("report", "a.json", "--plot", "a.png")
+    assert done.code == 3
+    assert done.err.splitlines()[0].startswith("warning: ")
+    assert done.err.splitlines()[-1] == "error: b: it is damaged; copy it again"
+    assert not (place / "a.png").exists()
+
+
+def test_a_link_stays_one(run: Run, place: Path) -> None:
+    (place / "a.json").write_text(Report("now", {}, {}, Dataset("d", "0", 2, 1), rows()).to_json())
+    (place / "real.json").write_text("old")
+    (place / "link.json").symlink_to(place / "real.json")
+    assert run("report", "a.json", "-o", "link.json").code == 0
+    assert (place / "link.json").is_symlink()
+    assert (place / "real.json").read_text() == (place / "a.json").read_text()

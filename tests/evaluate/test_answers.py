@@ -36,13 +36,14 @@ def test_gzip(tmp_path: Path) -> None:
         (b"\xff\xfe", "cannot be read as JSON"),
         (b'["Rome"]', "holds a list, not answers"),
         (b'{"q1": [{"text": "Rome", "probability": 0.9}]}', "the answer to 'q1' is a list, not a text"),
+        (rb'{"q1": "\ud800"}', "'q1' or its answer holds half a character"),
         (b'{"q1": null}', "the answer to 'q1' is a NoneType"),
     ],
 )
 def test_what_is_no_file_of_answers(content: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / "predictions.json"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="official format") as caught:
+    with pytest.raises(InputError) as caught:
         read_answers(path)
     assert str(caught.value).startswith(f"{path}: {what}")
     assert "\n" not in str(caught.value)

@@ -46,16 +46,18 @@ GPU = replace(
 def test_rows_of_several_machines_stand_in_one_table() -> None:
     report = combined([CPU, GPU], ["cpu.json", "out/gpu.json"])
     assert [row.name for row in report.rows] == ["dense", "half", "dense (gpu)", "tenth"]
-    assert [row.baseline for row in report.rows] == [True, False, False, False]
+    # The same checkpoint is the baseline on either machine, and none of the others' is gated by it.
+    assert [row.baseline for row in report.rows] == [True, False, True, False]
     assert report.rows[1] == HALF
     # `tenth` was compared with the same checkpoint elsewhere: its statistics stand.
     assert report.rows[3] == GPU.rows[1]
-    assert (report.rows[2].delta_em, report.rows[2].p_value) == (0.0, None)
+    assert report.rows[2] == replace(GPU.rows[0], name="dense (gpu)")
     assert (report.gates, report.passed, report.dataset) == ((), True, DATA)
 
 
 def test_the_same_row_twice_is_one() -> None:
     assert combined([CPU, CPU], ["a.json", "b.json"]).rows == CPU.rows
+    assert [row.name for row in combined([CPU, GPU, GPU], ["a", "b", "c"]).rows][2:] == ["dense (b)", "tenth"]
     triple = combined([CPU, GPU, replace(GPU, rows=(replace(DENSE, latency_ms_p50=3.0),))], ["a", "b/gpu", "c/gpu"])
     assert [row.name for row in triple.rows][2:] == ["dense (gpu)", "tenth", "dense (gpu 2)"]
 

@@ -29,8 +29,8 @@ def row(name: str, baseline: bool = False) -> Row:
 LOST = Row("lost", "lost", "-", "-", False, error="out of memory")
 
 
-def intervals(*columns: Any) -> list[tuple[float, float]]:
-    return bootstrap_intervals(np.array(columns, dtype=float).T, np.array(PARAGRAPH))
+def intervals(*columns: Any) -> list[Any]:
+    return list(bootstrap_intervals(np.array(columns, dtype=float).T, np.array(PARAGRAPH)))
 
 
 def test_against_a_baseline() -> None:

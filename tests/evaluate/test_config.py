@@ -168,3 +168,21 @@ def test_impossible_values_of_a_file_are_refused_like_those_of_flags(project: Pa
     (project / "compresskit.yaml").write_text("checkpoints: [a]\nnull_threshold: auto")
     with pytest.raises(UsageError, match="--tune-data"):
         configured({}, project)
+
+
+def test_a_threshold_on_the_line_wins_over_tuning_in_the_file(project: Path) -> None:
+    (project / "compresskit.yaml").write_text("checkpoints: [a]\nnull_threshold: auto\ntune_data: tune.json")
+    assert configured({}, project).settings == EvalSettings(null_threshold="auto", tune_data="tune.json")
+    assert configured({"null_threshold": 0.5}, project).settings == EvalSettings(null_threshold=0.5)
+
+
+@pytest.mark.parametrize("line", ["seed: -1", "device: tpu", "max_length: 0", "show_flips: -1", "null_threshold: .nan"])
+def test_what_the_line_refuses_a_file_is_refused_too(line: str, project: Path) -> None:
+    (project / "compresskit.yaml").write_text(f"checkpoints: [a]\n{line}")
+    with pytest.raises(UsageError, match=line.split(":")[0].replace("_", " ")):
+        configured({}, project)
+
+
+def test_answers_go_to_a_folder(project: Path) -> None:
+    with pytest.raises(UsageError, match="is no folder"):
+        configured({"checkpoints": ["a"], "predictions": project / "preds" / "a.json"}, project)

@@ -17,6 +17,7 @@ from compresskit.evaluate import evaluate as module
 from compresskit.evaluate.evaluate import Keeping, evaluate
 from compresskit.evaluate.job import EvalSettings, Job, Outcome
 from compresskit.evaluate.row import Report, Row
+from compresskit.models.source import fingerprint
 
 # A worker that does what the name of its checkpoint says; it needs no torch, so it is quick.
 FAKE = """
@@ -29,7 +30,7 @@ job = Job.from_json(sys.stdin.read())
 print("noise on stdout")
 what = Path(job.ref).name
 if what.startswith("em"):
-    row = Row(job.name, job.ref, "encoder", "train", False, em=float(what[2:4]), f1=90.0, disk_bytes=os.getpid())
+    row = Row(job.name, job.ref, "encoder", "train", False, em=float(what[2:4]), f1=90.0, params_total=os.getpid())
     row = Row(**{**row.to_dict(), "device": {"kind": "cpu", "name": "fake"}})
     right = [float(float(what[2:4]) > 70), 1.0]
     outcome = Outcome(row=row, question_em=right, question_f1=right, paragraph=[0, 0])
@@ -95,8 +96,8 @@ def _fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def processes(report: Report) -> list[int | None]:
-    """The process that measured each row: `disk_bytes` carries it here."""
-    return [row.disk_bytes for row in report.rows]
+    """The process that measured each row: `params_total` carries it here."""
+    return [row.params_total for row in report.rows]
 
 
 @pytest.mark.usefixtures("_fake_worker")
@@ -109,7 +110,7 @@ class TestWithAFakeWorker:
             ("em72", False, 72.0, -3.0),
         ]
         assert len({os.getpid(), *processes(report)}) == 4  # every checkpoint had a process of its own
-        assert report.rows[1].delta_em_ci95 == (-50.0, -50.0)  # one paragraph: nothing to draw
+        assert report.rows[1].delta_em_ci95 is None  # one paragraph: nothing to draw
         assert (report.rows[1].questions_lost, report.rows[2].questions_lost) == (1, 0)
         assert report.dataset.path == data
         assert (report.dataset.questions, report.dataset.unanswerable, report.dataset.sampled_from) == (2, 1, None)
@@ -135,7 +136,7 @@ class TestWithAFakeWorker:
             ("code3", "it is broken; mend it", 3),
             ("code4", "it is broken; mend it", 4),
             ("nowhere/at/all", "there is no folder", 3),
-            ("berd", "unknown model 'berd'; did you mean bert?", 2),
+            ("berd", "unknown model 'berd'; did you mean bert?", 3),
         ],
     )
     def test_what_cannot_be_scored_is_a_row_and_the_others_go_on(
@@ -178,6 +179,54 @@ class TestWithAFakeWorker:
         # What ran for want of trust in the cache is what the cache knows from now on.
         assert processes(evaluate(["em70"], data, EvalSettings())) == processes(found)
 
+    def test_bytes_are_those_of_now(self, data: str, tmp_path: Path) -> None:
+        """Files that are not needed to run a checkpoint leave its row, but not its bytes on the disk, as they are."""
+        before = evaluate(["em70"], data, EvalSettings()).rows[0]
+        (tmp_path / "em70" / "log.jsonl").write_text("x" * 1000)
+        after = evaluate(["em70"], data, EvalSettings()).rows[0]
+        assert after.created == before.created
+        assert (after.disk_bytes or 0) - (before.disk_bytes or 0) == 1000
+
+    def test_what_the_harness_does_is_not_kept(self, data: str) -> None:
+        settings = EvalSettings(harness=("task.yaml",))
+        assert processes(evaluate(["em70"], data, settings)) != processes(evaluate(["em70"], data, settings))
+
+    def test_a_file_that_cannot_be_read_costs_one_row(self, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fails(ref: str) -> str:
+            if ref == "em70":
+                raise OSError(5, "Input/output error")
+            return fingerprint(ref)
+
+        monkeypatch.setattr(module, "fingerprint", fails)
+        report = evaluate(["em70", "em72", "x" * 300], data, EvalSettings())
+        assert [row.em for row in report.rows] == [None, 72.0, None]
+        assert [row.error_code for row in report.rows] == [3, None, 3]
+        assert report.rows[0].error == "em70: cannot be read (Input/output error); restore it"
+
+    def test_settings_stand_in_the_row(self, data: str) -> None:
+        (row,) = evaluate(["em70"], data, EvalSettings(batch_size=7, metrics=("bleu",))).rows
+        assert (row.settings["batch_size"], row.settings["metrics"], row.settings["dtype"]) == (7, ["bleu"], "float32")
+
+    def test_entries_that_are_not_whole_are_measured_again(self, data: str, tmp_path: Path) -> None:
+        first = processes(evaluate(["em70"], data, EvalSettings()))
+        (entry,) = (tmp_path / "cache" / "eval").iterdir()
+        for name, content in (("predictions.json", None), ("outcome.json", '{"row": []}'), ("outcome.json", "{}")):
+            if content is None:
+                (entry / name).unlink()
+            else:
+                (entry / name).write_text(content)
+            again = processes(evaluate(["em70"], data, EvalSettings()))
+            assert again != first
+            first = again
+
+    def test_what_killed_jobs_left_goes_after_a_day(self, data: str, tmp_path: Path) -> None:
+        folder = tmp_path / "cache" / "eval"
+        for name in (".new-old", ".new-young"):
+            (folder / name).mkdir(parents=True)
+        os.utime(folder / ".new-old", (0, 0))
+        evaluate(["em70"], data, EvalSettings())
+        assert {path.name for path in folder.glob(".new-*")} == {".new-young"}
+
     def test_a_failure_is_not_kept(self, data: str, tmp_path: Path) -> None:
         assert evaluate(["code3"], data, EvalSettings()).rows[0].error is not None
         assert not list((tmp_path / "cache" / "eval").iterdir())
@@ -205,9 +254,9 @@ class TestWithAFakeWorker:
         assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
         keeping = Keeping(predictions=tmp_path / "answers")
         (row,) = evaluate(["em70"], data, EvalSettings(), names=["a/b c"], keeping=keeping).rows
-        assert row.predictions == str(tmp_path / "answers" / "a-b-c.json")
+        assert row.predictions == str(tmp_path / "answers" / "a" / "b c.json")
         assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
-        assert [path.name for path in (tmp_path / "answers").iterdir()] == ["a-b-c.json"]
+        assert [path.name for path in (tmp_path / "answers" / "a").iterdir()] == ["b c.json"]
 
     def test_answers_that_cannot_be_written(self, data: str, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
@@ -222,8 +271,8 @@ class TestWithAFakeWorker:
 
     def test_tuning_on_the_evaluation_data_is_refused(self, data: str, tmp_path: Path) -> None:
         copy = tmp_path / "copy.json"
-        copy.write_bytes(Path(data).read_bytes())
-        with pytest.raises(UsageError, match="is the evaluation data"):
+        copy.write_text(Path(data).read_text().replace('"v2.0"', '"v2.1"'))  # other bytes, the same questions
+        with pytest.raises(UsageError, match="shares 2 questions with the evaluation data"):
             evaluate(["em70"], data, EvalSettings(null_threshold="auto", tune_data=str(copy)))
 
     @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -244,6 +293,27 @@ class TestWithAFakeWorker:
         thread.join()
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid_file.read_text()), 0)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_that_ends_the_job_ends_the_worker_too(self, number: int, data: str, tmp_path: Path) -> None:
+        pid_file = tmp_path / "pid"
+
+        def end() -> None:
+            for _ in range(1000):
+                if pid_file.exists() and pid_file.read_text():
+                    os.kill(os.getpid(), number)
+                    return
+                time.sleep(0.01)
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        with pytest.raises(SystemExit) as caught:
+            evaluate(["slow"], data, EvalSettings())
+        thread.join()
+        assert caught.value.code == 128 + number
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid_file.read_text()), 0)
+        assert not list((tmp_path / "cache" / "eval").iterdir())
 
 
 def test_bad_data_is_found_before_any_checkpoint_is_run(tmp_path: Path) -> None:
@@ -284,6 +354,8 @@ def test_job_and_outcome_pass_through_json(tmp_path: Path) -> None:
         *({"batch_size": 0}, {"max_length": 0}, {"stride": -1}, {"stride": 384}, {"latency_questions": -1}),
         *({"repeat": 0}, {"limit": 0}, {"null threshold": 0, "null_threshold": "auto"}),
         {"tune data": 0, "tune_data": "tune.json"},
+        *({"null threshold": 0, "null_threshold": float("nan")}, {"null threshold": 0, "null_threshold": float("inf")}),
+        *({"seed": -1}, {"device": "tpu"}, {"dtype": "int8"}),
     ],
 )
 def test_impossible_settings(values: dict[str, object]) -> None:

@@ -130,19 +130,21 @@ INTERVALS = replace(SMALL, em_ci95=(77.0, 81.5), delta_em_ci95=(-1.6, 0.1), delt
         ("em<=81", False, 81.5),
         ("f1>=base-2", False, 82.0),
         ("size<=0.3x", True, 300.0),  # bytes are counted, not sampled: the point stands
-        ("f1>=80", False, None),  # its interval was not measured
+        ("f1>=80", False, None),  # it has no interval
     ],
 )
 def test_the_interval_has_to_hold(rule, passed, value):
     (gate,) = gated(replace(REPORT, rows=(BASE, INTERVALS)), parse_rules([rule], has_baseline=True, ci95=True)).gates
     assert (gate.passed, gate.ci95) == (passed, not rule.startswith("size"))
     assert gate.value == (None if value is None else pytest.approx(value))
-    assert ("interval" in explain(gate)) == (gate.ci95 and value is not None)
+    assert ("interval" in explain(gate)) == gate.ci95
+    assert ("no interval" in explain(gate)) == (gate.ci95 and value is None)
 
 
 def test_an_interval_that_does_not_exist():
-    with pytest.raises(UsageError, match="has_ans_em has no interval"):
-        parse_rules(["has_ans_em>=3"], has_baseline=False, ci95=True)
+    for name in ("has_ans_em", "bleu", "ppl"):
+        with pytest.raises(UsageError, match=f"{name} has no interval"):
+            parse_rules([f"{name}>=3"], has_baseline=False, ci95=True)
     with pytest.raises(UsageError, match="--gate-ci"):
         parse_rules([], has_baseline=False, ci95=True)
 
@@ -154,3 +156,30 @@ def test_every_figure_can_be_gated():
     for name in FIGURES:
         assert parse(f"{name}>=1").metric == name
     assert {"em", "f1", "delta_f1", "zstd_bytes", "load_s", "questions_lost", "questions_per_s"} <= set(FIGURES)
+
+
+def test_a_gate_that_judges_nothing_does_not_hold():
+    with pytest.raises(UsageError, match="no row to judge but the baseline"):
+        gated(replace(REPORT, rows=(BASE,)), [parse("em>=1")])
+    assert gated(replace(REPORT, rows=(BASE,)), []).passed
+
+
+def test_a_row_is_held_against_the_baseline_of_its_own_machine():
+    gpu, cpu = {"kind": "cuda", "name": "a"}, {"kind": "cpu", "name": "b"}
+    slow = replace(BASE, name="dense (cpu)", latency_ms_p50=100.0, device=cpu)
+    rows = [replace(BASE, device=gpu), replace(SMALL, device=gpu, latency_ms_p50=11.0), slow]
+    rows += [replace(SMALL, name="small (cpu)", device=cpu, latency_ms_p50=110.0), replace(SMALL, name="elsewhere")]
+    gates = gated(replace(REPORT, rows=tuple(rows)), [parse("latency<=1.2x")]).gates
+    assert [(gate.row, gate.limit, gate.passed) for gate in gates] == [
+        ("small", 12.0, True),
+        ("small (cpu)", 120.0, True),
+        ("elsewhere", 12.0, False),
+    ]
+
+
+def test_figures_of_the_harness_by_their_names():
+    row = replace(SMALL, metrics={"arc/acc_norm": 0.4})
+    (gate,) = gated(replace(REPORT, rows=(BASE, row)), [parse("arc/acc_norm>=0.3")]).gates
+    assert (gate.value, gate.passed) == (0.4, True)
+    (gate,) = gated(REPORT, [parse("arc/acc>=0.3")]).gates
+    assert (gate.value, gate.passed) == (None, False)

@@ -47,7 +47,7 @@ def test_names() -> None:
     assert set(run([*METRICS, "ppl"])) == set(NAMES)
     assert run(["ppl"]) == {"ppl": None}  # answers have none
     assert run([]) == {}
-    assert Metrics(["bleu", "rouge"]).result() == {}
+    assert Metrics(["bleu", "ppl"]).result() == {"bleu": None, "ppl": None}  # no question, no figure
 
 
 def test_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

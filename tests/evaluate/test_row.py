@@ -37,6 +37,7 @@ by_kind = {
     "Mapping[str, float | None]": st.dictionaries(st.text(), st.none() | numbers, max_size=2),
     "Mapping[str, str | int]": st.dictionaries(st.text(), st.text() | st.integers(), max_size=2),
     "Mapping[str, str]": st.dictionaries(st.text(), st.text(), max_size=2),
+    "Mapping[str, Any]": st.dictionaries(st.text(), st.integers() | st.lists(st.text()), max_size=2),
     "Mapping[str, Any] | None": st.none() | st.dictionaries(st.text(), st.lists(st.integers()), max_size=2),
     "tuple[Flip, ...]": st.lists(
         st.builds(Flip, *[st.text()] * 3, st.lists(st.text()).map(tuple), *[st.text()] * 2, st.booleans()), max_size=2
@@ -74,7 +75,8 @@ def test_a_row_has_the_keys_of_the_design_and_null_for_what_was_not_measured() -
     assert set(row) > CONTRACT
     assert not {"error", "error_code"} & set(row)
     assert {key for key, value in row.items() if value is not None} == {
-        *("name", "path", "family", "method", "baseline", "metrics", "device", "versions", "flips")
+        *("name", "path", "family", "method", "baseline"),
+        *("metrics", "device", "versions", "settings", "flips"),
     }
     failed = Row("dense", "out/dense", "-", "-", False, error="out of memory", error_code=5).to_dict()
     assert (failed["error"], failed["error_code"]) == ("out of memory", 5)

@@ -163,10 +163,13 @@ def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, 
     """The threshold is the best one there, whatever would have suited the questions that are scored."""
     other = tmp_path / "tune.json"
     text = Path(data).read_text(encoding="utf-8")
-    other.write_text(text.replace("Who built Rome?", "Who found Rome?"), encoding="utf-8")
+    other.write_text(text.replace("its people like", "its people love"), encoding="utf-8")
     (there,) = evaluate([str(checkpoint)], str(other), SETTINGS).rows
     (tuned,) = evaluate([str(checkpoint)], data, replace(SETTINGS, null_threshold="auto", tune_data=str(other))).rows
     assert tuned.null_threshold == pytest.approx(there.best_null_threshold)
+    assert tuned.null_threshold is not None
+    (kept,) = evaluate([str(checkpoint)], str(other), replace(SETTINGS, null_threshold=tuned.null_threshold)).rows
+    assert kept.em == there.best_em  # it does give what was promised there
     assert tuned.null_threshold is not None
     (given,) = evaluate([str(checkpoint)], data, replace(SETTINGS, null_threshold=tuned.null_threshold)).rows
     assert (given.em, given.f1) == (tuned.em, tuned.f1)

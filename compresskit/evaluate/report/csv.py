@@ -10,7 +10,7 @@ from dataclasses import fields
 from compresskit.evaluate.row import Report, Row
 
 # What is no single value; the JSON has it.
-_NESTED = ("metrics", "device", "versions", "manifest", "flips")
+_NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips")
 
 
 def render(report: Report) -> str:

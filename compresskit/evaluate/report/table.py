@@ -125,7 +125,7 @@ def _metric(name: str) -> Column:
     """A column of a figure that was asked for; those of lm-evaluation-harness (task/metric) are no per cents."""
     best = min if name.endswith(("ppl", "perplexity", "bits_per_byte")) else max
     text = (lambda value: f"{value:.4g}") if "/" in name else per_cent
-    return _number(name, 6, lambda row: row.metrics.get(name), text, best)
+    return _number(name, 1, lambda row: row.metrics.get(name), text, best)
 
 
 def render(report: Report) -> TerminalTable:
@@ -226,10 +226,24 @@ def notes(report: Report) -> list[str]:
     lines = [f"EM at the null threshold that suits these questions best: {', '.join(best)}"] if best else []
     given = [f"{row.name} {row.null_threshold:.2f}" for row in report.rows if row.null_threshold]
     if given:
-        lines.insert(0, f"null threshold: {', '.join(given)}")
+        tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
+        lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
+    lines += _unlike_settings(report.rows)
     if report.baseline is None:
         return lines
     return lines + [line for row in report.rows if (line := _difference(row)) is not None]
+
+
+def _unlike_settings(rows: Sequence[Row]) -> list[str]:
+    """Return a line for each setting in which rows differ: they do not compare in all they tell."""
+    asked = [row for row in rows if row.settings]
+    lines = []
+    for key in dict.fromkeys(key for row in asked for key in row.settings):
+        values = [row.settings.get(key) for row in asked]
+        if any(value != values[0] for value in values):
+            shown = ", ".join(f"{row.name} {value}" for row, value in zip(asked, values, strict=True))
+            lines.append(f"measured with another {key.replace('_', ' ')}: {shown}")
+    return lines
 
 
 def _difference(row: Row) -> str | None:
