@@ -71,7 +71,7 @@ def resolve(ref: str, revision: str | None = None) -> Source:
         return Source(ref, builtin.build(ref), untrained=True)
     hub_id = ALIASES.get(ref, ref)
     if Path(ref).is_absolute() or ref.startswith((".", "~")) or hub_id.count("/") > 1:
-        raise InputError(f"there is no folder {ref}")
+        raise InputError(f"there is no folder {ref}; check the path")
     if "/" not in hub_id or (hub_id.startswith("demo/")):
         near = difflib.get_close_matches(ref, known_aliases(), n=1)
         hint = (
@@ -105,7 +105,9 @@ def download(hub_id: str, revision: str | None = None) -> Path:
             "check the name, or log in with `hf auth login`"
         ) from error
     except HFValidationError as error:
-        raise InputError(f"there is no folder {hub_id}, and no model of the Hub can be called so") from error
+        raise InputError(
+            f"there is no folder {hub_id}, and no model of the Hub can be called so"
+        ) from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise MissingError(
             f"there is no folder {hub_id} here, and the Hub cannot be reached ({type(error).__name__}); "

@@ -53,7 +53,7 @@ def test_no_hub_for_the_data(trained: Trained, refused) -> None:
 @pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
 def test_no_such_folder(verb: str, refused) -> None:
     first, *rest = verb.split()
-    assert refused(3, first, "./nowhere", *rest) == "there is no folder ./nowhere"
+    assert refused(3, first, "./nowhere", *rest) == "there is no folder ./nowhere; check the path"
 
 
 # Values
@@ -225,7 +225,7 @@ def test_a_teacher_with_another_tokenizer(trained: Trained, place: Path, refused
 
 def test_a_teacher_that_is_not_there(trained: Trained, refused) -> None:
     words = ["prune", trained.dense, "--distill", "-o", "out", *trained.short]
-    assert refused(3, *words, "--teacher", "./nowhere") == "there is no folder ./nowhere"
+    assert refused(3, *words, "--teacher", "./nowhere") == "there is no folder ./nowhere; check the path"
 
 
 # Outputs

@@ -104,7 +104,9 @@ def test_an_unknown_name_suggests_the_nearest(ref: str, near: str) -> None:
 
 @pytest.mark.parametrize("ref", ["a b/c", "a/..b"])
 def test_a_name_that_the_hub_cannot_have(ref: str) -> None:
-    with pytest.raises(InputError, match=f"^there is no folder {ref}, and no model of the Hub can be called so$"):
+    with pytest.raises(
+        InputError, match=f"^there is no folder {ref}, and no model of the Hub can be called so$"
+    ):
         resolve(ref)
 
 
@@ -122,7 +124,7 @@ def test_a_path_is_a_path(ref: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if ref == ".":
         assert resolve(ref) == Source(".", Path("."))
         return
-    with pytest.raises(InputError, match=f"^there is no folder {ref}$"):
+    with pytest.raises(InputError, match=f"^there is no folder {ref}; check the path$"):
         resolve(ref)
 
 
