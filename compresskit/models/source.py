@@ -105,9 +105,7 @@ def download(hub_id: str, revision: str | None = None) -> Path:
             "check the name, or log in with `hf auth login`"
         ) from error
     except HFValidationError as error:
-        raise InputError(
-            f"there is no folder {hub_id}, and no model of the Hub can be called so"
-        ) from error
+        raise InputError(f"there is no folder {hub_id}, and no model of the Hub can be called so") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise MissingError(
             f"there is no folder {hub_id} here, and the Hub cannot be reached ({type(error).__name__}); "

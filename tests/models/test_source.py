@@ -104,9 +104,7 @@ def test_an_unknown_name_suggests_the_nearest(ref: str, near: str) -> None:
 
 @pytest.mark.parametrize("ref", ["a b/c", "a/..b"])
 def test_a_name_that_the_hub_cannot_have(ref: str) -> None:
-    with pytest.raises(
-        InputError, match=f"^there is no folder {ref}, and no model of the Hub can be called so$"
-    ):
+    with pytest.raises(InputError, match=f"^there is no folder {ref}, and no model of the Hub can be called so$"):
         resolve(ref)
 
 
