@@ -32,7 +32,7 @@ _ROW_CODES = {UsageError.exit_code: InputError.exit_code}
 class EvalSettings:
     """How checkpoints are asked and measured.
 
-    ``batch_size`` in questions; ``max_length``, ``stride`` and ``max_answer_length`` in tokens;
+    ``batch_size`` in windows of full length; ``max_length``, ``stride`` and ``max_answer_length`` in tokens;
     ``null_threshold`` in logits: a question is left unanswered where the null score exceeds the best span's
     by more; "auto" takes the one that suits ``tune_data`` best, for each checkpoint its own. ``limit`` asks whole
     paragraphs with so many questions in all, drawn with ``seed``. ``latency_questions`` are timed one by one (with 0

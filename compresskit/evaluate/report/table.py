@@ -81,13 +81,15 @@ def _weights_left(row: Row) -> float | None:
     return 100.0 * row.params_nonzero / row.params_total
 
 
-def _number(
+def number_column(
     heading: str,
     rank: int,
     figure: Callable[[Row], float | None],
     text: Callable[[float], str],
     best: Callable[[Sequence[float]], float] | None = None,
 ) -> Column:
+    """Return a column of figures: how one is taken from a row and written, and which of them is best."""
+
     def show(row: Row) -> str:
         value = figure(row)
         return UNMEASURED if value is None else text(value)
@@ -97,20 +99,20 @@ def _number(
 
 COLUMNS: Sequence[Column] = (
     Column("Method", 9, lambda row: row.method),
-    _number("EM", 0, lambda row: row.em, per_cent, max),
-    _number("F1", 1, lambda row: row.f1, per_cent, max),
-    _number("HasAns\nEM", 7, lambda row: row.has_ans_em, per_cent, max),
-    _number("HasAns\nF1", 11, lambda row: row.has_ans_f1, per_cent, max),
-    _number("NoAns\nEM", 8, lambda row: row.no_ans_em, per_cent, max),
-    _number("Δ EM", 2, lambda row: row.delta_em, signed),
-    _number("Weights\nleft %", 5, _weights_left, per_cent, min),
-    _number("Params", 12, lambda row: row.params_total, count, min),
-    _number("Disk", 3, lambda row: row.disk_bytes, size, min),
-    _number("Deploy", 10, lambda row: row.deploy_bytes, size, min),
-    _number("Memory", 6, lambda row: row.peak_memory_bytes, size, min),
-    _number("p50\nms", 4, lambda row: row.latency_ms_p50, three_digits, min),
-    _number("p95\nms", 14, lambda row: row.latency_ms_p95, three_digits, min),
-    _number("q/s", 13, lambda row: row.questions_per_s, three_digits, max),
+    number_column("EM", 0, lambda row: row.em, per_cent, max),
+    number_column("F1", 1, lambda row: row.f1, per_cent, max),
+    number_column("HasAns\nEM", 7, lambda row: row.has_ans_em, per_cent, max),
+    number_column("HasAns\nF1", 11, lambda row: row.has_ans_f1, per_cent, max),
+    number_column("NoAns\nEM", 8, lambda row: row.no_ans_em, per_cent, max),
+    number_column("Δ EM", 2, lambda row: row.delta_em, signed),
+    number_column("Weights\nleft %", 5, _weights_left, per_cent, min),
+    number_column("Params", 12, lambda row: row.params_total, count, min),
+    number_column("Disk", 3, lambda row: row.disk_bytes, size, min),
+    number_column("Deploy", 10, lambda row: row.deploy_bytes, size, min),
+    number_column("Memory", 6, lambda row: row.peak_memory_bytes, size, min),
+    number_column("p50\nms", 4, lambda row: row.latency_ms_p50, three_digits, min),
+    number_column("p95\nms", 14, lambda row: row.latency_ms_p95, three_digits, min),
+    number_column("q/s", 13, lambda row: row.questions_per_s, three_digits, max),
 )
 
 
@@ -125,7 +127,7 @@ def _metric(name: str) -> Column:
     """A column of a figure that was asked for; those of lm-evaluation-harness (task/metric) are no per cents."""
     best = min if name.endswith(("ppl", "perplexity", "bits_per_byte")) else max
     text = (lambda value: f"{value:.4g}") if "/" in name else per_cent
-    return _number(name, 1, lambda row: row.metrics.get(name), text, best)
+    return number_column(name, 1, lambda row: row.metrics.get(name), text, best)
 
 
 def render(report: Report) -> TerminalTable:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from compresskit.evaluate.report.table import (
-    UNMEASURED,
     Column,
     best_of,
     columns_of,
+    number_column,
     per_cent,
     signed,
     size,
@@ -71,19 +71,6 @@ def _any(column: Column, rows: Sequence[Row]) -> bool:
     return column.figure is not None and any(column.figure(row) is not None for row in rows)
 
 
-def _measured(
-    heading: str,
-    figure: Callable[[Row], float | None],
-    text: Callable[[float], str],
-    best: Callable[[Sequence[float]], float] | None = None,
-) -> Column:
-    def show(row: Row) -> str:
-        value = figure(row)
-        return UNMEASURED if value is None else text(value)
-
-    return Column(heading, 0, show, figure, best)
-
-
 def _noted(interval: Callable[[Row], Interval | None], text: Callable[[float], str]) -> Callable[[Row], str]:
     def note(row: Row) -> str:
         ends = interval(row)
@@ -106,18 +93,18 @@ _GROUP_STARTS: Mapping[str, str] = {
 
 _MORE: Mapping[str, Sequence[Column]] = {
     "Δ EM": (
-        _measured("p", lambda row: row.p_value, _two_digits),
-        _measured("Δ F1", lambda row: row.delta_f1, signed),
-        _measured("Won", lambda row: row.questions_won, str),
-        _measured("Lost", lambda row: row.questions_lost, str),
+        number_column("p", 0, lambda row: row.p_value, _two_digits),
+        number_column("Δ F1", 0, lambda row: row.delta_f1, signed),
+        number_column("Won", 0, lambda row: row.questions_won, str),
+        number_column("Lost", 0, lambda row: row.questions_lost, str),
     ),
-    "Deploy": (_measured("zstd", lambda row: row.zstd_bytes, size, min),),
+    "Deploy": (number_column("zstd", 0, lambda row: row.zstd_bytes, size, min),),
     "Memory": (
-        _measured("Reserved", lambda row: row.reserved_memory_bytes, size, min),
-        _measured("Process", lambda row: row.process_memory_bytes, size, min),
-        _measured("Load", lambda row: row.load_memory_bytes, size, min),
+        number_column("Reserved", 0, lambda row: row.reserved_memory_bytes, size, min),
+        number_column("Process", 0, lambda row: row.process_memory_bytes, size, min),
+        number_column("Load", 0, lambda row: row.load_memory_bytes, size, min),
     ),
-    "q/s": (_measured("Load\ns", lambda row: row.load_s, three_digits, min),),
+    "q/s": (number_column("Load\ns", 0, lambda row: row.load_s, three_digits, min),),
 }
 """What follows a column of the terminal's table."""
 
