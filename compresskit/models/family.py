@@ -122,9 +122,13 @@ class CountsParameters(Protocol):
 
 
 class Family(Protocol):
-    """What the program asks of a family of models."""
+    """What the program asks of a family of models.
+
+    `extractive` tells that its logits are those of the start and the end of an answer at every token of a window.
+    """
 
     name: str
+    extractive: bool
 
     def owns(self, config: PretrainedConfig) -> bool:
         """Whether models of this configuration belong to the family."""
@@ -136,7 +140,7 @@ class Family(Protocol):
         """Names of the parameters of the question-answering head."""
 
     def prunable(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
-        """The modules whose `.weight` a mask may cover, by qualified name."""
+        """What a mask may cover: by the qualified name of each parameter, the module that holds it."""
 
     def trainable_with_masks(self, model: PreTrainedModel) -> set[str]:
         """Names of parameters, beside the masked ones, that a method that learns weights may change."""
@@ -160,6 +164,9 @@ class Family(Protocol):
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy of the batch's labels, a scalar."""
+
+    def penalty(self, model: PreTrainedModel) -> Tensor | None:
+        """What the model's configuration adds to the loss of its training (an L2 of weights), None for nothing."""
 
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """Answer questions, in their order, in bounded memory."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from compresskit.data.examples import Example
 from compresskit.errors import RunFailed
-from compresskit.models import encoder
+from compresskit.models import span
 from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
 from compresskit.models.registry import load
 from tests.models import tiny
@@ -126,7 +126,7 @@ def test_the_batch_size_does_not_change_answers(loaded: LoadedModel, batch_size:
 
 def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = answers(bert, asked(11))
-    monkeypatch.setattr(encoder, "CHUNK", 3)
+    monkeypatch.setattr(span, "CHUNK", 3)
     found = answers(bert, asked(11))
     assert [(p.id, p.text) for p in found] == [(p.id, p.text) for p in expected]
 
@@ -137,7 +137,7 @@ def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.Mon
     most=st.integers(1, 20),
 )
 def test_batches_hold_what_fits_with_its_padding(lengths: list[int], tokens: int, most: int) -> None:
-    batches = list(encoder.batches_by_tokens(lengths, tokens, most))
+    batches = list(span.batches_by_tokens(lengths, tokens, most))
     assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     for rows, following in itertools.zip_longest(batches, batches[1:]):
         longest = max(lengths[row] for row in rows)
@@ -184,7 +184,7 @@ def test_a_question_alone_starts_no_thread(bert: LoadedModel, monkeypatch: pytes
             threads.append(max_workers)
             super().__init__(max_workers)
 
-    monkeypatch.setattr(encoder, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(span, "ThreadPoolExecutor", Counted)
     assert answers(bert, asked(1))[0].span_text == expected[0].span_text
     assert threads == []
     assert [p.id for p in answers(bert, asked(200))] == [p.id for p in expected]
@@ -279,7 +279,7 @@ def test_the_tokenizer_is_asked_in_the_order_of_the_questions(
     bert: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next chunk is read while a chunk is answered, and no further ahead."""
-    monkeypatch.setattr(encoder, "CHUNK", 2)
+    monkeypatch.setattr(span, "CHUNK", 2)
     read: list[str] = []
 
     def questions() -> Any:

@@ -21,10 +21,11 @@ from transformers import (
 )
 
 from compresskit.data.features import FeatureSet, WindowOptions
-from compresskit.models.encoder import EncoderFamily, SpanCollator, best_spans
+from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import TrainableModel
 from compresskit.models.registry import load_source
 from compresskit.models.source import resolve
+from compresskit.models.span import SpanCollator, best_spans
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
 

@@ -1,0 +1,1 @@
+"""The BiLSTM readers: their options, tokenizer, vectors, layers and family."""
