@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +11,28 @@ import typer
 
 from compresskit.cli import options as flags
 
-DENSE, SPARSITIES = "dense", (0.5, 0.9)
-# A mask on a trained model is found in a third of the questions that the model itself needed.
-PRUNE_QUESTIONS = 12_000
 DATA = "demo"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one family shows: a model trained on so many `questions`, pruned to each of the `sparsities`.
+
+    A mask on a trained model is found in a third of the questions that the model itself needed.
+    """
+
+    model: str
+    questions: int
+    sparsities: tuple[float, ...]
+    prune_questions: int
+    batch_size: int
+
+
+# As many questions as it takes each to answer most of them; a BiLSTM's steps are quicker with more windows.
+PARTS = (
+    Part("demo/bert", 32_000, (0.5, 0.9), 12_000, batch_size=32),
+    Part("demo/lstm", 15_000, (0.5,), 4_000, batch_size=64),
+)
 
 
 def demo(
@@ -24,7 +42,7 @@ def demo(
     overwrite: flags.Overwrite = False,
     seed: flags.Seed = 42,
 ) -> None:
-    """Train, prune and measure a tiny model on built-in data: the whole tool in minutes, offline."""
+    """Train, prune and measure tiny models on built-in data: the whole tool in minutes, offline."""
     from compresskit import console
     from compresskit.checkpoint.store import check_free, write_text
     from compresskit.cli import settings
@@ -40,22 +58,33 @@ def demo(
     started = time.perf_counter()
     check_free(output, overwrite=overwrite)
     output.mkdir(parents=True, exist_ok=True)
-    model = "demo/bert"
-    lr, epochs = settings.fine_tuning(model, None, None)
-    options = TrainingOptions(
-        model, output / DENSE, train_data=DATA, lr=lr, epochs=epochs, seed=seed, device="cpu", overwrite=overwrite
-    )
-    console.info(f"training {model} from scratch, to {options.output}")
-    dense = str(train.apply(options))
-    checkpoints = [dense]
-    for sparsity in SPARSITIES:
-        target = output / f"smp-{sparsity:g}-distill"
-        console.info(f"removing {sparsity:.0%} of its weights, taught by it, to {target}")
-        config = PruneConfig(sparsity=sparsity)
-        run = replace(options, model=dense, output=target, max_train_samples=PRUNE_QUESTIONS, epochs=1.0)
-        checkpoints.append(str(pruning.apply(run, config, pruning.Teaching(DistillConfig(), dense))))
+    checkpoints = []
+    for part in PARTS:
+        name = part.model.removeprefix("demo/")
+        lr, epochs = settings.fine_tuning(part.model, None, None, None)
+        options = TrainingOptions(
+            part.model,
+            output / f"{name}-dense",
+            train_data=DATA,
+            max_train_samples=part.questions,
+            batch_size=part.batch_size,
+            lr=lr,
+            epochs=epochs,
+            seed=seed,
+            device="cpu",
+            overwrite=overwrite,
+        )
+        console.info(f"training {part.model} from scratch, to {options.output}")
+        dense = str(train.apply(options))
+        checkpoints.append(dense)
+        for sparsity in part.sparsities:
+            target = output / f"{name}-smp-{sparsity:g}-distill"
+            console.info(f"removing {sparsity:.0%} of its weights, taught by it, to {target}")
+            run = replace(options, model=dense, output=target, max_train_samples=part.prune_questions)
+            teaching = pruning.Teaching(DistillConfig(), dense)
+            checkpoints.append(str(pruning.apply(run, PruneConfig(sparsity=sparsity), teaching)))
     console.info("measuring each in a process of its own")
-    report = evaluate(checkpoints, DATA, EvalSettings(device="cpu"), baseline=dense)
+    report = evaluate(checkpoints, DATA, EvalSettings(device="cpu"), baseline=checkpoints[0])
     write_text(output / "eval.json", report.to_json())
     console.out(render(report, "table"))
     console.info(f"{output / 'eval.json'} holds these figures; all of it took {time.perf_counter() - started:.0f} s")

@@ -41,7 +41,7 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="An alias (bert; demo/bert is built in and needs no network), a Hub id, or a folder.",
+        help="An alias (bert, lstm; demo/bert and demo/lstm are built in and need no network), a Hub id, or a folder.",
         show_default=False,
     ),
 ]
@@ -136,7 +136,7 @@ Epochs = Annotated[
         min=0.0,
         metavar="N",
         help="Passes over the training data.",
-        show_default="3; 1 for a demo model",
+        show_default="3; 8 for lstm; 1 for a demo model",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -158,7 +158,7 @@ LearningRate = Annotated[
         min=0.0,
         metavar="RATE",
         help="Peak learning rate of the weights.",
-        show_default="5e-5; 2e-3 for a demo model",
+        show_default="5e-5; 2e-3 for lstm and the demo models",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from compresskit.cli import options as flags
+from compresskit.cli.architecture import chosen, with_architecture
 from compresskit.errors import UsageError
 
 PRUNING, DISTILLATION = "Pruning", "Distillation"
@@ -29,6 +30,9 @@ Method = Annotated[
 ]
 Block = Annotated[
     str, typer.Option(metavar="RxC", help="Rows and columns that one score covers.", rich_help_panel=PRUNING)
+]
+MaskEmbeddings = Annotated[
+    bool, typer.Option("--mask-embeddings", help="Mask the words' embeddings too.", rich_help_panel=PRUNING)
 ]
 ScoreLr = Annotated[
     float | None,
@@ -59,7 +63,7 @@ Teacher = Annotated[
     str | None,
     typer.Option(
         metavar="CKPT",
-        help="A fine-tuned checkpoint of the same tokenizer; its head is used.",
+        help="A fine-tuned checkpoint, of another tokenizer if you like; the head of a like one is used.",
         show_default="with --distill one is trained first",
         rich_help_panel=DISTILLATION,
     ),
@@ -102,11 +106,14 @@ WeightLr = Annotated[
 ]
 
 
+@with_architecture
 def prune(
     model: flags.Model,
+    architecture: Mapping[str, Any],
     sparsity: Sparsity = 0.5,
     method: Method = "smp",
     block: Block = "1x1",
+    mask_embeddings: MaskEmbeddings = False,
     score_lr: ScoreLr = None,
     penalty: Penalty = None,
     warmup: Warmup = 0.0,
@@ -145,13 +152,22 @@ def prune(
     from compresskit.methods.prune.config import PruneConfig
 
     scoring = {"score_lr": score_lr, "penalty": penalty}
-    config = PruneConfig(method, sparsity, parse_block(block), warmup=warmup, cooldown=cooldown, **_given(scoring))
+    config = PruneConfig(
+        method,
+        sparsity,
+        parse_block(block),
+        warmup=warmup,
+        cooldown=cooldown,
+        embeddings=mask_embeddings,
+        **_given(scoring),
+    )
     if not config.learns_scores:
         settings.refuse_unused({"--score-lr": score_lr}, f"with --method {method}, which has no scores")
     if not config.regularized:
         settings.refuse_unused({"--penalty": penalty}, f"with --method {method}, which has no penalty")
     output = output or flags.default_output(model, f"{method}-{sparsity:g}{'-distill' if distill else ''}")
-    options = settings.training_options(given, output=output)
+    built = chosen(model, architecture)
+    options = settings.training_options(given, output=output, architecture=built)
     trained = distill and teacher is None
     if not trained:
         why = "where no teacher is trained first (that takes --distill without --teacher)"
@@ -162,7 +178,7 @@ def prune(
         settings.refuse_unused(named, "without --distill")
     teacher_options = None
     if trained:
-        teacher_lr, teacher_epochs = settings.fine_tuning(model, teacher_lr, teacher_epochs)
+        teacher_lr, teacher_epochs = settings.fine_tuning(model, built, teacher_lr, teacher_epochs)
         teacher_output = Path(f"{output}-teacher")
         teacher_options = replace(options, output=teacher_output, lr=teacher_lr, epochs=teacher_epochs)
     teaching = pruning.Teaching(DistillConfig(**_given(softening)) if distill else None, teacher, teacher_options)

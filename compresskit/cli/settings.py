@@ -11,6 +11,7 @@ from compresskit.data import DEFAULT_DATA
 from compresskit.errors import RunFailed, UsageError
 
 if TYPE_CHECKING:
+    from compresskit.models.architecture import Architecture
     from compresskit.training.options import Score, TrainingOptions
     from compresskit.training.plan import Plan
 
@@ -30,9 +31,11 @@ def train_data(model: str, given: str | None) -> str:
     return given or ("demo" if is_built_in(model) else DEFAULT_DATA)
 
 
-def fine_tuning(model: str, lr: float | None, epochs: float | None) -> tuple[float, float]:
-    """Learning rate and epochs of a fine-tuning: as given, else by the kind of model."""
+def fine_tuning(model: str, built: Architecture | None, lr: float | None, epochs: float | None) -> tuple[float, float]:
+    """Learning rate and epochs of a training: as given, else by the kind of model."""
     default_lr, default_epochs = (BUILT_IN_LR, BUILT_IN_EPOCHS) if is_built_in(model) else (LR, EPOCHS)
+    if built is not None:
+        default_lr, default_epochs = built.lr, built.epochs
     return default_lr if lr is None else lr, default_epochs if epochs is None else epochs
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from compresskit.cli import options as flags
+from compresskit.cli.architecture import chosen, with_architecture
 
 
+@with_architecture
 def train(
     model: flags.Model,
+    architecture: Mapping[str, Any],
     output: flags.Output = None,
     train_data: flags.TrainData = None,
     eval_data: flags.EvalData = None,
@@ -32,9 +38,10 @@ def train(
     from compresskit.cli import settings
     from compresskit.methods import train as method
 
-    lr, epochs = settings.fine_tuning(model, lr, epochs)
+    built = chosen(model, architecture)
+    lr, epochs = settings.fine_tuning(model, built, lr, epochs)
     output = output or flags.default_output(model, "train")
-    options = settings.training_options(given, output=output, lr=lr, epochs=epochs)
+    options = settings.training_options(given, output=output, lr=lr, epochs=epochs, architecture=built)
     if plan:
         settings.show_plans([method.plan(options)])
         return

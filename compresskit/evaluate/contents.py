@@ -84,7 +84,7 @@ def _matrices(path: Path) -> Iterator[Matrix]:
     read_safetensors_metadata(path)
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)
-            if re.search(r"\.\d+\..*\bweight$", name) and len(file.get_slice(name).get_shape()) == 2:
+            if re.search(r"\.\d+\..*\bweight\w*$", name) and len(file.get_slice(name).get_shape()) == 2:
                 tensor = file.get_tensor(name)
                 dtype = str(tensor.dtype).removeprefix("torch.")
                 yield Matrix(name, tuple(tensor.shape), dtype, int(torch.count_nonzero(tensor)), tensor.numel())

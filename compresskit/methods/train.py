@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from compresskit import console
-from compresskit.models.family import Batch, Family
-from compresskit.models.source import base_of, resolve
+from compresskit.models.family import Batch, Family, TrainableModel
+from compresskit.models.source import base_of
 from compresskit.training.engine import Engine, Objective, ParameterGroup
 from compresskit.training.options import Score, TrainingOptions
 from compresskit.training.plan import WEIGHT, Plan, make_plan
-from compresskit.training.session import claimed, finish, is_complete, load_for_training, prepare
+from compresskit.training.session import claimed, finish, is_complete, load_for_training, prepare, starting_point
 
 METHOD = "train"
 
@@ -28,7 +28,7 @@ def apply(options: TrainingOptions, score: Score | None = None) -> Path:
     if is_complete(options, options.describe()):
         console.info(f"{options.output} is complete already")
         return options.output
-    source = resolve(options.model)
+    source = starting_point(options)
     with claimed(options, {"method": METHOD, **options.describe()}) as (workspace, work):
         session = prepare(options, source, workspace, work)
         loaded, features = session.loaded, session.features
@@ -37,7 +37,7 @@ def apply(options: TrainingOptions, score: Score | None = None) -> Path:
             features,
             features.lengths,
             loaded.family.collator(loaded.tokenizer),
-            supervised(loaded.family),
+            regularized(supervised(loaded.family), loaded),
             weight_groups(loaded.model.named_parameters(), options),
             options,
             work,
@@ -57,10 +57,11 @@ def apply(options: TrainingOptions, score: Score | None = None) -> Path:
 
 def plan(options: TrainingOptions) -> Plan:
     """What `apply` would do, without doing it."""
-    loaded = load_for_training(resolve(options.model), on_cpu=True)
+    loaded = load_for_training(starting_point(options), on_cpu=True)
     count = sum(parameter.numel() for parameter in loaded.model.parameters())
+    trainable = sum(parameter.numel() for parameter in loaded.model.parameters() if parameter.requires_grad)
     notes = [f"writes {options.output}"]
-    return make_plan(options, loaded, trainable=count, checkpoint_bytes=WEIGHT * count, notes=notes)
+    return make_plan(options, loaded, trainable=trainable, checkpoint_bytes=WEIGHT * count, notes=notes)
 
 
 def supervised(family: Family) -> Objective:
@@ -70,6 +71,17 @@ def supervised(family: Family) -> Objective:
         return family.loss(family.logits(model, batch), batch)
 
     return objective
+
+
+def regularized(objective: Objective, loaded: TrainableModel) -> Objective:
+    """An objective and the penalty that the model's own configuration asks for."""
+
+    def penalized(model: nn.Module, batch: Batch, done: float) -> Tensor:
+        loss = objective(model, batch, done)
+        penalty = loaded.family.penalty(loaded.model) if model.training else None
+        return loss if penalty is None else loss + penalty
+
+    return penalized
 
 
 def weight_groups(named: Any, options: TrainingOptions) -> list[ParameterGroup]:

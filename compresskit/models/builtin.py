@@ -5,33 +5,43 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import string
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import BertConfig, BertTokenizer, PreTrainedModel
 
 from compresskit.data import demo
 from compresskit.models.encoder import EncoderFamily
+from compresskit.models.lstm.build import write_reader
+from compresskit.models.lstm.options import LstmOptions
 
 SEED = 0
 LAYERS = 3
 # Scale of the random weights, strength of the attention between equal words, and wave length (in tokens) of the slowest
 # position: the values at which training was quickest.
 GAIN, SAME_WORD, LONGEST_WAVE = 0.5, 1.2, 1000.0
+# The reader that learned the demo set best in a minute.
+DEMO_READER: Mapping[str, Any] = {"variant": "bidaf", "hidden_size": 64}
 
 
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """One temporary folder for the process's built models, removed when it ends."""
     return tempfile.TemporaryDirectory(prefix="compresskit-")
+
+
+def scratch() -> Path:
+    """The process's one temporary folder for models that it builds, removed when it ends."""
+    return Path(_scratch().name)
 
 
 @functools.cache
 def demo_bert() -> Path:
     """A folder with a small untrained BERT and its own WordPiece tokenizer; the same bytes on every call."""
-    folder = Path(_scratch().name) / "demo-bert"
+    folder = scratch() / "demo-bert"
     folder.mkdir()
     vocabulary = {token: index for index, token in enumerate(demo.vocabulary())}
     tokenizer = BertTokenizer(vocab=vocabulary, do_lower_case=True)
@@ -54,6 +64,15 @@ def demo_bert() -> Path:
     return folder
 
 
+@functools.cache
+def demo_lstm() -> Path:
+    """A folder with a small untrained BiLSTM reader of the demo set's words; the same bytes on every call."""
+    folder = scratch() / "demo-lstm"
+    words = [word for word in demo.vocabulary() if word[0].isalnum() or word in string.punctuation]
+    write_reader(LstmOptions.choose(**DEMO_READER), words, None, SEED, folder)
+    return folder
+
+
 @torch.no_grad()
 def initialize(model: PreTrainedModel) -> None:
     """Random weights from which so small a BERT learns to match words within a thousand steps.
@@ -65,7 +84,7 @@ def initialize(model: PreTrainedModel) -> None:
     for name, module in EncoderFamily().prunable(model).items():
         weight = module.get_parameter("weight")
         weight.normal_(0, GAIN / math.sqrt(weight.shape[1]))
-        if ".layer.0." in name and name.endswith((".query", ".key")):
+        if ".layer.0." in name and name.endswith((".query.weight", ".key.weight")):
             weight.mul_(0.5).add_(SAME_WORD * torch.eye(len(weight)))
     embeddings = model.base_model.get_submodule("embeddings")
     for kind in ("word_embeddings", "token_type_embeddings"):
@@ -85,7 +104,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-BUILDERS: Mapping[str, Callable[[], Path]] = {"demo/bert": demo_bert}
+BUILDERS: Mapping[str, Callable[[], Path]] = {"demo/bert": demo_bert, "demo/lstm": demo_lstm}
 
 
 def build(name: str) -> Path:

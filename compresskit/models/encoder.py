@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -63,7 +63,7 @@ class EncoderFamily(SpanFamily):
 
     def prunable(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
         """The linear layers of the repeated blocks: attention and FFN; not embeddings, pooler or head."""
-        return {name: module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+        return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
 
     def trainable_with_masks(self, model: PreTrainedModel) -> set[str]:
         """Biases and norms of the repeated blocks, and the head; embeddings stay frozen (Sanh et al. 2020)."""
@@ -87,6 +87,10 @@ class EncoderFamily(SpanFamily):
             head.copy_(embeddings[words])
             model.get_parameter("qa_outputs.bias").zero_()
         return True
+
+    def penalty(self, model: PreTrainedModel) -> Tensor | None:
+        """Nothing: encoders are fine-tuned with weight decay alone."""
+        return None
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest input in tokens; RoBERTa's positions start after its padding index."""

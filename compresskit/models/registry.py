@@ -18,12 +18,14 @@ from compresskit.models.device import resolve_device, resolve_dtype
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import Family, LoadedModel, TrainableModel
 from compresskit.models.folder import check_weights, has_tokenizer, opening, read_config, read_tokenizer
+from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.onnx import OnnxReader, method_of_graph, onnx_file, reader_device
 from compresskit.models.overlay import apply_overlay
 from compresskit.models.quantized import is_quantized, load_quantized, method_of
 from compresskit.models.source import Source, base_source, overlay_kind, own_files, resolve
 
-FAMILIES: tuple[Family, ...] = (EncoderFamily(),)
+# In this order: the encoders own whatever else transformers has a question-answering head for.
+FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily())
 
 # What transformers says while it loads and saves would run through our own lines.
 transformers_logging.set_verbosity_error()
@@ -211,6 +213,11 @@ def _check_missing(folder: Path, config: PretrainedConfig, missing: set[str], he
             "it is damaged or foreign: copy or download it again"
         )
     return bool(missing & head)
+
+
+def family_of(source: Source) -> Family:
+    """The family of a checkpoint, by its configuration alone; InputError where none of ours owns it."""
+    return _family(read_config(source.path), source)
 
 
 def _family(config: PretrainedConfig, source: Source) -> Family:

@@ -17,10 +17,11 @@ from typing import Literal
 from compresskit.checkpoint.manifest import Base, read_manifest
 from compresskit.checkpoint.store import read_json, sha256_file, sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.models.architecture import ARCHITECTURES
 
 ALIASES: Mapping[str, str] = {"bert": "google-bert/bert-base-uncased"}
 # Models that `builtin.py` builds; their weights are random.
-BUILT_IN = ("demo/bert",)
+BUILT_IN = ("demo/bert", "demo/lstm")
 
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
@@ -52,7 +53,7 @@ class Source:
 
 def known_aliases() -> list[str]:
     """All short names that MODEL takes."""
-    return [*ALIASES, *BUILT_IN]
+    return [*ALIASES, *ARCHITECTURES, *BUILT_IN]
 
 
 def resolve(ref: str, revision: str | None = None) -> Source:
@@ -69,6 +70,10 @@ def resolve(ref: str, revision: str | None = None) -> Source:
         from compresskit.models import builtin
 
         return Source(ref, builtin.build(ref), untrained=True)
+    if ref in ARCHITECTURES:
+        raise UsageError(
+            f"{ref} is built from its training data: make one with `compresskit train {ref}`, and give that"
+        )
     hub_id = ALIASES.get(ref, ref)
     if Path(ref).is_absolute() or ref.startswith((".", "~")) or hub_id.count("/") > 1:
         raise InputError(f"there is no folder {ref}; check the path")

@@ -10,6 +10,7 @@ from typing import Any
 
 from compresskit.data.features import WindowOptions
 from compresskit.errors import UsageError
+from compresskit.models.architecture import Architecture
 
 # Turns a finished checkpoint folder into figures (em, f1, …, per cent) for its manifest.
 Score = Callable[[Path], Mapping[str, float | None]]
@@ -27,6 +28,7 @@ class TrainingOptions:
     weights, after a linear warm-up over the fraction `lr_warmup` of the steps, falling linearly to 0. `max_length` and
     `stride` are in tokens. `negatives` is the number of constructed unanswerable questions for each answerable one.
     `dtype` is that of the computation (weights learn in fp32). `save_steps` is the number of steps between states.
+    `architecture` is what `model` is built from where that is no checkpoint, but built from the training data.
     """
 
     model: str
@@ -50,6 +52,7 @@ class TrainingOptions:
     save_steps: int = 500
     resume: bool = False
     overwrite: bool = False
+    architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
         if not (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,10 +27,12 @@ from compresskit.data.features import FeatureSet
 from compresskit.data.load import load as load_data
 from compresskit.data.negatives import with_negatives
 from compresskit.errors import CompresskitError, UsageError
+from compresskit.models.architecture import Architecture
+from compresskit.models.builtin import scratch
 from compresskit.models.device import resolve_device
 from compresskit.models.family import LoadedModel, TrainableModel
 from compresskit.models.registry import load_source
-from compresskit.models.source import Source
+from compresskit.models.source import Source, resolve
 from compresskit.training.options import Score, TrainingOptions
 
 LONGEST_WAIT = timedelta(days=1)
@@ -38,8 +42,8 @@ LONGEST_WAIT = timedelta(days=1)
 class Session:
     """A prepared run: what `fit` needs, and what the manifest will say.
 
-    `work` is the claimed workspace; `started` the moment (seconds of `time.perf_counter`) that the wall time counts
-    from.
+    `features` are the windows of `examples`. `work` is the claimed workspace; `started` the moment (seconds of
+    `time.perf_counter`) that the wall time counts from.
     """
 
     options: TrainingOptions
@@ -47,6 +51,7 @@ class Session:
     workspace: Workspace | None
     source: Source
     loaded: TrainableModel
+    examples: ExampleSet
     features: FeatureSet
     data: Data
     started: float
@@ -76,6 +81,25 @@ def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[
         yield None, workspace.path
 
 
+def starting_point(options: TrainingOptions) -> Source:
+    """The checkpoint that a run starts from: `options.model`, or one that is built from the training data now.
+
+    Raises the errors of `resolve`, and of building: those of the data, of a vector file, of the settings.
+    """
+    if options.architecture is None:
+        return resolve(options.model)
+    folder = _built(options.architecture, options.train_data, options.max_train_samples, options.seed)
+    return Source(options.model, folder, untrained=True)
+
+
+@functools.cache
+def _built(architecture: Architecture, data: str, count: int | None, seed: int) -> Path:
+    """The folder of a built model, until this process ends; every process of a run builds the same."""
+    folder = Path(tempfile.mkdtemp(prefix="built-", dir=scratch()))
+    architecture.build(_sampled(data, count, seed), seed, folder)
+    return folder
+
+
 def prepare(options: TrainingOptions, source: Source, workspace: Workspace | None, work: Path) -> Session:
     """Load the model on the CPU and the data, and build the features (once, by the first process).
 
@@ -99,7 +123,7 @@ def prepare(options: TrainingOptions, source: Source, workspace: Workspace | Non
     PartialState().wait_for_everyone()
     info = examples.info
     data = Data(options.train_data, info.sha256, info.questions, info.unanswerable)
-    return Session(options, work, workspace, source, loaded, FeatureSet(folder), data, started)
+    return Session(options, work, workspace, source, loaded, examples, FeatureSet(folder), data, started)
 
 
 def load_for_training(source: Source, *, on_cpu: bool) -> TrainableModel:
@@ -115,12 +139,15 @@ def load_for_training(source: Source, *, on_cpu: bool) -> TrainableModel:
 
 def training_examples(options: TrainingOptions) -> ExampleSet:
     """The training questions: sampled whole, then joined by constructed unanswerable ones where asked for."""
-    examples = load_data(options.train_data, "train")
-    if options.max_train_samples is not None and options.max_train_samples < len(examples):
-        examples = examples.sample(options.max_train_samples, options.seed)
+    examples = _sampled(options.train_data, options.max_train_samples, options.seed)
     if options.negatives > 0:
         examples = with_negatives(examples, options.negatives, options.seed)
     return examples
+
+
+def _sampled(data: str, count: int | None, seed: int) -> ExampleSet:
+    examples = load_data(data, "train")
+    return examples.sample(count, seed) if count is not None and count < len(examples) else examples
 
 
 def check_length(options: TrainingOptions, loaded: LoadedModel) -> None:

@@ -255,7 +255,11 @@ def test_a_reader_that_goes_away_is_silent():
 
 @pytest.mark.parametrize(
     ("verb", "default"),
-    [("train", "5e-5; 2e-3 for a demo model"), ("prune", "with --distill one is trained first"), ("eval", "--cache")],
+    [
+        ("train", "5e-5; 2e-3 for lstm and the demo models"),
+        ("prune", "with --distill one is trained first"),
+        ("eval", "--cache"),
+    ],
 )
 def test_help_tells_defaults_that_are_no_values(verb: str, default: str, capsys: pytest.CaptureFixture[str]) -> None:
     """What a verb derives when nothing is given; rich would take a bracket in a help text for markup, and drop it."""

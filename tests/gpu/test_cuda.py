@@ -46,13 +46,13 @@ def test_a_step_in_bf16_masks_what_the_threshold_says(method):
     model.cuda()
     masker.step(0.9)
     for name, module in masker.modules.items():
-        original, effective = original_weight(module), cast(torch.Tensor, module.weight)
+        original, effective = original_weight(module, "weight"), cast(torch.Tensor, module.weight)
         kept = masker.masks[name].importance(original) >= masker.masks[name].threshold
         assert effective.dtype == torch.bfloat16
         assert torch.equal(effective, torch.where(kept, original.bfloat16(), 0))
     with torch.autocast("cuda", torch.bfloat16):
         model(torch.arange(20, device="cuda")[None]).start_logits.float().sum().backward()
-    learning = masker.scores() or [original_weight(module) for module in masker.modules.values()]
+    learning = masker.scores() or [original_weight(module, "weight") for module in masker.modules.values()]
     assert all(p.grad is not None and p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in learning)
 
 

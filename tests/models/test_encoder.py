@@ -87,10 +87,10 @@ def built(loaded: TrainableModel, tmp_path: Path) -> FeatureSet:
 
 def test_what_may_be_masked(kind: Kind, loaded: TrainableModel) -> None:
     prefix, parts = BLOCKS[kind]
-    expected = {f"{prefix}.{layer}.{part}" for layer in range(2) for part in parts}
+    expected = {f"{prefix}.{layer}.{part}.weight" for layer in range(2) for part in parts}
     found = FAMILY.prunable(loaded.model)
     assert set(found) == expected
-    assert all(module is loaded.model.get_submodule(name) for name, module in found.items())
+    assert all(module.weight is loaded.model.get_parameter(name) for name, module in found.items())
     assert {type(module) for module in found.values()} == {nn.Linear}
 
 

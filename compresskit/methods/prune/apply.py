@@ -20,18 +20,20 @@ from compresskit.methods import train
 from compresskit.methods.distill import (
     DistillConfig,
     DistilledFeatures,
+    Texts,
     check_teacher,
     distilled,
     open_logits,
+    same_tokens,
     teacher_logits,
 )
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.prune.masked import check_block, original_weight
+from compresskit.methods.prune.masked import check_block, original_name, original_weight
 from compresskit.methods.prune.masker import Masker
 from compresskit.models.device import DTYPES
 from compresskit.models.family import Batch, LoadedModel, TrainableModel
 from compresskit.models.overlay import save_overlay
-from compresskit.models.registry import load_source
+from compresskit.models.registry import family_of, load_source
 from compresskit.models.source import Source, base_of, resolve
 from compresskit.training.engine import Engine, Objective, ParameterGroup, compute_dtype
 from compresskit.training.options import Score, TrainingOptions
@@ -44,6 +46,7 @@ from compresskit.training.session import (
     is_complete,
     load_for_training,
     prepare,
+    starting_point,
 )
 
 
@@ -70,13 +73,13 @@ def apply(options: TrainingOptions, config: PruneConfig, teaching: Teaching, sco
     if is_complete(options, job):
         console.info(f"{options.output} is complete already")
         return options.output
-    source = resolve(options.model)
+    source = starting_point(options)
     _require_plain(source)
     if teaching.teacher_options is not None:
         _check_student(options, source, config)
     with claimed(options, job) as (workspace, work):
         teacher = _teacher(options, source, teaching)
-        base = teacher if source.untrained and teacher is not None else source
+        base = _base(source, teacher)
         _require_plain(base)
         session = prepare(options, base, workspace, work)
         _prune(session, config, teaching, teacher, job, score)
@@ -85,14 +88,14 @@ def apply(options: TrainingOptions, config: PruneConfig, teaching: Teaching, sco
 
 def plan(options: TrainingOptions, config: PruneConfig, teaching: Teaching) -> list[Plan]:
     """What `apply` would do, without doing it: the plan of a teacher's training, if one is needed, and its own."""
-    source = resolve(options.model)
+    source = starting_point(options)
     _require_trained(source, teaching)
     _require_plain(source)
     loaded = load_for_training(source, on_cpu=True)
-    masker = Masker(loaded.family.prunable(loaded.model), config)
+    masker = Masker(maskable(loaded, config), config)
     groups = parameter_groups(loaded, masker, config, options, head_learns=False)
     trainable = sum(parameter.numel() for group in groups for parameter in group["params"])
-    masked = sum(original_weight(module).numel() for module in masker.modules.values())
+    masked = sum(original_weight(module, name).numel() for name, module in masker.modules.items())
     scores = sum(score.numel() for score in masker.scores())
     number = NUMBER_BYTES[compute_dtype(options)]
     # The masked copy that a layer multiplies with and its gradient, the weight in another dtype of computation than its
@@ -137,6 +140,20 @@ def _teacher(options: TrainingOptions, source: Source, teaching: Teaching) -> So
     return resolve(str(train.apply(replace(settings, resume=True))))
 
 
+def _base(source: Source, teacher: Source | None) -> Source:
+    """What is pruned: the checkpoint itself, or where its weights are random the teacher, which was trained from them.
+
+    Raises UsageError where the teacher is another model than that.
+    """
+    if not source.untrained or teacher is None:
+        return source
+    if family_of(teacher).name != family_of(source).name:
+        raise UsageError(
+            f"{source.ref} has random weights: nothing to prune yet; train it, and prune that with this teacher"
+        )
+    return teacher
+
+
 def _require_trained(source: Source, teaching: Teaching) -> None:
     """UsageError where there is nothing to prune: random weights, and no teacher to take the place of the base."""
     if source.untrained and teaching.teacher is None and teaching.teacher_options is None:
@@ -153,11 +170,27 @@ def _require_plain(source: Source) -> None:
         )
 
 
+def maskable(loaded: TrainableModel, config: PruneConfig) -> Mapping[str, nn.Module]:
+    """What the run masks: by the name of each parameter, the module that holds it.
+
+    Raises UsageError where the words' embeddings are asked for, but the model shares them with another layer.
+    """
+    found = dict(loaded.family.prunable(loaded.model))
+    if config.embeddings:
+        words: nn.Module = loaded.model.get_input_embeddings()
+        names = [f"{name}.weight" for name, module in loaded.model.named_modules() if module is words]
+        tied = [name for name, p in loaded.model.named_parameters(remove_duplicate=False) if p is words.weight]
+        if len(tied) > 1:
+            raise UsageError(f"{loaded.ref} shares its word embeddings with {tied[-1]}; leave --mask-embeddings out")
+        found |= dict.fromkeys(names, words)
+    return found
+
+
 def _check_student(options: TrainingOptions, source: Source, config: PruneConfig) -> None:
     """Find what cannot be before hours go into a teacher: UsageError for such a window or block."""
     loaded = load_source(source)
     check_length(options, loaded)
-    for name, module in loaded.family.prunable(loaded.model).items():
+    for name, module in maskable(loaded, config).items():
         check_block(name, module, config.block)
 
 
@@ -180,7 +213,7 @@ def _prune(
         dataset = _with_teacher(session, taught)
         objective = distilled(loaded.family, teaching.distill)
     del taught
-    masker = Masker(loaded.family.prunable(loaded.model), config, DTYPES[compute_dtype(options)])
+    masker = Masker(maskable(loaded, config), config, DTYPES[compute_dtype(options)])
     groups = parameter_groups(loaded, masker, config, options, head_learns=head == "trained")
     figures = Engine(
         loaded.model,
@@ -217,7 +250,12 @@ def _with_teacher(session: Session, teacher: LoadedModel) -> DistilledFeatures:
     options = session.options
     if session.is_main:
         dtype = compute_dtype(options)
-        logits = teacher_logits(teacher, session.features, session.work, device=options.device, dtype=dtype)
+        texts = None
+        if not same_tokens(teacher, session.loaded):
+            texts = Texts(session.loaded, session.examples, options.windows)
+        logits = teacher_logits(
+            teacher, session.features, session.work, device=options.device, dtype=dtype, texts=texts
+        )
         PartialState().wait_for_everyone()
         return DistilledFeatures(session.features, logits)
     PartialState().wait_for_everyone()
@@ -254,7 +292,7 @@ def parameter_groups(
     model, family = loaded.model, loaded.family
     learning = family.head(model) if head_learns else set()
     if config.learns_weights:
-        masked = {f"{name}.parametrizations.weight.original" for name in masker.modules}
+        masked = {original_name(name) for name in masker.modules}
         learning |= masked | family.trainable_with_masks(model)
     scores = {id(parameter) for parameter in masker.scores()}
     for name, parameter in model.named_parameters():

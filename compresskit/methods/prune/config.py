@@ -19,6 +19,7 @@ class PruneConfig:
     `sparsity` is the fraction of the maskable weights that is removed. `score_lr` is the learning rate of the scores.
     `penalty` weighs the mean sigmoid of the scores (the L1 regulariser); it grows with the schedule. `warmup` and
     `cooldown` are fractions of the steps. `block` is the shape (rows, columns) that one score covers.
+    `embeddings` puts a mask over the words' embeddings too.
     """
 
     method: Method = "smp"
@@ -28,6 +29,7 @@ class PruneConfig:
     penalty: float = 400.0
     warmup: float = 0.0
     cooldown: float = 0.2
+    embeddings: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

@@ -131,17 +131,20 @@ def _block_sum(full: Tensor, block: Block) -> Tensor:
 
 
 def attach(name: str, module: nn.Module, block: Block, *, with_scores: bool) -> MaskedWeight:
-    """Put a mask over `module.weight`; UsageError where it cannot be cut into blocks of that shape."""
+    """Put a mask over the parameter `name` (as the model calls it) of the module that holds it.
+
+    Raises UsageError where it cannot be cut into blocks of that shape.
+    """
     check_block(name, module, block)
-    mask = MaskedWeight(module.get_parameter("weight"), block, with_scores=with_scores)
+    mask = MaskedWeight(module.get_parameter(own_name(name)), block, with_scores=with_scores)
     # `unsafe` skips only a trial forward pass and its check of the dtype, which differs on purpose under autocast.
-    parametrize.register_parametrization(module, "weight", mask, unsafe=True)
+    parametrize.register_parametrization(module, own_name(name), mask, unsafe=True)
     return mask
 
 
 def check_block(name: str, module: nn.Module, block: Block) -> None:
-    """UsageError where `module.weight` cannot be cut into blocks of that shape."""
-    weight = module.get_parameter("weight")
+    """UsageError where the parameter `name` of `module` cannot be cut into blocks of that shape."""
+    weight = module.get_parameter(own_name(name))
     if weight.shape[0] % block[0] or weight.shape[1] % block[1]:
         shape = "x".join(map(str, weight.shape))
         raise UsageError(
@@ -149,7 +152,17 @@ def check_block(name: str, module: nn.Module, block: Block) -> None:
         )
 
 
-def original_weight(module: nn.Module) -> nn.Parameter:
-    """The weight below the mask of a module."""
-    parameter: nn.Parameter = module.get_submodule("parametrizations.weight").get_parameter("original")
-    return parameter
+def own_name(name: str) -> str:
+    """What a parameter is called within its module: the last part of its name in the model."""
+    return name.rpartition(".")[2]
+
+
+def original_name(name: str) -> str:
+    """What the model calls the weight below a mask: the parameter `encoder.0.weight`, once it is masked."""
+    module, dot, own = name.rpartition(".")
+    return f"{module}{dot}parametrizations.{own}.original"
+
+
+def original_weight(module: nn.Module, name: str) -> nn.Parameter:
+    """The weight below the mask over the parameter `name` of a module."""
+    return module.get_parameter(original_name(own_name(name)))

@@ -12,13 +12,20 @@ from torch.nn.utils import parametrize
 from compresskit.checkpoint.mask import Mask
 from compresskit.methods.prune.budget import same_role, shared_fractions, whole_counts
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.prune.masked import MaskedWeight, MeanPenalty, attach, masked_weights, original_weight
+from compresskit.methods.prune.masked import (
+    MaskedWeight,
+    MeanPenalty,
+    attach,
+    masked_weights,
+    original_weight,
+    own_name,
+)
 from compresskit.methods.prune.schedule import CubicSchedule
 from compresskit.methods.prune.threshold import common_threshold, thresholds
 
 
 class Masker:
-    """Masks over the `.weight` of every given module, by name; `dtype` is what the layers compute in.
+    """Masks over parameters, given by name with the module that holds each; `dtype` is what the layers compute in.
 
     Raises UsageError where a weight cannot be cut into the configured blocks.
     """
@@ -36,7 +43,7 @@ class Masker:
             for name, module in modules.items()
         }
         # Found once: at every step, looking 72 of them up by name takes the host longer than masking takes the GPU.
-        self._weights = [original_weight(module) for module in self.modules.values()]
+        self._weights = [original_weight(module, name) for name, module in self.modules.items()]
         self._together = same_role(list(self.masks))
         self._sizes = torch.tensor([matrix.numel() for matrix in self._importances()], dtype=torch.float32)
         self.remaining = 1.0
@@ -121,7 +128,7 @@ class Masker:
             counts = whole_counts(self._final_fractions() * sizes, sizes, total)
             bits = tuple(_top(m.flatten(), int(k)) for m, k in zip(importances.values(), counts, strict=True))
         return {
-            f"{name}.weight": Mask(kept.reshape(matrix.shape).numpy(), self.config.block)
+            name: Mask(kept.reshape(matrix.shape).numpy(), self.config.block)
             for (name, matrix), kept in zip(importances.items(), bits, strict=True)
         }
 
@@ -137,10 +144,10 @@ class Masker:
     def remove(self, masks: Mapping[str, Mask]) -> None:
         """Take the parametrizations off and leave `masks` applied to the weights."""
         for name, module in self.modules.items():
-            weight = original_weight(module)
-            kept = torch.from_numpy(masks[f"{name}.weight"].expand()).to(weight.device)
+            weight = original_weight(module, name)
+            kept = torch.from_numpy(masks[name].expand()).to(weight.device)
             weight.copy_(torch.where(kept, weight, torch.zeros((), dtype=weight.dtype, device=weight.device)))
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+            parametrize.remove_parametrizations(module, own_name(name), leave_parametrized=False)
         self._frozen = []
 
 

@@ -13,13 +13,13 @@ BLOCKS = [(1, 1), (2, 4), (6, 1), (1, 8), (6, 8)]
 def masked(block: tuple[int, int], *, with_scores: bool = True, frozen: bool = False) -> tuple[nn.Linear, MaskedWeight]:
     """A linear layer of 8 inputs and 6 outputs under a mask that keeps about half."""
     layer = nn.Linear(8, 6)
-    mask = attach("layer", layer, block, with_scores=with_scores)
-    original_weight(layer).requires_grad_(not frozen)
+    mask = attach("layer.weight", layer, block, with_scores=with_scores)
+    original_weight(layer, "weight").requires_grad_(not frozen)
     with torch.no_grad():
         if mask.scores is not None:
             mask.scores.normal_()
         # Beside the values, so that no rounding decides.
-        mask.threshold.copy_(mask.importance(original_weight(layer)).median() - 1e-4)
+        mask.threshold.copy_(mask.importance(original_weight(layer, "weight")).median() - 1e-4)
     return layer, mask
 
 
@@ -48,9 +48,9 @@ def test_forward_is_weight_times_mask(block: tuple[int, int]) -> None:
     assert mask.scores is not None
     assert mask.scores.shape == (6 // block[0], 8 // block[1])
     kept = expand(mask.scores >= mask.threshold, block)
-    assert torch.equal(layer.weight, original_weight(layer) * kept)
+    assert torch.equal(layer.weight, original_weight(layer, "weight") * kept)
     inputs = torch.randn(3, 8)
-    torch.testing.assert_close(layer(inputs), inputs @ (original_weight(layer) * kept).T + layer.bias)
+    torch.testing.assert_close(layer(inputs), inputs @ (original_weight(layer, "weight") * kept).T + layer.bias)
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -60,11 +60,11 @@ def test_gradients_are_straight_through(block: tuple[int, int]) -> None:
     inputs, targets = torch.randn(5, 8), torch.randn(5, 6)
     (layer(inputs) - targets).pow(2).sum().backward()
 
-    weight = original_weight(layer).detach().clone().requires_grad_()
+    weight = original_weight(layer, "weight").detach().clone().requires_grad_()
     scores = mask.scores.detach().clone().requires_grad_()
     effective = straight_through(weight, scores, mask.threshold, block)
     (nn.functional.linear(inputs, effective, layer.bias) - targets).pow(2).sum().backward()
-    torch.testing.assert_close(original_weight(layer).grad, weight.grad)
+    torch.testing.assert_close(original_weight(layer, "weight").grad, weight.grad)
     torch.testing.assert_close(mask.scores.grad, scores.grad)
     assert scores.grad is not None
     assert scores.grad.abs().min() > 0  # also what is masked learns
@@ -74,7 +74,7 @@ def test_gradients_are_straight_through(block: tuple[int, int]) -> None:
 def test_without_scores_the_magnitude_decides(block: tuple[int, int]) -> None:
     layer, mask = masked(block, with_scores=False)
     assert mask.scores is None
-    weight = original_weight(layer).detach()
+    weight = original_weight(layer, "weight").detach()
     importance = block_sum(weight.abs(), block) / (block[0] * block[1])
     torch.testing.assert_close(mask.importance(weight), importance)
     assert torch.equal(layer.weight, weight * expand(importance >= mask.threshold, block))
@@ -85,7 +85,7 @@ def test_without_scores_the_magnitude_decides(block: tuple[int, int]) -> None:
 def test_autocast_in_bf16(block: tuple[int, int], frozen: bool) -> None:
     layer, mask = masked(block, frozen=frozen)
     assert mask.scores is not None
-    weight = original_weight(layer).detach().clone()
+    weight = original_weight(layer, "weight").detach().clone()
     kept = expand(mask.scores >= mask.threshold, block)
     inputs = torch.randn(5, 8)
     with torch.autocast("cpu", torch.bfloat16):
@@ -99,7 +99,7 @@ def test_autocast_in_bf16(block: tuple[int, int], frozen: bool) -> None:
     assert mask.scores.grad is not None
     assert mask.scores.grad.dtype == torch.float32
     torch.testing.assert_close(mask.scores.grad, block_sum(grad * weight, block), rtol=0.05, atol=0.05)
-    found = original_weight(layer).grad
+    found = original_weight(layer, "weight").grad
     if frozen:
         assert found is None
     else:
@@ -158,13 +158,13 @@ def test_the_penalty_of_large_matrices() -> None:
 def test_a_frozen_weight_is_bit_identical_after_training() -> None:
     layer, mask = masked((1, 1), frozen=True)
     assert mask.scores is not None
-    before, scores = original_weight(layer).detach().clone(), mask.scores.detach().clone()
+    before, scores = original_weight(layer, "weight").detach().clone(), mask.scores.detach().clone()
     optimizer = torch.optim.AdamW([p for p in layer.parameters() if p.requires_grad], lr=0.1, weight_decay=0.1)
     for _ in range(5):
         optimizer.zero_grad()
         layer(torch.randn(4, 8)).pow(2).sum().backward()
         optimizer.step()
-    assert torch.equal(original_weight(layer), before)
+    assert torch.equal(original_weight(layer, "weight"), before)
     assert not torch.equal(mask.scores, scores)
 
 
@@ -172,7 +172,7 @@ def test_a_frozen_weight_is_bit_identical_after_training() -> None:
 def test_the_ends(threshold: float, kept: float) -> None:
     layer, mask = masked((1, 1))
     mask.threshold.fill_(threshold)
-    assert torch.equal(layer.weight, original_weight(layer) * kept)
+    assert torch.equal(layer.weight, original_weight(layer, "weight") * kept)
 
 
 def test_a_removed_weight_that_is_not_finite_is_zero() -> None:
@@ -180,7 +180,7 @@ def test_a_removed_weight_that_is_not_finite_is_zero() -> None:
     layer, mask = masked((1, 1))
     assert mask.scores is not None
     with torch.no_grad():
-        original_weight(layer)[0, 0] = float("inf")
+        original_weight(layer, "weight")[0, 0] = float("inf")
         mask.scores[0, 0] = -100.0
     assert layer.weight[0, 0] == 0
 
@@ -193,5 +193,7 @@ def test_the_original_name_and_no_saved_threshold() -> None:
 
 @pytest.mark.parametrize("block", [(4, 1), (1, 3), (12, 1), (1, 16)])
 def test_blocks_that_do_not_divide(block: Any) -> None:
-    with pytest.raises(UsageError, match=rf"encoder\.q of 6x8 cannot be cut into blocks of {block[0]}x{block[1]}"):
-        attach("encoder.q", nn.Linear(8, 6), block, with_scores=True)
+    with pytest.raises(
+        UsageError, match=rf"encoder\.q\.weight of 6x8 cannot be cut into blocks of {block[0]}x{block[1]}"
+    ):
+        attach("encoder.q.weight", nn.Linear(8, 6), block, with_scores=True)

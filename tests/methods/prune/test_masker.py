@@ -38,7 +38,7 @@ def importance(masks: Masker, name: str) -> np.ndarray:
     if scores is not None:
         return np.asarray(scores.detach())
     rows, columns = masks.config.block
-    weight = original_weight(masks.modules[name]).detach().abs().numpy()
+    weight = original_weight(masks.modules[name], name).detach().abs().numpy()
     blocks = weight.reshape(weight.shape[0] // rows, rows, weight.shape[1] // columns, columns)
     return np.asarray(blocks.mean(axis=(1, 3)))
 
@@ -80,7 +80,7 @@ def test_what_stays_is_what_matters_most(method: str, block: tuple[int, int]) ->
     _, masks = masker(method, 0.7, block)
     scatter(masks)
     for name, mask in masks.final_masks().items():
-        values = importance(masks, name.removesuffix(".weight"))
+        values = importance(masks, name)
         if 0 < mask.bits.sum() < mask.bits.size:
             assert values[mask.bits].min() > values[~mask.bits].max()
 
@@ -91,7 +91,7 @@ def test_ties(method: str) -> None:
     _, masks = masker(method, 0.9)
     with torch.no_grad():
         for module in masks.modules.values():
-            original_weight(module).fill_(0.5)
+            original_weight(module, "weight").fill_(0.5)
     assert abs(sparsity_of(masks.final_masks()) - 0.9) < 1e-3
 
 
@@ -112,7 +112,7 @@ def test_smp_shares_by_the_mean_sigmoid_within_a_role(sparsity: float) -> None:
     found = masks.final_masks()
     for name in [n for n in found if ".layer.0." in n]:
         pair = [name, name.replace(".layer.0.", ".layer.1.")]
-        means = [1 / (1 + np.exp(-importance(masks, n.removesuffix(".weight")).astype(float))) for n in pair]
+        means = [1 / (1 + np.exp(-importance(masks, n).astype(float))) for n in pair]
         wanted = np.array([m.mean() for m in means])
         wanted = 2 * (1 - sparsity) * wanted / wanted.sum()
         assert (wanted < 1).all()
@@ -125,9 +125,9 @@ def test_soft_movement_has_one_threshold_for_all(block: tuple[int, int]) -> None
     _, masks = masker("soft-movement", 0.8, block)
     scatter(masks)
     found = masks.final_masks()
-    names = [name.removesuffix(".weight") for name in found]
-    kept = np.concatenate([importance(masks, n)[found[f"{n}.weight"].bits] for n in names])
-    gone = np.concatenate([importance(masks, n)[~found[f"{n}.weight"].bits] for n in names])
+    names = list(found)
+    kept = np.concatenate([importance(masks, n)[found[n].bits] for n in names])
+    gone = np.concatenate([importance(masks, n)[~found[n].bits] for n in names])
     assert kept.min() > gone.max()
     fractions = [mask.bits.mean() for mask in found.values()]
     assert max(fractions) - min(fractions) > 0.3  # the matrices with higher scores keep more
@@ -158,7 +158,7 @@ def test_the_last_masks_of_the_run_are_those_that_are_saved(method: str) -> None
     masks.step(1.0)
     found = masks.final_masks()
     kept = {name: (weight_of(module) != 0).numpy() for name, module in masks.modules.items()}
-    differing = sum(int((kept[name] != found[f"{name}.weight"].bits).sum()) for name in kept)
+    differing = sum(int((kept[name] != found[name].bits).sum()) for name in kept)
     assert differing <= 12  # rounding
 
 
@@ -183,14 +183,14 @@ def test_a_step_sees_the_weights_of_the_moment(method: str) -> None:
     for _ in range(2):
         masks.step(1.0)
         for module in masks.modules.values():
-            weight = original_weight(module).detach().to(torch.bfloat16)
+            weight = original_weight(module, "weight").detach().to(torch.bfloat16)
             assert weight_of(module).dtype == torch.bfloat16
             kept = weight_of(module) != 0
             assert torch.equal(weight_of(module), torch.where(kept, weight, 0))
             assert 0 < kept.float().mean() < 1
             if settings.learns_weights:
                 with torch.no_grad():
-                    original_weight(module).mul_(1.5)
+                    original_weight(module, "weight").mul_(1.5)
 
 
 @pytest.mark.parametrize("done", [0.0, 0.37, 1.0])

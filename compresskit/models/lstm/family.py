@@ -1,0 +1,76 @@
+"""The BiLSTM readers as a family: how they are recognized, loaded and masked; asked as all extractive readers are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from compresskit.models.lstm.config import LstmReaderConfig
+from compresskit.models.lstm.model import LstmReader
+from compresskit.models.span import SpanFamily
+
+EMBEDDINGS, HEAD = "embeddings.words.", "head."
+
+
+class LstmFamily(SpanFamily):
+    """BiLSTM readers, built by `compresskit train lstm`."""
+
+    name = "lstm"
+
+    def owns(self, config: PretrainedConfig) -> bool:
+        """Whether this is a configuration of ours."""
+        return isinstance(config, LstmReaderConfig)
+
+    def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+        """Open a folder; also the names of parameters that it lacks."""
+        found: Any = LstmReader.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
+        )
+        model, info = found
+        # Loading puts new parameters in the place of those that were frozen.
+        model.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
+        return model, set(info["missing_keys"])
+
+    def head(self, model: PreTrainedModel) -> set[str]:
+        """Names of the parameters that turn features into logits."""
+        return {name for name, _ in model.named_parameters() if name.startswith(HEAD)}
+
+    def prunable(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
+        """Input and recurrent matrices of every LSTM, both directions."""
+        return {
+            f"{name}.{parameter}": module
+            for name, module in model.named_modules()
+            if isinstance(module, nn.LSTM)
+            for parameter, _ in module.named_parameters(recurse=False)
+            if parameter.startswith("weight")
+        }
+
+    def trainable_with_masks(self, model: PreTrainedModel) -> set[str]:
+        """Everything that no mask covers but the words' vectors."""
+        masked = set(self.prunable(model))
+        return {name for name, _ in model.named_parameters() if name not in masked and not name.startswith(EMBEDDINGS)}
+
+    def label_head(self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
+        """No base of these has a masked-LM head."""
+        return False
+
+    def max_positions(self, config: PretrainedConfig) -> int | None:
+        """An LSTM reads any length."""
+        return None
+
+    def penalty(self, model: PreTrainedModel) -> Tensor | None:
+        """`l2 · Σ w²` over the matrices that learn, but the words' vectors (Keras's kernel regularizers)."""
+        weights: list[Tensor] = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if parameter.ndim > 1 and parameter.requires_grad and not name.startswith(EMBEDDINGS)
+        ]
+        if not model.config.l2 or not weights:
+            return None
+        squares: Tensor = torch.stack(torch._foreach_norm(weights)).square().sum()
+        return float(model.config.l2) * squares

@@ -1,0 +1,211 @@
+"""The layers of the BiLSTM readers. B is the batch, C and Q the longest context and question, all in fp32 or bf16."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from compresskit.models.lstm.config import LstmReaderConfig
+
+# cuDNN copies masked weights, which are computed at every step, into one buffer: a few megabytes, and no mistake.
+warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous chunk")
+
+
+class BiLSTM(nn.LSTM):
+    """One bidirectional layer over padded sequences; what stands beyond a sequence's length is not read, and is 0.
+
+    On a GPU the sequences are packed for cuDNN's fused kernel. On a CPU packing would leave oneDNN's kernel for a loop
+    over time (1.5 to 2.8 times slower), so there each direction runs over the padded batch, the backward one from
+    each sequence's own end.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
+
+    def forward(self, inputs: Tensor, lengths: Tensor, host_lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """States of shape (B, time, 2·hidden) for `inputs` (B, time, input_size).
+
+        `lengths` (B,) are on the device of the inputs, `host_lengths` the same on the CPU; each at least 1.
+        """
+        # Read anew: a mask over a weight gives another tensor at every step.
+        weights = [getattr(self, name) for name in self._flat_weights_names]
+        if inputs.is_cuda:
+            self._flat_weights = weights
+            packed = pack_padded_sequence(inputs, host_lengths, batch_first=True, enforce_sorted=False)
+            states, _ = super().forward(packed)
+            return pad_packed_sequence(states, batch_first=True, total_length=inputs.shape[1])[0]
+        back = reversal(lengths, inputs.shape[1])
+        ahead = self._one_way(inputs, weights[:4])
+        behind = _rows(self._one_way(_rows(inputs, back), weights[4:]), back)
+        inside = torch.arange(inputs.shape[1]) < lengths.unsqueeze(1)
+        return torch.cat((ahead, behind), dim=2) * inside.unsqueeze(2)
+
+    def _one_way(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
+        states: Tensor = torch.lstm(inputs, (zeros, zeros), weights, True, 1, 0.0, self.training, False, True)[0]
+        return states
+
+
+def reversal(lengths: Tensor, time: int) -> Tensor:
+    """The time step that takes the place of each: the first `lengths` (B,) ones backwards, padding in its place."""
+    step = torch.arange(time, device=lengths.device)
+    return torch.where(step < lengths.unsqueeze(1), lengths.unsqueeze(1) - 1 - step, step)
+
+
+def _rows(states: Tensor, step: Tensor) -> Tensor:
+    return states.gather(1, step.unsqueeze(2).expand(-1, -1, states.shape[2]))
+
+
+class SequenceDropout(nn.Module):
+    """Dropout that takes the same numbers from every time step of a sequence (Gal & Ghahramani 2016, arXiv 1512.05287).
+
+    It suits recurrent nets, and a CPU, on which drawing a mask for every step took a quarter of the training.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States (B, time, size) with the fraction `rate` of the numbers of each sequence dropped while training."""
+        if not self.training or not self.rate:
+            return states
+        return states * functional.dropout(states.new_ones(len(states), 1, states.shape[2]), self.rate)
+
+
+class CharacterCnn(nn.Module):
+    """A word's vector from its letters: a convolution over their embeddings, the maximum over places (Kim 2014).
+
+    The letters are the first bytes of the word's UTF-8 form, 0 where it is shorter: a table of shape (words, bytes),
+    which belongs to the vocabulary and is saved with the weights.
+    """
+
+    table: Tensor
+
+    def __init__(self, config: LstmReaderConfig) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(config.vocab_size, config.character_length, dtype=torch.uint8))
+        self.letters = nn.Embedding(256, config.character_dim, padding_idx=0)
+        self.convolution = nn.Conv1d(
+            config.character_dim, config.character_filters, config.character_width, padding="same"
+        )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Vectors (…, filters) of words `ids` (…); each different word of the batch is read once."""
+        words, where = torch.unique(ids, return_inverse=True)
+        letters = self.letters(self.table[words].long()).transpose(1, 2)
+        vectors: Tensor = functional.relu(self.convolution(letters)).amax(dim=2)
+        return vectors[where]
+
+
+class Highway(nn.Module):
+    """`g · relu(W x) + (1 - g) · x` with a gate of its own for every number (Srivastava et al. 2015)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.transform = nn.Linear(size, size)
+        self.gate = nn.Linear(size, size)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Same shape as `inputs` (…, size)."""
+        gate = torch.sigmoid(self.gate(inputs))
+        mixed: Tensor = gate * functional.relu(self.transform(inputs)) + (1 - gate) * inputs
+        return mixed
+
+
+class AdditiveAttention(nn.Module):
+    """What the context finds in the question, scored by `v · tanh(W c + U q)` (Bahdanau et al. 2015)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.context, self.question = nn.Linear(size, size // 2), nn.Linear(size, size // 2, bias=False)
+        self.score = nn.Linear(size // 2, 1, bias=False)
+
+    def forward(self, context: Tensor, question: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
+        """Attended states (B, C, size) for context (B, C, size), question (B, Q, size) and their masks."""
+        hidden = torch.tanh(self.context(context).unsqueeze(2) + self.question(question).unsqueeze(1))
+        scores = self.score(hidden).squeeze(3).masked_fill(~seen[1].unsqueeze(1), -1e4)
+        found: Tensor = scores.softmax(dim=2) @ question
+        return found
+
+
+class DotAttention(nn.Module):
+    """Scaled dot products in several heads (Vaswani et al. 2017).
+
+    The context looks at the question, or with `joint` at question and context together (self-attention).
+    """
+
+    def __init__(self, size: int, heads: int, *, joint: bool) -> None:
+        super().__init__()
+        self.heads, self.joint = heads, joint
+        self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
+        self.output = nn.Linear(size, size)
+
+    def forward(self, context: Tensor, question: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
+        """Attended states (B, C, size) for context (B, C, size), question (B, Q, size) and their masks."""
+        source, mask = question, seen[1]
+        if self.joint:
+            source, mask = torch.cat((question, context), dim=1), torch.cat((seen[1], seen[0]), dim=1)
+        query, key, value = (
+            layer(states).unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for layer, states in ((self.query, context), (self.key, source), (self.value, source))
+        )
+        found = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+        output: Tensor = self.output(found.transpose(1, 2).flatten(2))
+        return output
+
+
+class Matching(nn.Module):
+    """Every position of the context beside what attention finds for it: (B, C, size) to `[c; m; c ⊙ m]` (B, C, 3·size).
+
+    With `residual`, `m` is the normalized sum of the position and what it finds (He et al. 2016), else what it finds.
+    """
+
+    def __init__(self, config: LstmReaderConfig) -> None:
+        super().__init__()
+        size = 2 * config.hidden_size
+        self.attention: nn.Module
+        if config.attention == "additive":
+            self.attention = AdditiveAttention(size)
+        else:
+            joint = config.attention == "self"
+            self.attention = DotAttention(size, 1 if joint else config.attention_heads, joint=joint)
+        self.norm = nn.LayerNorm(size) if config.residual else None
+
+    def forward(self, context: Tensor, question: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
+        """Features (B, C, 3·size); `seen` are the boolean masks (B, C) and (B, Q)."""
+        found = self.attention(context, question, seen)
+        if self.norm is not None:
+            found = self.norm(context + found)
+        return torch.cat((context, found, context * found), dim=2)
+
+
+class AttentionFlow(nn.Module):
+    """Bidirectional attention flow: context to question and question to context (Seo et al. 2017, arXiv 1611.01603).
+
+    The similarity `w · [h; u; h ⊙ u]` is computed without the tensor of all pairs' vectors. With `residual`, what the
+    context finds is added to it and normalized.
+    """
+
+    def __init__(self, config: LstmReaderConfig) -> None:
+        super().__init__()
+        size = 2 * config.hidden_size
+        self.context, self.question = nn.Linear(size, 1), nn.Linear(size, 1, bias=False)
+        self.both = nn.Linear(size, 1, bias=False)
+        self.norm = nn.LayerNorm(size) if config.residual else None
+
+    def forward(self, context: Tensor, question: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
+        """Features `[h; ũ; h ⊙ ũ; h ⊙ h̃]` (B, C, 4·size); `seen` are the boolean masks (B, C) and (B, Q)."""
+        similarity = self.context(context) + self.question(question).transpose(1, 2)
+        similarity = similarity + (context * self.both.weight[0]) @ question.transpose(1, 2)
+        similarity = similarity.masked_fill(~seen[1].unsqueeze(1), -1e4)
+        found = similarity.softmax(dim=2) @ question
+        if self.norm is not None:
+            found = self.norm(context + found)
+        weights = similarity.amax(dim=2).masked_fill(~seen[0], -1e4).softmax(dim=1)
+        asked = (weights.unsqueeze(1) @ context).expand_as(context)
+        return torch.cat((context, found, context * found, context * asked), dim=2)

@@ -1,0 +1,152 @@
+"""The verbs on a model that is built from its training data: flags, training, masks, teachers of other tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from compresskit.checkpoint.manifest import read_manifest
+from compresskit.checkpoint.mask import load_masks
+from compresskit.cli.app import main
+from compresskit.data.load import load as load_data
+from compresskit.models.family import AnswerOptions
+from compresskit.models.registry import load
+from tests.cli.conftest import Run, Trained
+
+SMALL = ("--hidden-size", "8", "--embedding-dim", "6", "--min-count", "1", "--buckets", "4")
+
+
+@pytest.fixture(scope="module")
+def reader(trained: Trained) -> Path:
+    """A BiLSTM reader after a few steps."""
+    folder = trained.root / "reader"
+    words = ["-q", "train", "lstm", "--variant", "bidaf", *SMALL, "-o", str(folder), *trained.short]
+    assert main([*words, "--eval-data", str(trained.eval_data)]) == 0
+    return folder
+
+
+def test_training_leaves_a_scored_checkpoint(reader: Path) -> None:
+    manifest = read_manifest(reader)
+    assert manifest is not None
+    assert (manifest.family, manifest.kind) == ("lstm", "full")
+    (step,) = manifest.steps
+    assert step.config["architecture"]["attention"] == "flow"
+    assert step.config["architecture"]["hidden_size"] == 8
+    assert (step.config["lr"], step.config["epochs"]) == (2e-3, 8.0)
+    assert 0 <= step.metrics["em"] <= step.metrics["f1"] <= 100
+
+
+def test_it_is_asked_and_looked_into(reader: Path, run: Run) -> None:
+    done = run("predict", reader, "-q", "Who lives in Rome?", "-c", "Zorro lives in Rome.")
+    assert done.code == 0, done.err
+    done = run("inspect", reader)
+    assert done.code == 0
+    for role in ("weight_ih_l0", "weight_hh_l0_reverse"):
+        assert role.replace("_", "") in done.out.replace("_", "").replace("\n", "").replace(" ", "") or role in done.out
+
+
+def test_the_plan_counts_what_learns(trained: Trained, place: Path, run: Run) -> None:
+    done = run("train", "lstm", *SMALL, "--plan", "-o", "out", *trained.short)
+    assert done.code == 0, done.err
+    assert not list(place.iterdir())
+    assert "writes out" in done.out
+
+
+def test_building_is_part_of_what_a_run_is(trained: Trained, reader: Path, run: Run) -> None:
+    words = ["train", "lstm", "--variant", "bidaf", *SMALL, "-o", reader, *trained.short, "--resume"]
+    assert "is complete already" in run(*words).err
+    done = run(*words, "--dropout", "0.5")
+    assert done.code == 2
+    assert "architecture" in done.err
+
+
+@pytest.mark.parametrize("flags", [[], ["--mask-embeddings"], ["--method", "movement", "--mask-embeddings"]])
+def test_masks_hold_exactly_what_they_should(
+    trained: Trained, reader: Path, tmp_path: Path, run: Run, flags: list[str]
+) -> None:
+    out, plain = tmp_path / "mask", tmp_path / "plain"
+    done = run("prune", reader, "--sparsity", "0.75", *flags, "-o", out, *trained.short)
+    assert done.code == 0, done.err
+    masks = load_masks(out)
+    recurrent = {name for name in masks if ".weight_hh_l0" in name}
+    # One encoder layer, two modelling layers and the one for the end, two directions each, input and recurrent.
+    assert (len(recurrent), len(masks)) == (8, 16 + ("--mask-embeddings" in flags))
+    kept, size = (sum(getattr(mask, what) for mask in masks.values()) for what in ("ones", "size"))
+    assert kept == round(0.25 * size)
+    assert run("merge", out, "-o", plain).code == 0
+    tensors = load_file(plain / "model.safetensors")
+    for name, mask in masks.items():
+        assert not tensors[name].numpy()[~mask.expand()].any()
+    first, second = (load(str(folder), device="cpu") for folder in (out, plain))
+    encoded = first.tokenizer("Who lives in Rome?", "Zorro lives in Rome.", return_tensors="pt")
+    with torch.inference_mode():
+        ours, theirs = (loaded.model(**encoded) for loaded in (first, second))
+    assert torch.equal(ours.start_logits, theirs.start_logits)
+
+
+def test_a_teacher_of_another_family_and_other_tokens(trained: Trained, reader: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "taught"
+    done = run("prune", reader, "--distill", "--teacher", trained.dense, "-o", out, *trained.short)
+    assert done.code == 0, done.err
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert manifest.steps[-1].metrics["head"] == "base"
+    other = run("prune", trained.dense, "--distill", "--teacher", reader, "-o", tmp_path / "back", *trained.short)
+    assert other.code == 0, other.err
+
+
+def test_distilling_from_scratch_trains_the_teacher_first(trained: Trained, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "half"
+    done = run("prune", "lstm", *SMALL, "--distill", "-o", out, *trained.short)
+    assert done.code == 0, done.err
+    base = read_manifest(out)
+    assert base is not None
+    assert base.base is not None
+    assert base.base.ref == "../half-teacher"
+
+
+def test_answers_do_not_depend_on_the_batch(trained: Trained, reader: Path) -> None:
+    examples = list(load_data(str(trained.eval_data), "eval"))
+    loaded = load(str(reader), device="cpu")
+    together, alone = (
+        list(loaded.family.answer(loaded, examples, AnswerOptions(64, 16, batch_size=size))) for size in (16, 1)
+    )
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.span_text == theirs.span_text
+        np.testing.assert_allclose(ours.score, theirs.score, rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize("verb", ["predict -q a -c b", "inspect", "merge"])
+def test_the_name_alone_is_no_checkpoint(verb: str, refused) -> None:
+    first, *rest = verb.split()
+    line = "lstm is built from its training data: make one with `compresskit train lstm`, and give that"
+    assert refused(2, first, "lstm", *rest) == line
+
+
+def test_flags_of_a_model_that_is_not_built(trained: Trained, refused) -> None:
+    line = refused(2, "train", trained.dense, "--variant", "4", "-o", "out", *trained.short)
+    assert line.startswith("--variant has no effect with ")
+    assert line.endswith("which is not built from its training data (lstm is); leave it out")
+
+
+def test_variants_and_files(trained: Trained, place: Path, refused) -> None:
+    words = ["train", "lstm", "-o", "out", *trained.short]
+    assert "--variant 3 stands on fastText vectors" in refused(2, *words, "--variant", "3")
+    assert "there is no vector file v.vec" in refused(3, *words, "--variant", "4", "--embeddings", "v.vec")
+    (place / "v.vec").write_text("no vectors here\n")
+    assert "v.vec holds no vectors" in refused(3, *words, "--embeddings", "v.vec")
+
+
+def test_blocks_that_do_not_divide(trained: Trained, reader: Path, refused) -> None:
+    words = ["prune", reader, "--block", "5x5", "-o", "out", *trained.short]
+    assert "cannot be cut into blocks of 5x5" in refused(2, *words, told=1)
+
+
+def test_untrained_weights(trained: Trained, refused) -> None:
+    line = refused(2, "prune", "demo/lstm", "-o", "out", *trained.short)
+    assert "demo/lstm has random weights: nothing to prune yet" in line

@@ -1,0 +1,188 @@
+"""Vector files against a reader that keeps the whole file in memory."""
+
+import gzip
+import os
+import tracemalloc
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compresskit.errors import InputError
+from compresskit.models.lstm.vectors import NAMED, Vectors, read_vectors
+
+WORDS = ["the", "Paris", "paris", "Rome", "king", "at 5th", ". . .", "élan", "ROME", "[UNK]"]
+
+
+def lines(words: list[str] = WORDS, size: int = 4) -> list[str]:
+    numbers = np.random.default_rng(0).normal(size=(len(words), size)).round(4)
+    return [" ".join([word, *map(str, row)]) for word, row in zip(words, numbers, strict=True)]
+
+
+def write(path: Path, rows: list[str], *, header: bool = False, zipped: bool = False, end: str = "\n") -> Path:
+    size = len(rows[0].split()) - 1
+    text = "".join(row + end for row in ([f"{len(rows)} {size}"] if header else []) + rows).encode()
+    path.write_bytes(gzip.compress(text) if zipped else text)
+    return path
+
+
+def naive(rows: list[str], needed: Collection[str], extra: int, lowercase: bool, size: int) -> dict[str, list[float]]:
+    """What the words should get: an exact form first, then the first other casing."""
+    file: dict[str, list[float]] = {}
+    for row in rows:
+        parts = row.split()
+        file.setdefault(" ".join(parts[:-size]), [float(part) for part in parts[-size:]])
+    wanted = list(needed)
+    for word in file:
+        form = word.lower() if lowercase else word
+        if form not in wanted and extra > 0 and " " not in form and form[0] != "[":
+            wanted.append(form)
+            extra -= 1
+    found = {}
+    for word in wanted:
+        forms = [word, *(other for other in file if other.lower() == word)] if lowercase else [word, word.lower()]
+        match = next((form for form in forms if form in file), None)
+        if match is not None:
+            found[word] = file[match]
+    return found
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("header", [False, True])
+@pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
+def test_the_formats(tmp_path: Path, header: bool, zipped: bool, end: str) -> None:
+    path = write(tmp_path / "v", lines(), header=header, zipped=zipped, end=end)
+    found = read_vectors(path, WORDS, lowercase=False)
+    check(found, naive(lines(), WORDS, 0, False, 4))
+    assert (found.lines, found.malformed, found.dimension, found.other_case) == (len(WORDS), 0, 4, 0)
+
+
+@pytest.mark.parametrize("lowercase", [False, True])
+@pytest.mark.parametrize("extra", [0, 1, 2, 100])
+@pytest.mark.parametrize("needed", [[], ["paris", "rome"], ["King", "Paris", "missing"], ["the"]])
+def test_words_casings_and_further_words(tmp_path: Path, needed: list[str], extra: int, lowercase: bool) -> None:
+    needed = [word.lower() for word in needed] if lowercase else needed
+    path = write(tmp_path / "v", lines())
+    found = read_vectors(path, needed, extra=extra, lowercase=lowercase)
+    check(found, naive(lines(), needed, extra, lowercase, 4))
+    exact = {row.rpartition(" ")[0] for row in lines()} | set(WORDS)
+    assert found.other_case == sum(word not in exact for word in found.rows)
+
+
+def check(found: Vectors, expected: dict[str, list[float]]) -> None:
+    assert set(found.rows) == set(expected)
+    for word, row in found.rows.items():
+        np.testing.assert_allclose(found.matrix[row], expected[word], rtol=1e-6)
+    assert found.matrix.dtype == np.float32
+    assert sorted(found.rows.values()) == list(range(len(found.matrix)))
+
+
+def test_malformed_lines_are_skipped_and_named(tmp_path: Path) -> None:
+    rows = lines([f"w{index}" for index in range(40)])
+    rows[3], rows[7], rows[20], rows[30] = "w3 0.1 0.2", "w7 0.1 nan 0.2 0.3", "w20 0.1 x 0.2 0.3", "w30 1 2 3 4 5"
+    found = read_vectors(write(tmp_path / "v", rows), [f"w{index}" for index in range(40)], lowercase=True)
+    assert found.malformed_lines == (4, 8, 21, 31)
+    assert found.malformed == 4
+    assert len(found.rows) == 36
+    assert any("4 malformed line(s) skipped: 4, 8, 21, 31" in line for line in found.notices(40, True))
+    with_header = read_vectors(write(tmp_path / "h", ["w 1 2 3 4", *rows], header=True), ["w"], lowercase=True)
+    assert with_header.malformed_lines == (6, 33)  # the numbers of words that nobody needs are not parsed
+
+
+def test_words_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "v"
+    path.write_bytes(b"a 1 2\nb\xff 1 2\nc 3 4\n")
+    found = read_vectors(path, ["a", "c"], lowercase=True)
+    assert (set(found.rows), found.malformed_lines) == ({"a", "c"}, (2,))
+
+
+def test_many_malformed_lines_are_counted_not_listed(tmp_path: Path) -> None:
+    rows = lines([f"w{index}" for index in range(60)]) + ["bad"] * 20
+    found = read_vectors(write(tmp_path / "v", rows), ["w1"], lowercase=True)
+    assert (found.malformed, len(found.malformed_lines)) == (20, NAMED)
+    assert any("..." in line for line in found.notices(60, True))
+
+
+def test_casing_is_told(tmp_path: Path) -> None:
+    cased, lower = write(tmp_path / "c", lines()), write(tmp_path / "l", lines(["the", "paris"]))
+    told = read_vectors(cased, ["rome", "the"], lowercase=True).notices(2, True)
+    assert "2 of 2 words have a vector (100.0 %)" in told[0]
+    assert "1 words took the vector of a capitalized form; --cased keeps both" in told[1]
+    told = read_vectors(lower, ["Paris", "the", "Lima"], lowercase=False).notices(3, False)
+    assert "2 of 3 words have a vector (66.7 %)" in told[0]
+    assert "1 words took the vector of their lower-case form" in told[1]
+    assert len(read_vectors(lower, ["paris"], lowercase=True).notices(1, True)) == 1
+    assert len(read_vectors(cased, ["Paris"], lowercase=False).notices(1, False)) == 1
+
+
+def damaged(path: Path, kind: str) -> Path:
+    rows = lines()
+    match kind:
+        case "missing":
+            return path
+        case "empty":
+            path.write_bytes(b"")
+        case "prose":
+            path.write_text("It was a dark and stormy night.\n" * 200)
+        case "broken lines":
+            path.write_text("a 1 2 3\n" + "b 1\n" * 200)
+        case "fewer than the header says":
+            path.write_text("20 4\n" + "\n".join(rows))
+        case "another dimension than the header says":
+            path.write_text("10 7\n" + "\n".join(rows))
+        case "truncated gzip":
+            path.write_bytes(gzip.compress("\n".join(rows * 50).encode())[:-30])
+        case "fastText's binary":
+            path.write_bytes(b"\xba\x16\x4f\x2f" + bytes(60))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("missing", "there is no vector file"),
+        ("empty", "holds no vectors"),
+        ("prose", "its first line has no numbers; give GloVe's text format"),
+        ("broken lines", "99 of its first 100 lines hold no vector"),
+        ("fewer than the header says", "holds 10 of the 20 vectors of its header; copy it again"),
+        ("another dimension than the header says", "its header says 7 numbers a vector, its first one has 4"),
+        ("truncated gzip", r"is truncated or damaged \(.*\); copy or download it again"),
+        ("fastText's binary", r"is a fastText \.bin; give"),
+    ],
+)
+def test_what_is_no_vector_file(tmp_path: Path, kind: str, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_vectors(damaged(tmp_path / "v", kind), ["the"], lowercase=True)
+
+
+def test_another_dimension_than_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "v", lines())
+    with pytest.raises(InputError, match="has vectors of 4 numbers, not 300; leave --embedding-dim out, or give 4"):
+        read_vectors(path, ["the"], lowercase=True, dimension=300)
+    assert read_vectors(path, ["the"], lowercase=True, dimension=4).dimension == 4
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_memory_is_that_of_the_words_taken(tmp_path: Path, zipped: bool) -> None:
+    rows = lines([f"w{index}" for index in range(20_000)], size=50)
+    path = write(tmp_path / "v", rows * 3, zipped=zipped)
+    size = sum(map(len, rows)) * 3
+    read_vectors(path, ["w5"], lowercase=True)
+    tracemalloc.start()
+    read_vectors(path, ["w5", "w19999"], extra=10, lowercase=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size > 20e6
+    assert peak < 10e6  # twice the buffer of 4 MiB
+
+
+@pytest.mark.parametrize("name", ["fasttext-mini.100d.30k.vec.gz", "glove-mini.100d.30k.txt.gz"])
+def test_real_files(name: str) -> None:
+    path = Path(os.environ.get("COMPRESSKIT_SHARED", "../shared")) / "data" / "vectors" / name
+    if not path.is_file():
+        pytest.skip("no shared data")
+    found = read_vectors(path, ["the", "king"], extra=100_000, lowercase=False)
+    assert (found.lines, found.malformed, found.dimension) == (30_000, 0, 100)
+    assert len(found.rows) == 30_000
+    assert (found.capitalized > 0.1) == name.startswith("fasttext")
