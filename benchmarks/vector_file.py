@@ -1,0 +1,75 @@
+"""Reading a file of word vectors: seconds and memory, against a loop over `str.split` that keeps every word.
+
+python -m benchmarks.vector_file [--words 2000000] [--dimension 300] [--wanted 60000] [--gzip]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.machine import headline
+from compresskit.models.lstm.vectors import read_vectors
+
+# The loop is timed on so many lines, and its time scaled up: it would need gigabytes for all of them.
+PROBED = 20_000
+
+
+def main() -> None:
+    """Write a synthetic file, read it both ways, print both times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--words", type=int, default=2_000_000)
+    parser.add_argument("--dimension", type=int, default=300)
+    parser.add_argument("--wanted", type=int, default=60_000)
+    parser.add_argument("--gzip", action="store_true")
+    given = parser.parse_args()
+    print(headline(torch.device("cpu")))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vectors"
+        written = write(path, given.words, given.dimension, zipped=given.gzip)
+        loop = naive(path, zipped=given.gzip) * given.words / PROBED
+        needed = [f"word{index}" for index in range(0, given.words, max(given.words // given.wanted, 1))]
+        before, started = peak(), time.perf_counter()
+        found = read_vectors(path, needed, lowercase=True)
+        seconds = time.perf_counter() - started
+        print(
+            f"{given.words:,} x {given.dimension}, {written / 1e9:.2f} GB of text{', gzip' * given.gzip}: "
+            f"{seconds:.1f} s for {len(found.rows):,} words, {peak() - before:.0f} MB more memory at most; "
+            f"the plain loop takes {loop / seconds:.1f} times as long"
+        )
+
+
+def write(path: Path, words: int, dimension: int, *, zipped: bool) -> int:
+    """Write `words` random vectors, of which a thousand differ; the bytes of the text."""
+    generator, total = np.random.default_rng(0), 0
+    rows = [" ".join(f"{x:.4f}" for x in generator.normal(0, 0.4, dimension)) for _ in range(1000)]
+    with gzip.open(path, "wb", compresslevel=1) if zipped else path.open("wb") as file:
+        for index in range(words):
+            total += file.write(f"word{index} {rows[index % 1000]}\n".encode())
+    return total
+
+
+def naive(path: Path, *, zipped: bool) -> float:
+    """Seconds of the obvious loop for `PROBED` lines."""
+    started, kept = time.perf_counter(), {}
+    with gzip.open(path, "rt") if zipped else path.open() as file:
+        for _, line in zip(range(PROBED), file, strict=False):
+            word, *numbers = line.rstrip().split(" ")
+            kept[word] = np.array([float(number) for number in numbers], np.float32)
+    return time.perf_counter() - started
+
+
+def peak() -> float:
+    """The most memory that this process has had resident, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+if __name__ == "__main__":
+    main()
