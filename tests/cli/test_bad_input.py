@@ -221,6 +221,7 @@ def test_a_teacher_for_random_weights_of_another_family(trained: Trained, refuse
     words = ["prune", "demo/lstm", "--distill", "--teacher", trained.dense, "-o", "out", *trained.short]
     line = "demo/lstm has random weights: nothing to prune yet; train it, and prune that with this teacher"
     assert refused(2, *words) == line
+    assert refused(2, *words, "--plan") == line
 
 
 def test_a_teacher_that_is_not_there(trained: Trained, refused) -> None:

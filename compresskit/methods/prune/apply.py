@@ -90,7 +90,7 @@ def plan(options: TrainingOptions, config: PruneConfig, teaching: Teaching) -> l
     """What `apply` would do, without doing it: the plan of a teacher's training, if one is needed, and its own."""
     source = starting_point(options)
     _require_trained(source, teaching)
-    _require_plain(source)
+    _require_plain(_base(source, resolve(teaching.teacher) if teaching.teacher is not None else None))
     loaded = load_for_training(source, on_cpu=True)
     masker = Masker(maskable(loaded, config), config)
     groups = parameter_groups(loaded, masker, config, options, head_learns=False)
