@@ -30,8 +30,8 @@ class Part:
 
 # As many questions as it takes each to answer most of them; a BiLSTM's steps are quicker with more windows.
 PARTS = (
-    Part("demo/bert", 32_000, (0.5, 0.9), 12_000, batch_size=32),
-    Part("demo/lstm", 15_000, (0.5,), 4_000, batch_size=64),
+    Part("demo/bert", 32_000, (0.5, 0.9), 10_000, batch_size=32),
+    Part("demo/lstm", 10_000, (0.5,), 3_000, batch_size=64),
 )
 
 
