@@ -37,10 +37,10 @@ def build(options: LstmOptions, examples: ExampleSet, seed: int, folder: Path) -
             lowercase=not options.cased,
             dimension=options.embedding_dim or None,
         )
+        for line in vectors.notices(words, not options.cased):
+            console.info(line)
         known = set(words)
         words += [word for word in vectors.rows if word not in known]
-        for line in vectors.notices(len(words), not options.cased):
-            console.info(line)
     write_reader(options, words, vectors, seed, folder)
 
 

@@ -19,8 +19,8 @@ class BiLSTM(nn.LSTM):
     """One bidirectional layer over padded sequences; what stands beyond a sequence's length is not read, and is 0.
 
     On a GPU the sequences are packed for cuDNN's fused kernel. On a CPU packing would leave oneDNN's kernel for a loop
-    over time (1.5 to 2.8 times slower), so there each direction runs over the padded batch, the backward one from
-    each sequence's own end.
+    over time (a step takes 1.5 times as long, see benchmarks/lstm_step.py), so there each direction runs over the
+    padded batch, the backward one from each sequence's own end.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:

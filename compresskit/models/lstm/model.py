@@ -138,7 +138,7 @@ class LstmReader(PreTrainedModel):
         first = attention_mask.sum(dim=1) - second
         # A window without question or context reads a separator in its place; its logits are not looked at.
         lengths = torch.stack((second - 1, first - 2)).clamp(min=1)
-        host = lengths.cpu()  # the one moment at which the GPU is waited for: packing needs the lengths
+        host = lengths.cpu()  # packing needs them there, so a GPU is waited for
         context, inside = self._part(input_ids, first, lengths[0], int(host[0].max()))
         question, asked = self._part(input_ids, torch.ones_like(first), lengths[1], int(host[1].max()))
         above = self._read(self.embeddings(context, question, asked), lengths[0], host[0])

@@ -48,12 +48,13 @@ class Vectors:
         """Numbers of one vector."""
         return int(self.matrix.shape[1])
 
-    def notices(self, vocabulary_words: int, lowercase: bool) -> list[str]:
-        """What the user should know: coverage of the vocabulary, malformed lines, another casing than the file's."""
-        share = 100 * len(self.rows) / max(vocabulary_words, 1)
+    def notices(self, needed: Collection[str], lowercase: bool) -> list[str]:
+        """What the user should know: coverage of the words `needed`, malformed lines, another casing."""
+        covered = sum(word in self.rows for word in needed)
         lines = [
-            f"{self.path}: {len(self.rows):,} of {vocabulary_words:,} words have a vector ({share:.1f} %), "
-            f"of {self.dimension} numbers; the others start random"
+            f"{self.path}: {covered:,} of the {len(needed):,} words of the training data have a vector of "
+            f"{self.dimension} numbers ({100 * covered / max(len(needed), 1):.1f} %), the others start random; "
+            f"{len(self.rows) - covered:,} more words of the file are known"
         ]
         if self.malformed:
             named = ", ".join(map(str, self.malformed_lines)) + (", ..." if self.malformed > NAMED else "")
@@ -68,6 +69,8 @@ class Vectors:
                 f"{self.path} is in lower case, the vocabulary is not: {self.other_case:,} words took the vector of "
                 "their lower-case form; leave --cased out for this file"
             )
+        elif not lowercase and self.other_case:
+            lines.append(f"{self.path}: {self.other_case:,} words took the vector of their lower-case form")
         return lines
 
 
@@ -172,7 +175,7 @@ def _header(file: IO[bytes]) -> tuple[int, int] | None:
 
 
 def _dimension(path: Path, line: bytes, header: tuple[int, int] | None, wanted: int | None) -> int:
-    """The file's dimension by its header, else by its first line; InputError where they, or `wanted`, differ."""
+    """The file's dimension, by its first line; InputError where its header or `wanted` say another."""
     found = _trailing_numbers(line)
     if found < 2:
         raise InputError(f"{path} holds no vectors: its first line has no numbers; {_MEND}")
@@ -212,7 +215,7 @@ def _split(line: bytes, dimension: int) -> tuple[str, bytes]:
     else:
         parts = line.split()
         word, numbers = b" ".join(parts[:-dimension]), b" ".join(parts[-dimension:])
-        # More numbers than there should be, and not a word such as `. . .` or `at 5`.
+        # A number in front of the numbers is one too many; a word such as `. . .` is none.
         if len(parts) <= dimension or (len(parts) - dimension > 1 and _is_number(parts[-dimension - 1])):
             return "", b""
     try:

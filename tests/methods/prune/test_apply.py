@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from compresskit.methods.prune.apply import parameter_groups, set_head
+from compresskit.errors import UsageError
+from compresskit.methods.prune.apply import maskable, parameter_groups, set_head
 from compresskit.methods.prune.config import METHODS, PruneConfig
 from compresskit.methods.prune.masker import Masker
 from compresskit.training.options import TrainingOptions
@@ -16,6 +17,34 @@ LINEAR = {"attention.self.query", "attention.self.key", "attention.self.value"} 
     "intermediate.dense",
     "output.dense",
 }
+
+
+def test_embeddings_are_masked_on_request() -> None:
+    loaded = tiny.loaded()
+    blocks, words = maskable(loaded, PruneConfig()), maskable(loaded, PruneConfig(embeddings=True))
+    assert dict(blocks) == dict(loaded.family.prunable(loaded.model))
+    (name,) = set(words) - set(blocks)
+    assert words[name] is loaded.model.get_input_embeddings()
+    assert words[name].weight is loaded.model.get_parameter(name)
+
+    masks = Masker({name: words[name]}, PruneConfig(embeddings=True, sparsity=0.5, penalty=0.0))
+    dense = loaded.model.get_parameter("bert.embeddings.word_embeddings.parametrizations.weight.original").clone()
+    with torch.no_grad():
+        for scores in masks.scores():
+            scores[7] = -1.0
+            scores[8] = 1.0
+    masks.step(1.0)
+    read = loaded.model.get_input_embeddings()(torch.tensor([7, 8]))
+    assert not read[0].any()
+    assert torch.equal(read[1], dense[8])
+
+
+def test_embeddings_that_another_layer_shares() -> None:
+    loaded = tiny.loaded()
+    loaded.model.register_module("decoder", torch.nn.Linear(16, 45, bias=False))
+    loaded.model.get_submodule("decoder").weight = loaded.model.get_input_embeddings().weight
+    with pytest.raises(UsageError, match=r"embeddings with decoder\.weight; leave --mask-embeddings out"):
+        maskable(loaded, PruneConfig(embeddings=True))
 
 
 @pytest.mark.parametrize("head_learns", [False, True])

@@ -85,7 +85,7 @@ def test_malformed_lines_are_skipped_and_named(tmp_path: Path) -> None:
     assert found.malformed_lines == (4, 8, 21, 31)
     assert found.malformed == 4
     assert len(found.rows) == 36
-    assert any("4 malformed line(s) skipped: 4, 8, 21, 31" in line for line in found.notices(40, True))
+    assert any("4 malformed line(s) skipped: 4, 8, 21, 31" in line for line in found.notices([], True))
     with_header = read_vectors(write(tmp_path / "h", ["w 1 2 3 4", *rows], header=True), ["w"], lowercase=True)
     assert with_header.malformed_lines == (6, 33)  # the numbers of words that nobody needs are not parsed
 
@@ -101,19 +101,24 @@ def test_many_malformed_lines_are_counted_not_listed(tmp_path: Path) -> None:
     rows = lines([f"w{index}" for index in range(60)]) + ["bad"] * 20
     found = read_vectors(write(tmp_path / "v", rows), ["w1"], lowercase=True)
     assert (found.malformed, len(found.malformed_lines)) == (20, NAMED)
-    assert any("..." in line for line in found.notices(60, True))
+    assert any("..." in line for line in found.notices([], True))
 
 
 def test_casing_is_told(tmp_path: Path) -> None:
     cased, lower = write(tmp_path / "c", lines()), write(tmp_path / "l", lines(["the", "paris"]))
-    told = read_vectors(cased, ["rome", "the"], lowercase=True).notices(2, True)
-    assert "2 of 2 words have a vector (100.0 %)" in told[0]
+    needed = ["rome", "the"]
+    told = read_vectors(cased, needed, extra=1, lowercase=True).notices(needed, True)
+    assert "2 of the 2 words of the training data have a vector of 4 numbers (100.0 %)" in told[0]
+    assert "1 more words of the file are known" in told[0]
     assert "1 words took the vector of a capitalized form; --cased keeps both" in told[1]
-    told = read_vectors(lower, ["Paris", "the", "Lima"], lowercase=False).notices(3, False)
-    assert "2 of 3 words have a vector (66.7 %)" in told[0]
+    needed = ["Paris", "the", "Lima"]
+    told = read_vectors(lower, needed, lowercase=False).notices(needed, False)
+    assert "2 of the 3 words of the training data have a vector of 4 numbers (66.7 %)" in told[0]
     assert "1 words took the vector of their lower-case form" in told[1]
-    assert len(read_vectors(lower, ["paris"], lowercase=True).notices(1, True)) == 1
-    assert len(read_vectors(cased, ["Paris"], lowercase=False).notices(1, False)) == 1
+    assert len(read_vectors(lower, ["paris"], lowercase=True).notices(["paris"], True)) == 1
+    assert len(read_vectors(cased, ["Paris"], lowercase=False).notices(["Paris"], False)) == 1
+    told = read_vectors(cased, ["King"], lowercase=False).notices(["King"], False)
+    assert told[1].endswith("1 words took the vector of their lower-case form")
 
 
 def damaged(path: Path, kind: str) -> Path:
