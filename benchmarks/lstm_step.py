@@ -1,93 +1,148 @@
-"""A training step of a BiLSTM reader on a CPU: our layer against packed sequences, and where the step's time goes.
+"""A training step of a BiLSTM reader: dense, under learned masks, and with the sequences laid out in the other way.
 
-python -m benchmarks.lstm_step --data TRAIN.json [--variant 1] [--batch-size 64]
+python -m benchmarks.lstm_step --data TRAIN.json [--variant 1] [--batch-size 64] [--device cpu]
+
+Our layer packs on a GPU and pads on a CPU; the other way is the reverse. The ways take turns in one process, round by
+round; `/ dense` is the median over the rounds of the ratio to dense in the same round. Then: where the time goes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch import Tensor
 
 from benchmarks.machine import headline
-from compresskit.data.features import WindowOptions
+from compresskit.data.features import FeatureSet, WindowOptions
 from compresskit.data.load import load
+from compresskit.methods.prune.apply import masked_objective
+from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.prune.masker import Masker
+from compresskit.methods.train import supervised
+from compresskit.models.device import resolve_device
 from compresskit.models.lstm.layers import BiLSTM
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.registry import load_source
 from compresskit.models.source import Source
 from compresskit.training.sampler import LengthGroupedSampler
 
-QUESTIONS, STEPS, WARM_UP = 4000, 30, 3
+QUESTIONS, STEPS, ROUNDS, WARM_UP = 4000, 5, 7, 3
+WAYS = ("dense", "smp", "other layout")
 
 
 def main() -> None:
-    """Time steps both ways, profile ours."""
+    """Time every way in turns, print the table and the profile of a dense step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--variant", default="1")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", default="auto")
     given = parser.parse_args()
-    print(headline(torch.device("cpu")))
+    device = resolve_device(given.device)
+    print(headline(device))
     with tempfile.TemporaryDirectory() as folder:
-        step = Step(given.data, given.variant, given.batch_size, Path(folder))
-        ours = step.seconds()
-        with mock.patch.object(BiLSTM, "forward", packed):
-            other = step.seconds()
-        print(
-            f"variant {given.variant}, batch {given.batch_size}, {torch.get_num_threads()} threads: "
-            f"{given.batch_size / ours:.0f} examples/s; with packed sequences {given.batch_size / other:.0f} "
-            f"(a step takes {other / ours:.2f} times as long)"
-        )
+        runs = {way: Run(way, given, device, Path(folder) / way) for way in WAYS}
+        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+        for run in runs.values():
+            run.seconds(WARM_UP)
+        for _ in range(ROUNDS):
+            for way, run in runs.items():
+                seconds[way].append(run.seconds(STEPS) / STEPS)
+        print(f"variant {given.variant}, batch {given.batch_size}, {torch.get_num_threads()} threads, {padding(runs)}")
+        print(f"{'way':14} {'ms/step':>9} {'examples/s':>11} {'/ dense':>8}")
+        for way, taken in seconds.items():
+            ratio = statistics.median(own / dense for own, dense in zip(taken, seconds["dense"], strict=True))
+            typical = statistics.median(taken)
+            print(f"{way:14} {1e3 * typical:9.2f} {given.batch_size / typical:11.0f} {ratio:8.3f}")
         with torch.profiler.profile() as profile:
-            step.run(range(5))
-        print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=8, max_name_column_width=40))
+            runs["dense"].seconds(STEPS)
+        kind = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
+        print(profile.key_averages().table(sort_by=kind, row_limit=8, max_name_column_width=40))
 
 
-def packed(layer: BiLSTM, inputs: Tensor, lengths: Tensor, host_lengths: Tensor) -> Tensor:
-    """The layer as torch's documentation has it."""
-    sequences = pack_padded_sequence(inputs, host_lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(nn.LSTM.forward(layer, sequences)[0], batch_first=True, total_length=inputs.shape[1])[0]
+def padding(runs: dict[str, Run]) -> str:
+    """How much of the batches is padding, in this order of the data and in a random one."""
+    run = runs["dense"]
+    shares = []
+    for order in (run.order, torch.randperm(len(run.order)).tolist()):
+        whole = len(order) // run.size * run.size
+        lengths = torch.from_numpy(run.features.lengths)[torch.tensor(order[:whole])].view(-1, run.size)
+        shares.append(1 - float(lengths.sum()) / float(lengths.amax(dim=1).sum() * run.size))
+    return f"{shares[0]:.1%} of a batch is padding ({shares[1]:.1%} in random order)"
 
 
-class Step:
-    """Training steps of a new reader over the windows of `QUESTIONS` questions."""
+class Run:
+    """Training steps of a new reader over the windows of `QUESTIONS` questions, in one of `WAYS`."""
 
-    def __init__(self, data: str, variant: str, batch_size: int, folder: Path) -> None:
-        examples = load(data, "train")
+    def __init__(self, way: str, given: argparse.Namespace, device: torch.device, folder: Path) -> None:
+        examples = load(given.data, "train")
         examples = examples.sample(min(QUESTIONS, len(examples)), 0)
-        LstmOptions.choose(variant=variant, embeddings="random").build(examples, 0, folder / "reader")
+        LstmOptions.choose(variant=given.variant, embeddings="random").build(examples, 0, folder / "reader")
         loaded = load_source(Source("reader", folder / "reader"))
-        self.model, self.family = loaded.model.train(), loaded.family
-        self.features = self.family.features(loaded.tokenizer, examples, WindowOptions(), folder / "features")
-        self.order = list(LengthGroupedSampler(self.features.lengths, batch_size, 0))
-        self.collate = self.family.collator(loaded.tokenizer)
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3, fused=True)
-        self.size = batch_size
+        self.model, self.device, self.way, self.size = loaded.model.train(), device, way, given.batch_size
+        self.objective = supervised(loaded.family)
+        learning = list(self.model.parameters())
+        if way == "smp":
+            dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+            masker = Masker(loaded.family.prunable(self.model), PruneConfig(), dtype)
+            self.objective, learning = masked_objective(self.objective, masker), masker.scores()
+            scores = {id(p) for p in learning}
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(id(parameter) in scores)
+        to_device: Callable[[torch.device], object] = self.model.to
+        to_device(device)
+        self.features: FeatureSet = loaded.family.features(
+            loaded.tokenizer, examples, WindowOptions(), folder / "features"
+        )
+        self.order = list(LengthGroupedSampler(self.features.lengths, self.size, 0))
+        self.collate = loaded.family.collator(loaded.tokenizer)
+        self.optimizer = torch.optim.AdamW(learning, lr=1e-3, fused=True)
+        self.taken = 0
 
-    def run(self, steps: Any) -> None:
-        """Take the steps of these numbers."""
-        for number in steps:
-            rows = self.order[number * self.size : (number + 1) * self.size]
-            batch = self.collate([self.features[row] for row in rows])
-            loss = self.family.loss(self.family.logits(self.model, batch), batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+    def step(self) -> None:
+        """Take the next step."""
+        begin = self.taken * self.size % (len(self.order) - self.size)
+        self.taken += 1
+        batch = self.collate([self.features[row] for row in self.order[begin : begin + self.size]])
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = self.objective(self.model, batch, 0.5)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
-    def seconds(self) -> float:
-        """Mean time of a step."""
-        self.run(range(WARM_UP))
+    def seconds(self, count: int) -> float:
+        """How long the next `count` steps take, until the device has finished them."""
         started = time.perf_counter()
-        self.run(range(STEPS))
-        return (time.perf_counter() - started) / STEPS
+        with other_layout() if self.way == "other layout" else contextlib.nullcontext():
+            for _ in range(count):
+                self.step()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+@contextlib.contextmanager
+def other_layout() -> Iterator[None]:
+    """Our layer with its two layouts exchanged."""
+    ours_packed, ours_padded = BiLSTM._packed, BiLSTM._padded
+
+    def packed(layer: BiLSTM, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
+        return ours_packed(layer, inputs, weights, lengths.cpu())
+
+    def padded(layer: BiLSTM, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
+        return ours_padded(layer, inputs, weights, lengths.to(inputs.device))
+
+    with mock.patch.object(BiLSTM, "_packed", padded), mock.patch.object(BiLSTM, "_padded", packed):
+        yield
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The layers of the BiLSTM readers. B is the batch, C and Q the longest context and question, all in fp32 or bf16."""
+"""The layers of the BiLSTM readers. B is the batch, C and Q the longest context and question."""
 
 from __future__ import annotations
 
@@ -21,27 +21,42 @@ class BiLSTM(nn.LSTM):
     On a GPU the sequences are packed for cuDNN's fused kernel. On a CPU packing would leave oneDNN's kernel for a loop
     over time (a step takes 1.5 times as long, see benchmarks/lstm_step.py), so there each direction runs over the
     padded batch, the backward one from each sequence's own end.
+
+    The recurrence is computed in fp32 (by cuDNN in TF32), also under autocast, which would hand cuDNN fp16 whatever its
+    own dtype is: nearly all gradients of a reader's states lie below the least normal number of fp16, 6e-5.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
 
     def forward(self, inputs: Tensor, lengths: Tensor, host_lengths: Tensor) -> Tensor:  # type: ignore[override]
-        """States of shape (B, time, 2·hidden) for `inputs` (B, time, input_size).
+        """States of shape (B, time, 2·hidden) for `inputs` (B, time, input_size), of their dtype.
 
         `lengths` (B,) are on the device of the inputs, `host_lengths` the same on the CPU; each at least 1.
         """
-        # Read anew: a mask over a weight gives another tensor at every step.
-        weights = [getattr(self, name) for name in self._flat_weights_names]
-        if inputs.is_cuda:
-            self._flat_weights = weights
-            packed = pack_padded_sequence(inputs, host_lengths, batch_first=True, enforce_sorted=False)
-            states, _ = super().forward(packed)
-            return pad_packed_sequence(states, batch_first=True, total_length=inputs.shape[1])[0]
+        # Read anew: a mask over a weight gives another tensor at every step, in the dtype of the computation around.
+        weights = [getattr(self, name).float() for name in self._flat_weights_names]
+        with torch.autocast(inputs.device.type, enabled=False):
+            if inputs.is_cuda:
+                states = self._packed(inputs.float(), weights, host_lengths)
+            else:
+                states = self._padded(inputs.float(), weights, lengths)
+        return states.to(inputs.dtype)
+
+    def _packed(self, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        zeros = inputs.new_zeros(2, len(inputs), self.hidden_size)
+        # Not by nn.LSTM's own forward, which would take the masked weights anew, in the dtype that they come in.
+        states = torch.lstm(
+            packed.data, packed.batch_sizes, (zeros, zeros), weights, True, 1, 0.0, self.training, True
+        )[0]
+        return pad_packed_sequence(packed._replace(data=states), batch_first=True, total_length=inputs.shape[1])[0]
+
+    def _padded(self, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
         back = reversal(lengths, inputs.shape[1])
         ahead = self._one_way(inputs, weights[:4])
         behind = _rows(self._one_way(_rows(inputs, back), weights[4:]), back)
-        inside = torch.arange(inputs.shape[1]) < lengths.unsqueeze(1)
+        inside = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(1)
         return torch.cat((ahead, behind), dim=2) * inside.unsqueeze(2)
 
     def _one_way(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:

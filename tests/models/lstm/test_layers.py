@@ -95,6 +95,23 @@ def test_masks_over_all_four_matrices_are_read_and_learned() -> None:
     torch.testing.assert_close(states[0, :4], plain(layer)(inputs[:1, :4])[0][0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_recurrence_is_in_fp32_whatever_is_around_it(dtype: torch.dtype) -> None:
+    inputs, lengths = sequences()
+    layer = BiLSTM(5, 3)
+    expected = layer(inputs, lengths, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(layer(inputs, lengths, lengths), expected)
+    for parameter in layer.parameters():  # half the bytes, the same arithmetic
+        parameter.data = parameter.data.to(dtype)
+    rounded = plain(layer)
+    found = layer(inputs.to(dtype), lengths, lengths)
+    assert found.dtype == dtype
+    for row, length in enumerate(LENGTHS):
+        exact, _ = rounded(inputs.to(dtype).float()[row : row + 1, :length])
+        assert torch.equal(found[row, :length], exact[0].to(dtype))
+
+
 def test_reversal_twice_is_nothing() -> None:
     lengths = torch.tensor(LENGTHS)
     back = reversal(lengths, max(LENGTHS))
