@@ -14,7 +14,8 @@ from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.model import LstmReader
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.lstm.tokenizer import WordTokenizer, make_tokenizer, words_of
-from compresskit.models.lstm.vectors import Vectors, read_vectors
+from compresskit.models.lstm.vector_file import read_vectors
+from compresskit.models.lstm.vectors import Vectors
 
 RANDOM_DIM = 100
 

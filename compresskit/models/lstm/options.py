@@ -36,7 +36,9 @@ class LstmOptions:
     epochs: ClassVar[float] = 8.0
 
     variant: str = _flag("1", "The preset that the other settings start from.", ("1", "2", "3", "4", "bidaf"))
-    embeddings: str = _flag(RANDOM, "random, or a file of word vectors: GloVe text or fastText .vec, plain or .gz.")
+    embeddings: str = _flag(
+        RANDOM, "random, or a file of word vectors: GloVe text or fastText .vec, plain or .gz, or fastText .bin."
+    )
     embedding_dim: int = _flag(0, "Numbers of a word's vector; 0 is those of the file, 100 where they are random.")
     freeze_embeddings: bool = _flag(False, "Keep the words' vectors as they are.")
     cased: bool = _flag(False, "Tell capital letters from small ones.")

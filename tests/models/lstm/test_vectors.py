@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from compresskit.errors import InputError
-from compresskit.models.lstm.vectors import NAMED, Vectors, read_vectors
+from compresskit.models.lstm.vector_file import read_vectors
+from compresskit.models.lstm.vectors import NAMED, Vectors
 
 WORDS = ["the", "Paris", "paris", "Rome", "king", "at 5th", ". . .", "élan", "ROME", "[UNK]"]
 
@@ -90,6 +91,17 @@ def test_malformed_lines_are_skipped_and_named(tmp_path: Path) -> None:
     assert with_header.malformed_lines == (6, 33)  # the numbers of words that nobody needs are not parsed
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("header", [False, True])
+def test_the_first_line_may_be_malformed_too(tmp_path: Path, header: bool, zipped: bool) -> None:
+    rows = ["w 0.1 0.2", *lines()]
+    text = "".join(row + "\n" for row in ([f"{len(rows)} 4"] if header else []) + rows).encode()
+    (tmp_path / "v").write_bytes(gzip.compress(text) if zipped else text)
+    found = read_vectors(tmp_path / "v", WORDS, lowercase=False)
+    assert (found.dimension, found.malformed_lines) == (4, (1 + header,))
+    check(found, naive(lines(), WORDS, 0, False, 4))
+
+
 def test_words_that_are_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "v"
     path.write_bytes(b"a 1 2\nb\xff 1 2\nc 3 4\n")
@@ -138,8 +150,8 @@ def damaged(path: Path, kind: str) -> Path:
             path.write_text("10 7\n" + "\n".join(rows))
         case "truncated gzip":
             path.write_bytes(gzip.compress("\n".join(rows * 50).encode())[:-30])
-        case "fastText's binary":
-            path.write_bytes(b"\xba\x16\x4f\x2f" + bytes(60))
+        case "lines broken later":
+            path.write_text("a 1 2 3\n" * 40 + "b 1\n" * 200)
     return path
 
 
@@ -148,12 +160,12 @@ def damaged(path: Path, kind: str) -> Path:
     [
         ("missing", "there is no vector file"),
         ("empty", "holds no vectors"),
-        ("prose", "its first line has no numbers; give GloVe's text format"),
-        ("broken lines", "99 of its first 100 lines hold no vector"),
+        ("prose", "most of its first lines have no numbers; give GloVe's text format"),
+        ("broken lines", "most of its first lines have no numbers"),
+        ("lines broken later", "60 of its first 100 lines hold no vector"),
         ("fewer than the header says", "holds 10 of the 20 vectors of its header; copy it again"),
-        ("another dimension than the header says", "its header says 7 numbers a vector, its first one has 4"),
+        ("another dimension than the header says", "its header says 7 numbers a vector, most have 4"),
         ("truncated gzip", r"is truncated or damaged \(.*\); copy or download it again"),
-        ("fastText's binary", r"is a fastText \.bin; give"),
     ],
 )
 def test_what_is_no_vector_file(tmp_path: Path, kind: str, told: str) -> None:
