@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,18 @@ def supervised(family: Family) -> Objective:
     return objective
 
 
-def regularized(objective: Objective, loaded: TrainableModel) -> Objective:
-    """An objective and the penalty that the model's own configuration asks for."""
+def regularized(objective: Objective, loaded: TrainableModel, apart: Sequence[nn.Parameter] = ()) -> Objective:
+    """An objective and the penalty that the model's own configuration asks for.
+
+    It is on the weights that learn by now, but those `apart` (the scores of masks).
+    """
+    left_out = {id(parameter) for parameter in apart}
+    named = loaded.model.named_parameters()
+    learning = [(name, p) for name, p in named if p.requires_grad and id(p) not in left_out]
 
     def penalized(model: nn.Module, batch: Batch, done: float) -> Tensor:
         loss = objective(model, batch, done)
-        penalty = loaded.family.penalty(loaded.model) if model.training else None
+        penalty = loaded.family.penalty(loaded.model.config, learning) if model.training else None
         return loss if penalty is None else loss + penalty
 
     return penalized

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -88,7 +88,7 @@ class EncoderFamily(SpanFamily):
             model.get_parameter("qa_outputs.bias").zero_()
         return True
 
-    def penalty(self, model: PreTrainedModel) -> Tensor | None:
+    def penalty(self, config: PretrainedConfig, learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor | None:
         """Nothing: encoders are fine-tuned with weight decay alone."""
         return None
 

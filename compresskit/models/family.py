@@ -165,8 +165,8 @@ class Family(Protocol):
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Mean cross-entropy of the batch's labels, a scalar."""
 
-    def penalty(self, model: PreTrainedModel) -> Tensor | None:
-        """What the model's configuration adds to the loss of its training (an L2 of weights), None for nothing."""
+    def penalty(self, config: PretrainedConfig, learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor | None:
+        """What a model's configuration adds to the loss, by the names and weights that learn; None for nothing."""
 
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """Answer questions, in their order, in bounded memory."""

@@ -220,7 +220,7 @@ def _prune(
         dataset,
         features.lengths,
         loaded.family.collator(loaded.tokenizer),
-        masked_objective(objective, masker),
+        masked_objective(train.regularized(objective, loaded, masker.scores()), masker),
         groups,
         options,
         session.work,

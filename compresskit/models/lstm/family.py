@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +63,12 @@ class LstmFamily(SpanFamily):
         """An LSTM reads any length."""
         return None
 
-    def penalty(self, model: PreTrainedModel) -> Tensor | None:
+    def penalty(self, config: PretrainedConfig, learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor | None:
         """`l2 · Σ w²` over the matrices that learn, but the words' vectors (Keras's kernel regularizers)."""
         weights: list[Tensor] = [
-            parameter
-            for name, parameter in model.named_parameters()
-            if parameter.ndim > 1 and parameter.requires_grad and not name.startswith(EMBEDDINGS)
+            weight for name, weight in learning if weight.ndim > 1 and not name.startswith(EMBEDDINGS)
         ]
-        if not model.config.l2 or not weights:
+        if not config.l2 or not weights:
             return None
         squares: Tensor = torch.stack(torch._foreach_norm(weights)).square().sum()
-        return float(model.config.l2) * squares
+        return float(config.l2) * squares

@@ -9,8 +9,10 @@ from compresskit.errors import UsageError
 from compresskit.methods.prune.apply import maskable, parameter_groups, set_head
 from compresskit.methods.prune.config import METHODS, PruneConfig
 from compresskit.methods.prune.masker import Masker
+from compresskit.methods.train import regularized
 from compresskit.training.options import TrainingOptions
 from tests import tiny
+from tests.models.lstm import small
 
 LINEAR = {"attention.self.query", "attention.self.key", "attention.self.value"} | {
     "attention.output.dense",
@@ -72,6 +74,23 @@ def test_what_learns(method: str, head_learns: bool, tmp_path: Any) -> None:
     assert found == expected
     assert {n for n, p in loaded.model.named_parameters() if p.requires_grad} == found.keys()
     assert len([n for n in found if n.endswith(".scores")]) == (0 if method == "magnitude" else 2 * len(LINEAR))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_models_own_penalty_is_on_the_weights_that_learn(method: str, tmp_path: Any) -> None:
+    loaded = small.loaded(tmp_path, l2=0.5)
+    config = PruneConfig(method=method, penalty=0.0)  # type: ignore[arg-type]
+    masks = Masker(loaded.family.prunable(loaded.model), config)
+    for scores in masks.scores():
+        torch.nn.init.normal_(scores)
+    parameter_groups(loaded, masks, config, TrainingOptions("tiny", tmp_path), head_learns=False)
+    objective = regularized(lambda model, batch, done: torch.zeros(()), loaded, masks.scores())
+    expected = sum(
+        0.5 * float(weight.detach().double().square().sum())
+        for name, weight in loaded.model.named_parameters()
+        if config.learns_weights and weight.ndim > 1 and "scores" not in name and "embeddings.words" not in name
+    )
+    assert float(objective(loaded.model.train(), {}, 0.0)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_teachers_head() -> None:

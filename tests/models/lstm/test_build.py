@@ -94,7 +94,7 @@ def test_data_without_words(examples: ExampleSet, tmp_path: Path) -> None:
 
 def test_the_l2_penalty_is_that_of_the_matrices(tmp_path: Path) -> None:
     loaded = small.loaded(tmp_path, l2=0.5)
-    penalty = loaded.family.penalty(loaded.model)
+    penalty = loaded.family.penalty(loaded.model.config, list(loaded.model.named_parameters()))
     assert penalty is not None
     expected = 0.0
     for name, parameter in loaded.model.named_parameters():
@@ -105,4 +105,5 @@ def test_the_l2_penalty_is_that_of_the_matrices(tmp_path: Path) -> None:
     weight = loaded.model.get_parameter("encoder.0.weight_hh_l0")
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, weight.detach())
-    assert small.loaded(tmp_path / "other").family.penalty(small.loaded(tmp_path / "another").model) is None
+    without = small.loaded(tmp_path / "other")
+    assert without.family.penalty(without.model.config, list(without.model.named_parameters())) is None
