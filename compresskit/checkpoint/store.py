@@ -315,10 +315,20 @@ class Workspace:
 
 
 def differences(known: Mapping[str, Any], job: Mapping[str, Any]) -> str:
-    """The settings in which a run from before differs from this one, in words; "" where they are the same."""
-    job = json.loads(json.dumps(job))
-    changed = [key for key in sorted({*known, *job}) if known.get(key) != job.get(key)]
-    return ", ".join(f"{key} was {known.get(key)!r} and is {job.get(key)!r}" for key in changed)
+    """The settings in which a run from before differs from this one, in words; "" where they are the same.
+
+    Of settings that hold settings, those within are named: `architecture.layers was 1 and is 2`.
+    """
+    return ", ".join(_changes(known, json.loads(json.dumps(job)), ""))
+
+
+def _changes(known: Mapping[str, Any], job: Mapping[str, Any], within: str) -> Iterator[str]:
+    for key in sorted({*known, *job}):
+        before, now = known.get(key), job.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _changes(before, now, f"{within}{key}.")
+        elif before != now:
+            yield f"{within}{key} was {before!r} and is {now!r}"
 
 
 def check_same_job(known: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:

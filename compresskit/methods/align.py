@@ -63,8 +63,8 @@ def to_student(
 ) -> Iterator[_Floats]:
     """The teacher's logits at the tokens of each of the student's windows, shape (length, 2), -inf where it has none.
 
-    `logits` are those of the teacher's windows, shape (length, 2) each. "No answer" has the least logit of the
-    teacher's windows, as in answering; a window that shows no context is unanswerable for certain.
+    `logits` are those of the teacher's windows, shape (length, 2) each. "No answer" has the least start and the
+    least end logit of the teacher's windows; a window that shows no context is unanswerable for certain.
     """
     found = _by_snippet(asked, logits, teacher.tokenizer)
     numbers = {window: snippet for snippet, window in enumerate(asked.shown)}

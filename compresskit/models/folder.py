@@ -68,6 +68,18 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
     return tokenizer
 
 
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> None:
+    """InputError where a reader of this configuration cannot use the tokenizer: more tokens, or no padding."""
+    mend = "copy the files of its own tokenizer there"
+    known = getattr(config, "vocab_size", None)
+    if known is not None and tokenizer.vocab_size > known:
+        raise InputError(
+            f"{folder} holds the tokenizer of another model ({tokenizer.vocab_size:,} tokens, {known:,} known); {mend}"
+        )
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{folder} holds a tokenizer without padding (is tokenizer_config.json not there?); {mend}")
+
+
 def has_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> bool:
     """Whether a folder holds the tokenizer's vocabulary in any of the forms that its class reads."""
     return any((folder / name).is_file() for name in ("tokenizer.json", *tokenizer.vocab_files_names.values()))
@@ -108,8 +120,9 @@ def opening(what: str, mend: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, with its class where that alone would not tell."""
-    text = next(iter(str(error).splitlines()), "").strip()
+    """The first line of what an error says (two where it ends in a colon), with its class where that would not tell."""
+    first, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    text = f"{first} {more[0]}" if first.endswith(":") and more else first
     if "ignore_mismatched_sizes" in text:
         return "its tensors have other shapes than config.json says"
     return text if isinstance(error, OSError | ValueError) and text else f"{type(error).__name__}: {text}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from compresskit import console
@@ -17,7 +17,14 @@ from compresskit.models.adapter import inject_adapter
 from compresskit.models.device import resolve_device, resolve_dtype
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import Family, LoadedModel, TrainableModel
-from compresskit.models.folder import check_weights, has_tokenizer, opening, read_config, read_tokenizer
+from compresskit.models.folder import (
+    check_tokenizer,
+    check_weights,
+    has_tokenizer,
+    opening,
+    read_config,
+    read_tokenizer,
+)
 from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.onnx import OnnxReader, method_of_graph, onnx_file, reader_device
 from compresskit.models.overlay import apply_overlay
@@ -107,7 +114,7 @@ def _load_plain(source: Source, dtype: torch.dtype, attention_dropout: float | N
     missing_head = _check_missing(source.path, config, missing, family.head(model))
     return TrainableModel(
         model,
-        read_tokenizer(source.path, family.max_positions(config)),
+        _tokenizer(source.path, family, config),
         family,
         source.ref,
         source.path,
@@ -144,7 +151,7 @@ def _load_adapter(source: Source, device: str, dtype: str) -> LoadedModel:
     loaded.model, loaded.made_by, replaced = inject_adapter(loaded.model, source.path)
     loaded.missing_head = loaded.missing_head and not head <= replaced
     if has_tokenizer(source.path, loaded.tokenizer):
-        loaded.tokenizer = read_tokenizer(source.path, loaded.family.max_positions(loaded.model.config))
+        loaded.tokenizer = _tokenizer(source.path, loaded.family, loaded.model.config)
     _stand_on(loaded, source, base)
     return loaded
 
@@ -163,7 +170,7 @@ def _load_quantized(source: Source, config: PretrainedConfig, dtype: torch.dtype
         model, missing = load_quantized(family, source.path, config, dtype, device)
     return LoadedModel(
         model,
-        read_tokenizer(source.path, family.max_positions(config)),
+        _tokenizer(source.path, family, config),
         family,
         source.ref,
         source.path,
@@ -182,7 +189,7 @@ def _load_onnx(source: Source, graph: Path, device: str, dtype: str) -> LoadedMo
         console.warn(f"{source.ref} is an ONNX graph, whose numbers stay as they are, whatever --dtype says")
     return LoadedModel(
         OnnxReader(graph, config, reader_device(device)),
-        read_tokenizer(source.path, family.max_positions(config)),
+        _tokenizer(source.path, family, config),
         family,
         source.ref,
         source.path,
@@ -196,6 +203,12 @@ def _load_onnx(source: Source, graph: Path, device: str, dtype: str) -> LoadedMo
 def _graph(folder: Path) -> Path | None:
     """The ONNX file of a folder that has no weights of torch's."""
     return None if any(folder.glob("*.safetensors")) else onnx_file(folder)
+
+
+def _tokenizer(folder: Path, family: Family, config: PretrainedConfig) -> PreTrainedTokenizerFast:
+    tokenizer = read_tokenizer(folder, family.max_positions(config))
+    check_tokenizer(folder, tokenizer, config)
+    return tokenizer
 
 
 def _opening(folder: Path, config: PretrainedConfig) -> contextlib.AbstractContextManager[None]:

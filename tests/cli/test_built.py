@@ -55,6 +55,9 @@ def test_the_plan_counts_what_learns(trained: Trained, place: Path, run: Run) ->
     assert done.code == 0, done.err
     assert not list(place.iterdir())
     assert "writes out" in done.out
+    assert run("train", "lstm", *SMALL, "-o", "made", *trained.short).code == 0
+    numbers = [tensor.numel() for tensor in load_file(place / "made" / "model.safetensors").values()]
+    assert f"parameters   {sum(numbers):,}, of which {sum(numbers):,} learn" in done.out
 
 
 def test_building_is_part_of_what_a_run_is(trained: Trained, reader: Path, run: Run) -> None:
@@ -62,7 +65,7 @@ def test_building_is_part_of_what_a_run_is(trained: Trained, reader: Path, run: 
     assert "is complete already" in run(*words).err
     done = run(*words, "--dropout", "0.5")
     assert done.code == 2
-    assert "architecture" in done.err
+    assert "is another run (architecture.dropout was 0.2 and is 0.5); give the same options" in done.err
 
 
 @pytest.mark.parametrize("flags", [[], ["--mask-embeddings"], ["--method", "movement", "--mask-embeddings"]])
@@ -148,6 +151,12 @@ def test_variants_and_files(trained: Trained, place: Path, refused) -> None:
 def test_blocks_that_do_not_divide(trained: Trained, reader: Path, refused) -> None:
     words = ["prune", reader, "--block", "5x5", "-o", "out", *trained.short]
     assert "cannot be cut into blocks of 5x5" in refused(2, *words, told=1)
+
+
+def test_the_teacher_is_not_asked_for_a_block_that_does_not_divide(trained: Trained, reader: Path, run: Run) -> None:
+    done = run("prune", reader, "--block", "5x5", "--distill", "--teacher", trained.dense, "-o", "out", *trained.short)
+    assert done.code == 2
+    assert "asking the teacher" not in done.err
 
 
 def test_untrained_weights(trained: Trained, refused) -> None:

@@ -206,6 +206,8 @@ def _prune(
     taught = load_source(teacher) if teacher is not None else None
     if taught is not None:
         check_teacher(taught, loaded)
+    for name, module in maskable(loaded, config).items():
+        check_block(name, module, config.block)
     head = set_head(loaded, taught)
     objective = train.supervised(loaded.family)
     dataset: Sequence[Any] = features

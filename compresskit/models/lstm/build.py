@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from compresskit.data.examples import ExampleSet
 from compresskit.errors import InputError
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.model import LstmReader
-from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.lstm.options import Attention, LstmOptions, Pooling
 from compresskit.models.lstm.tokenizer import WordTokenizer, make_tokenizer, words_of
 from compresskit.models.lstm.vector_file import read_vectors
 from compresskit.models.lstm.vectors import Vectors
@@ -59,9 +60,9 @@ def _model(options: LstmOptions, tokenizer: WordTokenizer, vectors: Vectors | No
         vocab_size=len(tokenizer),
         embedding_dim=vectors.dimension if vectors is not None else options.embedding_dim or RANDOM_DIM,
         freeze_embeddings=options.freeze_embeddings,
-        attention=options.attention,
+        attention=cast("Attention", options.attention),
         residual=options.residual,
-        pooling=options.pooling,
+        pooling=cast("Pooling", options.pooling),
         dropout=options.dropout,
         l2=options.l2,
         hidden_size=options.hidden_size,

@@ -79,7 +79,8 @@ def is_binary(path: Path) -> bool:
 def read(path: Path, selection: Selection, dimension: int | None) -> Vectors:
     """The vectors of the words that `selection` takes; those that it wants and the file lacks, of their subwords.
 
-    Raises InputError for another version, a quantized model, a truncated file, and another `dimension` than asked for.
+    Raises InputError for another version, a quantized model, a truncated or damaged file, and another `dimension` than
+    asked for.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -96,7 +97,10 @@ def read(path: Path, selection: Selection, dimension: int | None) -> Vectors:
         composed = {word: parts for word, parts in lacking.items() if parts}
         for word, parts in composed.items():
             selection.take(word, [word], matrix.mean(file, parts))
-    return selection.vectors(path, matrix.columns, composed=len(composed))
+    found = selection.vectors(path, matrix.columns, composed=len(composed))
+    if not np.isfinite(found.matrix).all():
+        raise InputError(f"{path} holds numbers that are not finite; {_AGAIN}")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ def _parts(path: Path, data: mmap.mmap, wanted: int | None) -> tuple[Subwords, _
     if version != VERSION:
         raise InputError(f"{path} has version {version} of fastText's format, not {VERSION}; give its .vec")
     dimension, *_, buckets, shortest, longest, _, _ = ARGUMENTS.unpack_from(data, HEAD.size)
+    if dimension < 1 or min(buckets, shortest, longest) < 0:
+        raise InputError(f"{path} is damaged: its settings are no model's; {_AGAIN}")
     if wanted is not None and wanted != dimension:
         raise InputError(
             f"{path} has vectors of {dimension} numbers, not {wanted}; leave --embedding-dim out, or give {dimension}"

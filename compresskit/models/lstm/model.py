@@ -121,12 +121,16 @@ class LstmReader(PreTrainedModel):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        return_dict: bool | None = None,
         **_: Any,
-    ) -> QuestionAnsweringModelOutput:
-        """Start and end logits (B, length), of [CLS] and the context; -inf elsewhere.
+    ) -> QuestionAnsweringModelOutput | tuple[Tensor, ...]:
+        """Start and end logits (B, length), of [CLS] and the context, -inf elsewhere; with positions (B,) the loss too.
 
         `input_ids`, `attention_mask` and `token_type_ids` (0 question, 1 context) have the shape (B, length), int64;
-        the masks are found from [PAD] and [SEP] where they are not given.
+        the masks are found from [PAD] and [SEP] where they are not given. The loss is the mean of the cross-entropies
+        of start and end; a window without the answer has both at [CLS], 0. `return_dict=False` asks for a tuple.
         """
         if attention_mask is None:
             attention_mask = input_ids.ne(self.config.pad_token_id or 0).long()
@@ -151,7 +155,12 @@ class LstmReader(PreTrainedModel):
         whole = self._spread(
             logits.float().masked_fill(outside.unsqueeze(2), -torch.inf), null.float(), first, input_ids
         )
-        return QuestionAnsweringModelOutput(start_logits=whole[..., 0], end_logits=whole[..., 1])
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            labels = torch.stack((start_positions, end_positions), dim=1)
+            loss = nn.functional.cross_entropy(whole, labels)
+        output = QuestionAnsweringModelOutput(loss=loss, start_logits=whole[..., 0], end_logits=whole[..., 1])
+        return output.to_tuple() if return_dict is False else output
 
     def _part(self, ids: Tensor, begin: Tensor, length: Tensor, longest: int) -> tuple[Tensor, Tensor]:
         """The ids from `begin` on, (B, longest), and which of them are within `length`; both (B,)."""

@@ -45,7 +45,10 @@ class LstmOptions:
     attention: str = _flag("additive", "How the context looks at the question.", get_args(Attention), preset=True)
     residual: bool = _flag(False, "Add what attention finds to what it started from, and normalize.", preset=True)
     pooling: str = _flag(
-        "flatten", "What a position is judged by: itself, or also the window's maximum.", get_args(Pooling), preset=True
+        "flatten",
+        "max: the window's maximum tells of no answer, and without modelling layers stands beside each position.",
+        get_args(Pooling),
+        preset=True,
     )
     dropout: float = _flag(0.2, "Rate of the activations that training drops.", preset=True)
     l2: float = _flag(0.0, "Weight of the squares of all matrices but the embeddings in the loss.", preset=True)

@@ -37,11 +37,14 @@ class WordTokenizer(PreTrainedTokenizerFast):
         return next(number for number in itertools.count() if bucket_token(number) not in vocabulary)
 
     def _encode_plus(self, *args: Any, return_tensors: Any = None, **kwargs: Any) -> BatchEncoding:
+        if kwargs.get("is_split_into_words"):
+            raise ValueError("this tokenizer reads texts, not lists of words: leave is_split_into_words out")
         encoded = super()._encode_plus(*args, **kwargs)
         encodings = encoded.encodings
-        single = bool(encoded["input_ids"]) and not isinstance(encoded["input_ids"][0], list)
+        given = args[0] if args else kwargs["text"]
+        single = isinstance(given, str) and not (encoded["input_ids"] and isinstance(encoded["input_ids"][0], list))
         if self.buckets and encodings is not None:
-            texts = _as_texts(args[0] if args else kwargs["text"])
+            texts = _as_texts(given)
             pairs = _as_texts(kwargs.get("text_pair", args[1] if len(args) > 1 else None))
             samples = encoded.get("overflow_to_sample_mapping", range(len(encodings)))
             ids = [

@@ -33,7 +33,7 @@ def read_vectors(
 
     `Selection` says which form of a word counts. Memory is bounded by the words that are taken. Of a fastText .bin, the
     words needed that it lacks are composed of its subwords. Raises InputError for a file that is not there, is damaged,
-    holds no vectors or fewer than its header says, or has another dimension than its header or `dimension` says.
+    holds no vectors, or another count or dimension than its header or `dimension` says.
     """
     if not path.is_file():
         raise InputError(f"there is no vector file {path}; check --embeddings")
@@ -65,8 +65,8 @@ def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -
                 selection.take(word, forms, vector)
     if 2 * malformed > lines:
         raise InputError(f"{path} holds no vectors; {_MEND}")
-    if header is not None and lines < header[0]:
-        raise InputError(f"{path} holds {lines:,} of the {header[0]:,} vectors of its header; copy it again")
+    if header is not None and lines != header[0]:
+        raise InputError(f"{path} holds {lines:,} lines, its header says {header[0]:,} vectors; copy it again")
     return selection.vectors(path, dimension, malformed=malformed, malformed_lines=bad)
 
 

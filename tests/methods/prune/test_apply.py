@@ -90,7 +90,7 @@ def test_a_models_own_penalty_is_on_the_weights_that_learn(method: str, tmp_path
         for name, weight in loaded.model.named_parameters()
         if config.learns_weights and weight.ndim > 1 and "scores" not in name and "embeddings.words" not in name
     )
-    assert float(objective(loaded.model.train(), {}, 0.0)) == pytest.approx(expected, rel=1e-5)
+    assert objective(loaded.model.train(), {}, 0.0).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_teachers_head() -> None:

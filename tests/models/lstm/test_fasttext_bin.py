@@ -70,6 +70,11 @@ def damaged(path: Path, kind: str) -> Path:
             data = data[:4]
         case "version":
             struct.pack_into("<i", data, 4, 11)
+        case "no number":
+            struct.pack_into("<f", data, matrix_at(bytes(data)), float("nan"))
+        case "dimension" | "buckets" | "minn" | "maxn":
+            at = {"dimension": 0, "buckets": 8, "minn": 9, "maxn": 10}[kind]
+            struct.pack_into("<i", data, 8 + 4 * at, -1)
         case "count of words":
             struct.pack_into("<i", data, 8 + 56 + 4, 22)
         case "no words":
@@ -88,13 +93,15 @@ def damaged(path: Path, kind: str) -> Path:
         *((kind, "is truncated; copy or download it again") for kind in ("head", "words", "matrix", "magic alone")),
         ("version", "has version 11 of fastText's format, not 12; give its .vec"),
         *((kind, "is damaged: it holds") for kind in ("count of words", "no words")),
+        *((kind, "is damaged: its settings are no model's") for kind in ("dimension", "buckets", "minn", "maxn")),
+        ("no number", "holds numbers that are not finite; copy or download it again"),
         ("rows", "is damaged: its matrix is not that of its words"),
         ("zipped", "is a compressed fastText .bin, which is read in place; unzip it first"),
     ],
 )
 def test_what_is_damaged(tmp_path: Path, kind: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        read_vectors(damaged(tmp_path / "v.bin", kind), ["the"], lowercase=True)
+        read_vectors(damaged(tmp_path / "v.bin", kind), ["the"], extra=100, lowercase=True)
 
 
 def test_a_quantized_model() -> None:

@@ -20,6 +20,7 @@ from compresskit.models.lstm.layers import (
     SequenceDropout,
     reversal,
 )
+from compresskit.models.lstm.options import Attention
 
 LENGTHS = [4, 1, 7, 3]
 
@@ -198,7 +199,7 @@ def test_dot_products_are_those_of_torchs_multihead_attention(heads: int, joint:
 
 @pytest.mark.parametrize("attention", ["additive", "multi-head", "self"])
 @pytest.mark.parametrize("residual", [False, True])
-def test_matching_puts_three_things_beside_each_other(attention: str, residual: bool) -> None:
+def test_matching_puts_three_things_beside_each_other(attention: Attention, residual: bool) -> None:
     context, question, seen = states()
     layer = Matching(LstmReaderConfig(hidden_size=4, attention=attention, residual=residual))
     features = layer(context, question, seen)

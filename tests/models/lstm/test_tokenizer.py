@@ -64,6 +64,16 @@ def test_every_way_to_call_it(texts: tuple[Any, ...], tensors: str | None) -> No
         assert tokenizer.encode(*texts) == (rows if tensors is None else rows[0])
 
 
+def test_empty_texts_and_lists_of_words() -> None:
+    tokenizer, plain = small.tokenizer(), PreTrainedTokenizerFast(tokenizer_object=small.tokenizer().backend_tokenizer)
+    for text in ("", [""], ["", "who"]):
+        for special in (True, False):
+            ours = tokenizer(text, add_special_tokens=special)["input_ids"]
+            assert ours == plain(text, add_special_tokens=special)["input_ids"]
+    with pytest.raises(ValueError, match="leave is_split_into_words out"):
+        tokenizer(["who", "is"], is_split_into_words=True)
+
+
 def test_it_comes_back_from_its_file(tmp_path: Path) -> None:
     tokenizer = small.tokenizer()
     tokenizer.save_pretrained(tmp_path)
