@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from compresskit.models.architecture import ARCHITECTURES
+
 DEFAULT_MAX_LENGTH = 384
 DEFAULT_STRIDE = 128
 
@@ -136,7 +138,8 @@ Epochs = Annotated[
         min=0.0,
         metavar="N",
         help="Passes over the training data.",
-        show_default="3; 8 for lstm; 1 for a demo model",
+        show_default=f"3; {''.join(f'{built.epochs:g} for {name}; ' for name, built in ARCHITECTURES.items())}"
+        "1 for a demo model",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -158,7 +161,8 @@ LearningRate = Annotated[
         min=0.0,
         metavar="RATE",
         help="Peak learning rate of the weights.",
-        show_default="5e-5; 2e-3 for lstm and the demo models",
+        show_default=f"5e-5; {''.join(f'{built.lr:g} for {name}; ' for name, built in ARCHITECTURES.items())}"
+        "0.002 for a demo model",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -256,7 +256,7 @@ def test_a_reader_that_goes_away_is_silent():
 @pytest.mark.parametrize(
     ("verb", "default"),
     [
-        ("train", "5e-5; 2e-3 for lstm and the demo models"),
+        ("train", "5e-5; 0.002 for lstm; 0.002 for a demo model"),
         ("prune", "with --distill one is trained first"),
         ("eval", "--cache"),
     ],

@@ -45,7 +45,7 @@ def read_vectors(
 
 def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -> Vectors:
     bad: list[int] = []
-    malformed = lines = 0
+    malformed = lines = blank = 0
     with _opened(path) as file:
         header = _header(file)
         dimension = _dimension(path, file, header, wanted_dimension)
@@ -56,6 +56,7 @@ def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -
             vector = _parsed(numbers, dimension) if forms else None
             if not word or (forms and vector is None):
                 malformed += 1
+                blank += line.isspace()
                 bad += [number] if malformed <= NAMED else []
                 if lines == PROBED and 2 * malformed > PROBED:
                     raise InputError(f"{path}: {malformed} of its first {PROBED} lines hold no vector; {_MEND}")
@@ -65,8 +66,8 @@ def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -
                 selection.take(word, forms, vector)
     if 2 * malformed > lines:
         raise InputError(f"{path} holds no vectors; {_MEND}")
-    if header is not None and lines != header[0]:
-        raise InputError(f"{path} holds {lines:,} lines, its header says {header[0]:,} vectors; copy it again")
+    if header is not None and lines - blank != header[0]:
+        raise InputError(f"{path} holds {lines - blank:,} vectors, its header says {header[0]:,}; copy it again")
     return selection.vectors(path, dimension, malformed=malformed, malformed_lines=bad)
 
 

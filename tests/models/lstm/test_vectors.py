@@ -95,10 +95,10 @@ def test_malformed_lines_are_skipped_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [False, True])
 def test_the_first_line_may_be_malformed_too(tmp_path: Path, header: bool, zipped: bool) -> None:
     rows = ["w 0.1 0.2", *lines()]
-    text = "".join(row + "\n" for row in ([f"{len(rows)} 4"] if header else []) + rows).encode()
+    text = "".join(row + "\n" for row in ([f"{len(rows)} 4"] if header else []) + rows).encode() + b"\n"
     (tmp_path / "v").write_bytes(gzip.compress(text) if zipped else text)
     found = read_vectors(tmp_path / "v", WORDS, lowercase=False)
-    assert (found.dimension, found.malformed_lines) == (4, (1 + header,))
+    assert (found.dimension, found.malformed_lines) == (4, (1 + header, 12 + header))  # the blank line too
     check(found, naive(lines(), WORDS, 0, False, 4))
 
 
@@ -165,8 +165,8 @@ def damaged(path: Path, kind: str) -> Path:
         ("prose", "most of its first lines have no numbers; give GloVe's text format"),
         ("broken lines", "most of its first lines have no numbers"),
         ("lines broken later", "60 of its first 100 lines hold no vector"),
-        ("fewer than the header says", "holds 10 lines, its header says 20 vectors; copy it again"),
-        ("more than the header says", "holds 10 lines, its header says 3 vectors; copy it again"),
+        ("fewer than the header says", "holds 10 vectors, its header says 20; copy it again"),
+        ("more than the header says", "holds 10 vectors, its header says 3; copy it again"),
         ("another dimension than the header says", "its header says 7 numbers a vector, most have 4"),
         ("truncated gzip", r"is truncated or damaged \(.*\); copy or download it again"),
     ],
