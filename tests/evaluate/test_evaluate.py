@@ -280,7 +280,7 @@ class TestWithAFakeWorker:
         pid_file = tmp_path / "pid"
 
         def interrupt() -> None:
-            for _ in range(6000):  # a busy machine takes its time to start the worker
+            for _ in range(1000):
                 if pid_file.exists() and pid_file.read_text():
                     os.kill(os.getpid(), signal.SIGINT)
                     return
@@ -299,7 +299,7 @@ class TestWithAFakeWorker:
         pid_file = tmp_path / "pid"
 
         def end() -> None:
-            for _ in range(6000):  # a busy machine takes its time to start the worker
+            for _ in range(1000):
                 if pid_file.exists() and pid_file.read_text():
                     os.kill(os.getpid(), number)
                     return

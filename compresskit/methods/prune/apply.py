@@ -190,6 +190,11 @@ def _check_student(options: TrainingOptions, source: Source, config: PruneConfig
     """Find what cannot be before hours go into a teacher: UsageError for such a window or block."""
     loaded = load_source(source)
     check_length(options, loaded)
+    _check_blocks(loaded, config)
+
+
+def _check_blocks(loaded: TrainableModel, config: PruneConfig) -> None:
+    """UsageError for a block that does not divide what is masked, before a teacher is asked about all the data."""
     for name, module in maskable(loaded, config).items():
         check_block(name, module, config.block)
 
@@ -206,8 +211,7 @@ def _prune(
     taught = load_source(teacher) if teacher is not None else None
     if taught is not None:
         check_teacher(taught, loaded)
-    for name, module in maskable(loaded, config).items():
-        check_block(name, module, config.block)
+    _check_blocks(loaded, config)
     head = set_head(loaded, taught)
     objective = train.supervised(loaded.family)
     dataset: Sequence[Any] = features

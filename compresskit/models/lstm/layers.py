@@ -22,8 +22,8 @@ class BiLSTM(nn.LSTM):
     over time (a step takes 1.5 times as long, see benchmarks/lstm_step.py), so there each direction runs over the
     padded batch, the backward one from each sequence's own end.
 
-    The recurrence is computed in fp32 (by cuDNN in TF32), also under autocast, which would hand cuDNN fp16 whatever its
-    own dtype is: nearly all gradients of a reader's states lie below the least normal number of fp16, 6e-5.
+    The recurrence is computed in fp32 (by cuDNN in TF32), also under autocast, which hands cuDNN fp16 whatever its own
+    dtype is (PyTorch's AutocastRNN.cpp): most gradients of a new reader's states lie below fp16's least normal number.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
