@@ -114,7 +114,8 @@ class CharacterCnn(nn.Module):
         words, where = torch.unique(ids, return_inverse=True)
         letters = self.letters(self.table[words].long()).transpose(1, 2)
         vectors: Tensor = functional.relu(self.convolution(letters)).amax(dim=2)
-        return vectors[where]
+        # Not `vectors[where]`, whose gradient is summed in another order at every step where there are several threads.
+        return functional.embedding(where, vectors)
 
 
 class Highway(nn.Module):

@@ -146,6 +146,26 @@ def test_letters_are_convolved_and_the_greatest_taken() -> None:
         torch.testing.assert_close(found[place], windows.relu().max(dim=0).values)
 
 
+def test_the_gradients_of_letters_are_the_same_every_time() -> None:
+    """Many places share a word; what they give must be summed in one order, or no run on several threads repeats."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        config = LstmReaderConfig(vocab_size=40)
+        layer = CharacterCnn(config)
+        layer.table.copy_(torch.randint(0, 200, layer.table.shape))
+        ids, weights = torch.randint(0, 40, (64, 60)), torch.randn(64, 60, config.character_filters)
+        found = []
+        for _ in range(8):
+            layer.zero_grad()
+            (layer(ids) * weights).sum().backward()
+            assert layer.convolution.weight.grad is not None
+            found.append(layer.convolution.weight.grad.clone())
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0], other) for other in found)
+
+
 def test_a_highway_mixes_what_it_makes_with_what_it_got() -> None:
     layer, inputs = Highway(4), torch.randn(2, 4)
     gate = torch.sigmoid(inputs @ layer.gate.weight.T + layer.gate.bias)
