@@ -23,7 +23,7 @@ DECISIVE = (
 )
 """Packages whose version may change what a checkpoint answers, or how a figure is counted."""
 
-Kind = Literal["full", "mask", "adapter", "quantized", "onnx"]
+KindName = Literal["full", "mask", "adapter", "quantized", "onnx"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Manifest:
     """Contents of `compresskit.json`; `steps` starts with the oldest."""
 
     family: str
-    kind: Kind
+    kind: KindName
     base: Base | None
     steps: Sequence[Step]
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -77,7 +77,7 @@ class Manifest:
         """Name of the last step's method, such as `prune/smp`."""
         return self.steps[-1].method if self.steps else "-"
 
-    def add(self, step: Step, *, kind: Kind, base: Base | None) -> Manifest:
+    def add(self, step: Step, *, kind: KindName, base: Base | None) -> Manifest:
         """The manifest of a checkpoint made from this one by `step`."""
         created = datetime.now(UTC).isoformat(timespec="seconds")
         return replace(self, kind=kind, base=base, steps=[*self.steps, step], created=created)
@@ -110,8 +110,8 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def _from_json(raw: dict[str, Any]) -> Manifest:
-    if raw["kind"] not in get_args(Kind):
-        raise TypeError(f"kind {raw['kind']!r} is none of {', '.join(get_args(Kind))}")
+    if raw["kind"] not in get_args(KindName):
+        raise TypeError(f"kind {raw['kind']!r} is none of {', '.join(get_args(KindName))}")
     steps = [Step(**{**step, "data": Data(**step["data"]) if step["data"] else None}) for step in raw["steps"]]
     base = Base(**raw["base"]) if raw["base"] else None
     return Manifest(raw["family"], raw["kind"], base, steps, raw["created"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -30,7 +31,13 @@ _CHUNK = 1 << 20
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes, read in chunks."""
+    """Hex SHA-256 of a file's bytes, read in chunks; once in a process, unless the file changes."""
+    status = path.stat()
+    return _sha256(path.resolve(), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _sha256(path: Path, *_: int) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -120,6 +127,19 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is no whole safetensors file ({error}); copy or download it again") from error
+
+
+def tensor_names(folder: Path) -> Iterator[str]:
+    """Names of all tensors in a folder's safetensors files, which are not loaded.
+
+    Raises InputError where a file is truncated or foreign.
+    """
+    from safetensors import safe_open
+
+    for path in weight_files(folder):
+        read_safetensors_metadata(path)
+        with safe_open(path, framework="numpy") as file:
+            yield from file.keys()
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from compresskit.cli import options as flags
+from compresskit.cli.flags import with_flags
+from compresskit.methods.distillation import Distillation
+from compresskit.methods.job import Job, TrainConfig
+from compresskit.methods.prune.config import PruneConfig
+from compresskit.options import like, option
+from compresskit.training.arguments import RunOptions, TrainingOptions
 
 DATA = "demo"
 
@@ -27,6 +30,28 @@ class Part:
     prune_questions: int
     lr: float
 
+    def jobs(self, options: DemoOptions) -> Iterator[tuple[str, Job]]:
+        """What is run, with what is said of it, in folders within the demo's output."""
+        name = self.model.removeprefix("demo/")
+        dense = options.output / f"{name}-dense"
+        common = TrainingOptions(
+            self.model,
+            dense,
+            train_data=DATA,
+            epochs=1,
+            seed=options.seed,
+            device="cpu",
+            overwrite=options.overwrite,
+        )
+        trained = replace(common, max_train_samples=self.questions, lr=self.lr)
+        yield f"training {self.model} from scratch, to {dense}", Job("train", trained, TrainConfig())
+        for sparsity in self.sparsities:
+            target = options.output / f"{name}-smp-{sparsity:g}-distill"
+            pruned = replace(common, model=str(dense), output=target, max_train_samples=self.prune_questions)
+            taught = Distillation(distill=True, teacher=str(dense))
+            said = f"removing {sparsity:.0%} of its weights, taught by it, to {target}"
+            yield said, Job("prune", pruned, PruneConfig(sparsity=sparsity), taught)
+
 
 # As many questions as it takes each to answer most of them.
 PARTS = (
@@ -35,51 +60,33 @@ PARTS = (
 )
 
 
-def demo(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the checkpoints and eval.json.")
-    ] = Path("runs/demo"),
-    overwrite: flags.Overwrite = False,
-    seed: flags.Seed = 42,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """Where the demo leaves its checkpoints, and the seed of all its runs."""
+
+    output: Path = option(Path("runs/demo"), "Folder for the checkpoints and eval.json.", short="-o", metavar="DIR")
+    overwrite: bool = like(RunOptions, "overwrite")
+    seed: int = like(TrainingOptions, "seed")
+
+
+@with_flags()
+def demo(options: DemoOptions) -> None:
     """Train, prune and measure tiny models on built-in data: the whole tool in minutes, offline."""
     from compresskit import console
     from compresskit.checkpoint.store import check_free, write_text
     from compresskit.evaluate.evaluate import evaluate
-    from compresskit.evaluate.job import EvalSettings
     from compresskit.evaluate.report import render
-    from compresskit.methods import train
-    from compresskit.methods.distill import DistillConfig
-    from compresskit.methods.prune import apply as pruning
-    from compresskit.methods.prune.config import PruneConfig
-    from compresskit.training.options import TrainingOptions
+    from compresskit.evaluate.settings import EvalSettings
+    from compresskit.methods.run import run
 
     started = time.perf_counter()
-    check_free(output, overwrite=overwrite)
+    output = options.output
+    check_free(output, overwrite=options.overwrite)
     output.mkdir(parents=True, exist_ok=True)
     checkpoints = []
-    for part in PARTS:
-        name = part.model.removeprefix("demo/")
-        options = TrainingOptions(
-            part.model,
-            output / f"{name}-dense",
-            train_data=DATA,
-            max_train_samples=part.questions,
-            lr=part.lr,
-            epochs=1,
-            seed=seed,
-            device="cpu",
-            overwrite=overwrite,
-        )
-        console.info(f"training {part.model} from scratch, to {options.output}")
-        dense = str(train.apply(options))
-        checkpoints.append(dense)
-        for sparsity in part.sparsities:
-            target = output / f"{name}-smp-{sparsity:g}-distill"
-            console.info(f"removing {sparsity:.0%} of its weights, taught by it, to {target}")
-            run = replace(options, model=dense, output=target, max_train_samples=part.prune_questions)
-            teaching = pruning.Teaching(DistillConfig(), dense)
-            checkpoints.append(str(pruning.apply(run, PruneConfig(sparsity=sparsity), teaching)))
+    for said, job in (each for part in PARTS for each in part.jobs(options)):
+        console.info(said)
+        checkpoints.append(str(run(job)))
     console.info("measuring each in a process of its own")
     report = evaluate(checkpoints, DATA, EvalSettings(device="cpu"), baseline=checkpoints[0])
     write_text(output / "eval.json", report.to_json())

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from compresskit.cli.flags import with_flags
+from compresskit.options import option
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from compresskit.evaluate.contents import Contents
+    from compresskit.models.kind import Contents, Matrix
+    from compresskit.models.source import Source
 
 
-def inspect(
-    checkpoint: Annotated[
-        str, typer.Argument(metavar="CKPT", help="A checkpoint folder, alias or Hub id.", show_default=False)
-    ],
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Draw the remaining weights as a heat map (.png or .svg; needs the extra plot)."
-        ),
-    ] = None,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class InspectOptions:
+    """Which checkpoint is looked into, and the file of the heat map."""
+
+    checkpoint: str = option(MISSING, "A checkpoint folder, alias or Hub id.", metavar="CKPT", argument=True)
+    plot: Path | None = option(
+        None, "Draw the remaining weights as a heat map (.png or .svg; needs the extra plot).", metavar="FILE"
+    )
+
+
+@with_flags()
+def inspect(options: InspectOptions) -> None:
     """Show kind, lineage, bytes and the remaining weights of every matrix."""
     from compresskit import console
-    from compresskit.evaluate.contents import contents, plot_remaining
-
-    found = contents(_folder(checkpoint))
-    console.out(_summary(found))
-    if found.matrices:
-        console.out(_table(found))
-    if plot is not None:
-        plot_remaining(found, plot)
-        console.info(f"drew {plot}")
-
-
-def _folder(checkpoint: str) -> Path:
-    """The folder of a checkpoint; what is no folder may be built, which needs torch, or downloaded."""
-    if Path(checkpoint).is_dir():
-        return Path(checkpoint)
+    from compresskit.evaluate.heatmap import plot_remaining
+    from compresskit.models.kinds import kind_of
     from compresskit.models.source import resolve
 
-    return resolve(checkpoint).path
+    source = resolve(options.checkpoint)
+    kind = kind_of(source)
+    found = kind.contents(source)
+    console.out(_summary(source, kind.name, found))
+    if found.matrices:
+        console.out(_table(found.matrices))
+    if options.plot is not None:
+        plot_remaining(source.path.resolve().name, found.matrices, options.plot)
+        console.info(f"drew {options.plot}")
 
 
-def _summary(found: Contents) -> str:
-    manifest = found.manifest
-    lines = [f"checkpoint  {found.path}"]
+def _summary(source: Source, kind: str, found: Contents) -> str:
+    manifest = source.manifest
+    lines = [f"checkpoint  {source.path}"]
     if manifest is None:
-        lines += ["kind        plain checkpoint of another tool (no compresskit.json)"]
+        lines += [f"kind        {kind}, of another tool (no compresskit.json)"]
     else:
         lines += [f"family      {manifest.family}", f"kind        {manifest.kind}", f"created     {manifest.created}"]
         if manifest.base is not None:
@@ -65,37 +65,35 @@ def _summary(found: Contents) -> str:
             lines.append(
                 f"step {number}      {step.method}{data}, {step.wall_time_s:.0f} s{': ' + figures if figures else ''}"
             )
-    total = sum(size for _, size in found.files)
-    lines.append(f"bytes       {total:,} in all: " + ", ".join(f"{name} {size:,}" for name, size in found.files))
-    if found.mask_bytes is not None and found.shannon_bytes:
-        over = 100 * (found.mask_bytes / found.shannon_bytes - 1)
-        lines.append(
-            f"masks       {found.mask_bytes:,} bytes, header and all: {over:.1f} % over the Shannon bound of their bits"
-        )
+    files = sorted((path.name, path.stat().st_size) for path in source.path.iterdir() if path.is_file())
+    total = sum(size for _, size in files)
+    lines.append(f"bytes       {total:,} in all: " + ", ".join(f"{name} {size:,}" for name, size in files))
+    lines += [f"{name:<11} {text}" for name, text in found.facts]
     return "\n".join(lines)
 
 
 _SHOWN = ("train_loss", "sparsity", "head", "em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em")
 
 
-def _table(found: Contents) -> Table:
+def _table(matrices: Sequence[Matrix]) -> Table:
     """Layers down, matrices across: per cent of the weights that remain; the last line and column are totals."""
     from rich.table import Table
 
-    roles = list(dict.fromkeys(matrix.role for matrix in found.matrices))
+    roles = list(dict.fromkeys(matrix.role for matrix in matrices))
     table = Table(title="remaining weights, %", title_justify="left")
     for heading in ("layer", *roles, "all"):
         table.add_column(heading, justify="right", no_wrap=False)
-    layers = sorted({matrix.layer for matrix in found.matrices})
+    layers = sorted({matrix.layer for matrix in matrices})
     for layer in (*layers, None):
-        members = [matrix for matrix in found.matrices if layer in (matrix.layer, None)]
-        cells = []
-        for role in (*roles, None):
-            here = [matrix for matrix in members if role in (matrix.role, None)]
-            cells.append(_percent(sum(m.remaining for m in here), sum(m.size for m in here)))
+        members = [matrix for matrix in matrices if layer in (matrix.layer, None)]
+        cells = [_percent([matrix for matrix in members if role in (matrix.role, None)]) for role in (*roles, None)]
         table.add_row("all" if layer is None else str(layer), *cells, end_section=layer == layers[-1])
     return table
 
 
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f}" if whole else "–"
+def _percent(matrices: Sequence[Matrix]) -> str:
+    """Of the weights of some matrices, per cent that remain; a dash where there are none, or they cannot be counted."""
+    remaining = [matrix.remaining for matrix in matrices if matrix.remaining is not None]
+    if not matrices or len(remaining) < len(matrices):
+        return "–"
+    return f"{100 * sum(remaining) / sum(matrix.size for matrix in matrices):.1f}"

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from compresskit.cli import options as flags
+from compresskit.cli.flags import with_flags
+from compresskit.cli.launch import show_result
+from compresskit.methods.job import MergeOptions
 
 
-def merge(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A mask overlay.", show_default=False)],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder to write.", show_default="CKPT-merged")
-    ] = None,
-    overwrite: flags.Overwrite = False,
-) -> None:
+@with_flags()
+def merge(options: MergeOptions) -> None:
     """Fold a mask into a plain checkpoint that from_pretrained opens, with the same logits."""
-    from compresskit import console
-    from compresskit.methods import merge as method
+    from compresskit.methods.job import Job, MergeConfig
+    from compresskit.methods.run import run
 
-    target = output or Path(checkpoint.rstrip("/") + "-merged")
-    method.apply(checkpoint, target, overwrite=overwrite)
-    console.info(f"{target} is ready")
+    show_result(run(Job("merge", options, MergeConfig())))

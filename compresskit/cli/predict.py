@@ -4,52 +4,50 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Literal
 
-import typer
-
-from compresskit.cli import options as flags
+from compresskit.cli.flags import with_flags
 from compresskit.errors import InputError, UsageError
+from compresskit.models.answering import AnswerOptions
+from compresskit.options import like, option
+from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
     from compresskit.data.examples import Example
-    from compresskit.models.family import Prediction
+    from compresskit.models.answering import Prediction
 
 
-def predict(
-    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A fine-tuned checkpoint.", show_default=False)],
-    question: Annotated[str | None, typer.Option("-q", "--question", metavar="TEXT", help="The question.")] = None,
-    context: Annotated[str | None, typer.Option("-c", "--context", metavar="TEXT", help="The passage to read.")] = None,
-    input_: Annotated[
-        Path | None,
-        typer.Option("--input", metavar="FILE", help='JSON lines with "question", "context" and, if you like, "id".'),
-    ] = None,
-    n_best: Annotated[int, typer.Option(min=1, metavar="N", help="Candidates to show.")] = 1,
-    null_threshold: Annotated[
-        float, typer.Option(metavar="T", help="Unanswerable where null score - score is above this.")
-    ] = 0.0,
-    batch_size: flags.EvalBatchSize = 32,
-    max_length: flags.MaxLength = flags.DEFAULT_MAX_LENGTH,
-    stride: flags.Stride = flags.DEFAULT_STRIDE,
-    device: flags.Device = "auto",
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Who is asked, and what: one question about one passage, or every line of a file."""
+
+    checkpoint: str = option(MISSING, "A fine-tuned checkpoint.", metavar="CKPT", argument=True)
+    question: str | None = option(None, "The question.", short="-q", metavar="TEXT")
+    context: str | None = option(None, "The passage to read.", short="-c", metavar="TEXT")
+    input: Path | None = option(None, 'JSON lines with "question", "context" and, if you like, "id".', metavar="FILE")
+    device: Literal["auto", "cpu", "cuda"] = like(TrainingOptions, "device")
+
+    def __post_init__(self) -> None:
+        if (self.input is None) == (self.question is None or self.context is None):
+            raise UsageError("give a question and a passage (-q … -c …), or a file of them (--input FILE)")
+
+
+@with_flags()
+def predict(asked: Questions, options: AnswerOptions) -> None:
     """Answer a question, or every line of a file: text, score and null score, one JSON object a line."""
-    if (input_ is None) == (question is None or context is None):
-        raise UsageError("give a question and a passage (-q … -c …), or a file of them (--input FILE)")
     from compresskit import console
     from compresskit.evaluate.predict import answer_one, answers
-    from compresskit.models.family import AnswerOptions
     from compresskit.models.registry import load, require_head
 
-    examples = list(read_questions(input_)) if input_ is not None else None
-    loaded = require_head(load(checkpoint, device=device))
-    options = AnswerOptions(max_length, stride, batch_size, n_best, null_threshold=null_threshold)
+    examples = list(read_questions(asked.input)) if asked.input is not None else None
+    loaded = require_head(load(asked.checkpoint, device=asked.device))
     if examples is None:
-        console.out(_line(answer_one(loaded, str(question), str(context), options), n_best))
+        console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), options), options.n_best))
         return
     for prediction in answers(loaded, examples, options):
-        console.out(_line(prediction, n_best, with_id=True))
+        console.out(_line(prediction, options.n_best, with_id=True))
 
 
 def _line(prediction: Prediction, n_best: int, *, with_id: bool = False) -> str:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from compresskit.cli.flags import with_flags
+from compresskit.evaluate.delivery import Delivery, GateOptions, require_gates, require_rows
+from compresskit.options import option
 
-from compresskit.cli import delivery
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """Which saved results, and which of their rows the others are compared with."""
+
+    files: tuple[Path, ...] = option(MISSING, "What `compresskit eval -o` wrote.", metavar="FILE…", argument=True)
+    baseline: str | None = option(
+        None, "The row that the others are compared with.", metavar="NAME", shown="as in the files"
+    )
 
 
-def report(
-    files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="What `compresskit eval -o` wrote.", show_default=False)
-    ],
-    baseline: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The row that the others are compared with.", show_default="as in the files"),
-    ] = None,
-    gates: delivery.Gates = None,
-    gate_ci: delivery.GateCi = None,
-    format_: delivery.Format = None,
-    output: delivery.Output = None,
-    junit: delivery.JUnit = None,
-    html: delivery.Html = None,
-    plot: delivery.Plot = None,
-) -> None:
+@with_flags()
+def report(options: ReportOptions, gating: GateOptions, delivery: Delivery) -> None:
     """Render and gate saved results, of several files in one table, without any model.
 
     Without --gate the rules that the files were gated with are held again.
@@ -33,16 +29,15 @@ def report(
     from compresskit.evaluate.combine import combined, read_report
     from compresskit.evaluate.gate import gated, parse_rules
 
-    destination = delivery.Delivery(format_ or "table", output, junit, html, plot)
-    reports = [read_report(file) for file in files]
-    whole = combined(reports, [str(file) for file in files], baseline)
+    reports = [read_report(file) for file in options.files]
+    whole = combined(reports, [str(file) for file in options.files], options.baseline)
     has_baseline = whole.baseline is not None
-    if gates or gate_ci:
-        rules = parse_rules(gates or [], has_baseline=has_baseline, ci95=bool(gate_ci))
+    if gating.gates or gating.gate_ci:
+        rules = parse_rules(gating.gates, has_baseline=has_baseline, ci95=gating.gate_ci)
     else:
         saved = dict.fromkeys((gate.rule, gate.ci95) for each in reports for gate in each.gates)
         rules = [parse_rules([rule], has_baseline=has_baseline, ci95=ci95)[0] for rule, ci95 in saved]
     whole = gated(whole, rules)
-    destination.deliver(whole)
-    delivery.require_rows(whole)
-    delivery.require_gates(whole)
+    delivery.deliver(whole)
+    require_rows(whole)
+    require_gates(whole)

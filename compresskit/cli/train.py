@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from compresskit.cli.flags import with_flags
+from compresskit.cli.launch import Architecture, PlanFlag, launch, with_architecture
+from compresskit.evaluate.scoring import ScoringOptions
+from compresskit.methods.distillation import Distillation
+from compresskit.models.defaults import shown
+from compresskit.training.arguments import TrainingOptions
 
-from compresskit.cli import options as flags
-from compresskit.cli.architecture import chosen, with_architecture
 
-
-@with_architecture
+@with_flags(epochs=shown("epochs"), lr=shown("lr"), teacher_epochs=shown("epochs"), teacher_lr=shown("lr"))
 def train(
-    model: flags.Model,
-    architecture: Mapping[str, Any],
-    output: flags.Output = None,
-    train_data: flags.TrainData = None,
-    eval_data: flags.EvalData = None,
-    epochs: flags.Epochs = None,
-    max_steps: flags.MaxSteps = None,
-    max_train_samples: flags.MaxTrainSamples = None,
-    negatives: flags.Negatives = 0.0,
-    batch_size: flags.BatchSize = 32,
-    accumulate: flags.Accumulate = 1,
-    lr: flags.LearningRate = None,
-    max_length: flags.MaxLength = flags.DEFAULT_MAX_LENGTH,
-    stride: flags.Stride = flags.DEFAULT_STRIDE,
-    seed: flags.Seed = 42,
-    device: flags.Device = "auto",
-    dtype: flags.Dtype = "auto",
-    save_steps: flags.SaveSteps = 500,
-    resume: flags.Resume = False,
-    overwrite: flags.Overwrite = False,
-    plan: flags.Plan = False,
+    options: TrainingOptions,
+    scoring: ScoringOptions,
+    distillation: Distillation,
+    architecture: Architecture,
+    plan: PlanFlag = False,
 ) -> None:
-    """Fine-tune the whole model: the baseline of a table, and the teacher of a student."""
-    given = dict(locals())
-    from compresskit.cli import settings
-    from compresskit.methods import train as method
+    """Fine-tune the whole model: the baseline of a table, a teacher, or with --distill a dense student of one."""
+    from compresskit.methods.job import Job, TrainConfig
 
-    built = chosen(model, architecture)
-    lr, epochs = settings.fine_tuning(model, built, lr, epochs)
-    output = output or flags.default_output(model, "train")
-    options = settings.training_options(given, output=output, lr=lr, epochs=epochs, architecture=built)
-    if plan:
-        settings.show_plans([method.plan(options)])
-        return
-    score = settings.scorer(eval_data, device=device, max_length=max_length, stride=stride)
-    settings.show_score(method.apply(options, score))
+    options = with_architecture(options, architecture)
+    launch(Job("train", options, TrainConfig(), distillation), scoring, plan=plan)

@@ -13,7 +13,8 @@ from compresskit.evaluate.predict import predictions
 from compresskit.evaluate.shard import Group, Shard
 
 if TYPE_CHECKING:
-    from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
+    from compresskit.models.answering import AnswerOptions, Prediction
+    from compresskit.models.loaded import LoadedModel
 
 Sink = Callable[[Example, "Prediction"], None]
 
@@ -79,7 +80,7 @@ def _told(prediction: Prediction) -> list[object]:
 
 
 def _understood(parts: Iterable[Mapping[str, Any]]) -> Iterator[Prediction]:
-    from compresskit.models.family import Prediction
+    from compresskit.models.answering import Prediction
 
     for part in parts:
         yield from (Prediction(*values) for values in part["answers"])

@@ -23,7 +23,8 @@ from pathlib import Path
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
-from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Outcome
+from compresskit.evaluate.job import PREDICTIONS_FILE, Outcome
+from compresskit.evaluate.settings import EvalSettings
 
 FOLDER_VARIABLE = "COMPRESSKIT_CACHE"
 STAGED = ".new-"

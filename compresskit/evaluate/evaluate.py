@@ -21,11 +21,12 @@ from compresskit.evaluate import cache
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.apart import measure_apart
 from compresskit.evaluate.compare import compared, flips
-from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job, Outcome
+from compresskit.evaluate.job import PREDICTIONS_FILE, Job, Outcome
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
-from compresskit.models.source import fingerprint
+from compresskit.models.kinds import fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compresskit.data.examples import ExampleSet
 from compresskit.errors import InputError, MissingError, RunFailed
-from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.settings import EvalSettings
 
 if TYPE_CHECKING:
     import torch
@@ -42,8 +42,8 @@ def language_kind(folder: Path) -> Kind | None:
     """
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
+    from compresskit.models.families import FAMILIES
     from compresskit.models.folder import read_config
-    from compresskit.models.registry import FAMILIES
 
     config = read_config(folder)
     if any(family.owns(config) for family in FAMILIES):

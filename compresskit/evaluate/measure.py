@@ -20,7 +20,6 @@ from compresskit.errors import InputError
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 Item = TypeVar("Item")
 
@@ -29,15 +28,6 @@ ZSTD_LEVEL = 3  # zstd's own default
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _CPUINFO = Path("/proc/cpuinfo")
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterCount:
-    """Numbers of parameters: all, those that are not zero, and those that learn; None for what cannot be counted."""
-
-    total: int | None
-    nonzero: int | None
-    trainable: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,69 +147,6 @@ def latency(
         times.append(1000.0 * (time.perf_counter() - start))
     p50, p95 = np.percentile(times, [50, 95])
     return Latency(float(p50), float(p95))
-
-
-def parameters(model: nn.Module) -> ParameterCount:
-    """Count the parameters of ``model``; a tensor that several modules share (tied weights) counts once.
-
-    A parametrized weight (a mask over a frozen weight, say) counts as the effective weight that the module
-    computes with, whatever tensors it is made from; it is trainable if any of those is. A weight that bitsandbytes
-    keeps in 4 bits counts as what it stands for, not as the bytes that it is packed in.
-
-    A model of another runtime counts its own (see `CountsParameters`); none of them learns. Where quantized weights
-    cannot be told from how they are packed, all figures are None.
-    """
-    from compresskit.models.family import CountsParameters
-    from compresskit.models.quantized import hides_weights
-
-    if hides_weights(model):
-        return ParameterCount(None, None, None)
-    if isinstance(model, CountsParameters):
-        counts = model.count_parameters()
-        return ParameterCount(None, None, None) if counts is None else ParameterCount(*counts, 0)
-    total = nonzero = trainable = 0
-    for tensor, learns in _effective_weights(model):
-        size = tensor.numel()
-        total += size
-        nonzero += int(tensor.count_nonzero().item())
-        trainable += size if learns else 0
-    return ParameterCount(total, nonzero, trainable)
-
-
-def _effective_weights(model: nn.Module) -> Iterator[tuple[torch.Tensor, bool]]:
-    """Yield every weight once, as the model computes with it, and whether it learns."""
-    import torch
-    from torch.nn.utils import parametrize
-
-    from compresskit.models.quantized import is_companion
-
-    seen: set[tuple[int, ...]] = set()
-    inside: set[nn.Module] = set()
-    for module in model.modules():
-        if module in inside:
-            continue
-        for name, parameter in module.named_parameters(recurse=False):
-            if (id(parameter),) not in seen and not is_companion(module, name):
-                seen.add((id(parameter),))
-                yield _logical(parameter), parameter.requires_grad
-        if not parametrize.is_parametrized(module):
-            continue
-        parametrizations = module.get_submodule("parametrizations")
-        inside.update(parametrizations.modules())
-        for name, parts in parametrizations.named_children():
-            made_from = [*parts.parameters(), *parts.buffers()]
-            key = tuple(id(part) for part in made_from)
-            if key not in seen:
-                seen.add(key)
-                with torch.no_grad():
-                    yield getattr(module, name), any(part.requires_grad for part in made_from)
-
-
-def _logical(parameter: nn.Parameter) -> torch.Tensor:
-    """Return the weight that a parameter stands for: itself, or what bitsandbytes packed into it."""
-    from compresskit.models.quantized import unpacked
-
-    return parameter.detach() if getattr(parameter, "quant_state", None) is None else unpacked(parameter)
 
 
 def describe_device(device: torch.device) -> dict[str, str | int]:

@@ -13,7 +13,7 @@ from compresskit.data.examples import Example
 from compresskit.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
-    from compresskit.models.family import Prediction
+    from compresskit.models.answering import Prediction
 
 
 class Metric(Protocol):

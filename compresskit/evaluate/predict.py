@@ -11,7 +11,8 @@ from compresskit.data.examples import Example
 from compresskit.errors import InputError
 
 if TYPE_CHECKING:
-    from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
+    from compresskit.models.answering import AnswerOptions, Prediction
+    from compresskit.models.loaded import LoadedModel
 
 
 class Questions(Protocol):
@@ -40,7 +41,7 @@ def predictions(
 
 def answers(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
     """Yield the prediction for every one of ``examples``, in their order, silently."""
-    return loaded.family.answer(loaded, examples, options)
+    return loaded.family.task.answer(loaded, examples, options)
 
 
 def answer_one(loaded: LoadedModel, question: str, context: str, options: AnswerOptions) -> Prediction:

@@ -22,7 +22,7 @@ from compresskit.errors import InputError
 
 if TYPE_CHECKING:
     from compresskit.data.examples import Example
-    from compresskit.models.family import Prediction
+    from compresskit.models.answering import Prediction
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -23,16 +23,19 @@ from compresskit.evaluate.answers import AnswersWriter, read_answers
 from compresskit.evaluate.asking import Asking
 from compresskit.evaluate.cache import FOLDER_VARIABLE
 from compresskit.evaluate.evaluate import sampled
-from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job, Outcome
+from compresskit.evaluate.job import PREDICTIONS_FILE, Job, Outcome
 from compresskit.evaluate.metrics import PERPLEXITY, Metrics
 from compresskit.evaluate.predict import Questions, answers
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.score import Score, Scorer, score
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
-from compresskit.models.source import checkpoint_files, resolve
+from compresskit.models.kinds import checkpoint_files
+from compresskit.models.source import resolve
 
 if TYPE_CHECKING:
-    from compresskit.models.family import AnswerOptions, LoadedModel
+    from compresskit.models.answering import AnswerOptions
+    from compresskit.models.loaded import LoadedModel
 
 
 def main() -> int:
@@ -96,6 +99,7 @@ def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
     if PERPLEXITY not in settings.metrics and not settings.harness:
         return None
     from compresskit.evaluate import language
+    from compresskit.models.counting import count
 
     source = resolve(job.ref)
     kind = language.language_kind(source.path) if (source.path / "config.json").is_file() else None
@@ -105,7 +109,7 @@ def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
     figures = language.harness(loaded, settings.harness, settings) if settings.harness else {}
     if PERPLEXITY in settings.metrics:
         figures[PERPLEXITY] = language.perplexity(loaded, examples, settings)
-    counts, needed = measure.parameters(loaded.model), checkpoint_files(source)
+    counts, needed = count(loaded.model), checkpoint_files(source)
     row = Row(
         name=job.name,
         path=job.ref,
@@ -125,7 +129,7 @@ def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
 
 def scored(job: Job, examples: Questions) -> Outcome:
     """Return the row of a file of answers: its score, and nothing of what only a model has."""
-    from compresskit.models.family import Prediction
+    from compresskit.models.answering import Prediction
 
     path = Path(job.ref)
     if job.settings.null_threshold == "auto":
@@ -190,7 +194,7 @@ def measured(
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:
     """Return how questions are answered; a null threshold that is yet to be tuned is 0."""
-    from compresskit.models.family import AnswerOptions
+    from compresskit.models.answering import AnswerOptions
 
     return AnswerOptions(
         max_length=settings.max_length,
@@ -203,8 +207,8 @@ def answer_options(settings: EvalSettings) -> AnswerOptions:
 
 def with_sizes(row: Row, loaded: LoadedModel) -> Row:
     """Return ``row`` with what the checkpoint holds: parameters and bytes, and how it came to be."""
-    counts = measure.parameters(loaded.model)
-    needed = loaded.deploy_files()
+    counts = loaded.kind.stored(loaded)
+    needed = loaded.files
     return replace(
         row,
         params_total=counts.total,

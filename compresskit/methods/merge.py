@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from compresskit.checkpoint.manifest import Step
-from compresskit.checkpoint.store import staged_folder
-from compresskit.errors import InputError
-from compresskit.models.registry import load_source
-from compresskit.models.source import base_of, resolve
+import torch
 
-METHOD = "merge"
+from compresskit.checkpoint.manifest import KindName
+from compresskit.methods.job import Job, MergeConfig
+from compresskit.methods.method import Attached
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.source import Source
 
 
-def apply(ref: str, output: Path, *, overwrite: bool = False) -> Path:
-    """Write `ref` (an overlay) as a plain fp32 checkpoint with the same logits; its folder.
+class MergeMethod:
+    """A mask is applied when the checkpoint is opened, so all that is left is to write what is there."""
 
-    Raises InputError where `ref` is no overlay or its base is missing or another one, UsageError where `output` is
-    taken.
-    """
-    started = time.perf_counter()
-    source = resolve(ref)
-    with staged_folder(output, overwrite=overwrite) as folder:
-        loaded = load_source(source)
-        if loaded.manifest is None or loaded.manifest.kind not in ("mask", "adapter"):
-            raise InputError(f"{ref} is no overlay; a plain checkpoint needs no merging")
-        loaded.model.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)
-        step = Step(METHOD, {"checkpoint": ref}, 0, None, time.perf_counter() - started, {})
-        loaded.manifest.add(step, kind="full", base=base_of(source, output)).write(folder)
-    return output
+    name = "merge"
+    Config = MergeConfig
+    leaves: KindName = "full"
+    accepts: frozenset[KindName] = frozenset({"mask"})
+    trains = False
+    defaults: TrainingDefaults | None = None
+
+    def title(self, config: MergeConfig) -> str:
+        """There is one way to merge."""
+        return self.name
+
+    def output(self, job: Job) -> Path:
+        """Beside the overlay."""
+        return Path(job.options.model.rstrip("/") + "-merged")
+
+    def check(self, job: Job) -> None:
+        """There is no option that could have no effect."""
+
+    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
+        """The overlay itself."""
+        return source
+
+    def examine(self, asked: Job, loaded: TrainableModel) -> None:
+        """Every overlay that opens can be merged."""
+
+    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
+        """Nothing to prepare."""
+        return {}
+
+    def attach(self, loaded: TrainableModel, config: MergeConfig, dtype: torch.dtype) -> Attached:
+        """The merged model, to be saved."""
+        return Merged(loaded)
+
+
+class Merged(Attached):
+    """A model with its overlay folded in."""
+
+    def __init__(self, loaded: TrainableModel) -> None:
+        self.loaded = loaded
+
+    def save(self, folder: Path) -> None:
+        """A plain checkpoint in fp32, with the overlay's logits."""
+        self.loaded.model.save_pretrained(folder)

@@ -1,105 +1,90 @@
-"""`train`: fine-tune the whole model. The result is the baseline of a table, and the teacher of a student."""
+"""`train`: fine-tune the whole model. The result is the baseline of a table, a teacher, or a student of one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
-from compresskit import console
-from compresskit.models.family import Batch, Family, TrainableModel
-from compresskit.models.source import base_of
-from compresskit.training.engine import Engine, Objective, ParameterGroup
-from compresskit.training.options import Score, TrainingOptions
-from compresskit.training.plan import WEIGHT, Plan, make_plan
-from compresskit.training.session import claimed, finish, is_complete, load_for_training, prepare, starting_point
-
-METHOD = "train"
-
-
-def apply(options: TrainingOptions, score: Score | None = None) -> Path:
-    """Fine-tune `options.model` on `options.train_data`; the folder of the new checkpoint (kind `full`).
-
-    `score` gives the figures of the finished checkpoint for its manifest. Raises the package's errors for bad input, a
-    taken output, and a run that fails.
-    """
-    if is_complete(options, options.describe()):
-        console.info(f"{options.output} is complete already")
-        return options.output
-    source = starting_point(options)
-    with claimed(options, {"method": METHOD, **options.describe()}) as (workspace, work):
-        session = prepare(options, source, workspace, work)
-        loaded, features = session.loaded, session.features
-        metrics = Engine(
-            loaded.model,
-            features,
-            features.lengths,
-            loaded.family.collator(loaded.tokenizer),
-            regularized(supervised(loaded.family), loaded),
-            weight_groups(loaded.model.named_parameters(), options),
-            options,
-            work,
-        ).fit(resume=options.resume)
-        finish(
-            session,
-            method=METHOD,
-            config=options.describe(),
-            kind="full",
-            base=base_of(source, options.output),
-            metrics=metrics,
-            save=lambda folder: save_full(loaded.model, folder),
-            score=score,
-        )
-    return options.output
+from compresskit.checkpoint.manifest import KindName
+from compresskit.methods.job import Job, TrainConfig, default_output
+from compresskit.methods.method import Attached, Footprint
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.source import Source
+from compresskit.options import refuse
+from compresskit.training.arguments import TrainingOptions
+from compresskit.training.engine import ParameterGroup
+from compresskit.training.plan import WEIGHT
 
 
-def plan(options: TrainingOptions) -> Plan:
-    """What `apply` would do, without doing it."""
-    loaded = load_for_training(starting_point(options), on_cpu=True)
-    count = sum(parameter.numel() for parameter in loaded.model.parameters())
-    trainable = sum(parameter.numel() for parameter in loaded.model.parameters() if parameter.requires_grad)
-    notes = [f"writes {options.output}"]
-    return make_plan(options, loaded, trainable=trainable, checkpoint_bytes=WEIGHT * count, notes=notes)
+class TrainMethod:
+    """All weights learn."""
+
+    name = "train"
+    Config = TrainConfig
+    leaves: KindName = "full"
+    accepts: frozenset[KindName] = frozenset({"full", "mask"})
+    trains = True
+    defaults: TrainingDefaults | None = None
+
+    def title(self, config: TrainConfig) -> str:
+        """There is one way to fine-tune."""
+        return self.name
+
+    def output(self, job: Job) -> Path:
+        """`runs/<model>-train`, or `runs/<model>-train-distill` with a teacher."""
+        return default_output(job.options.model, "train-distill" if job.distillation.distill else "train")
+
+    def check(self, job: Job) -> None:
+        """A teacher takes part in the loss alone."""
+        if not job.distillation.distill:
+            refuse(job.distillation, ("teacher",), "without --distill")
+
+    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
+        """The checkpoint that was asked for, whatever its teacher."""
+        return source
+
+    def examine(self, asked: Job, loaded: TrainableModel) -> None:
+        """Every model that opens can be trained."""
+
+    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
+        """Nothing to prepare."""
+        return {}
+
+    def attach(self, loaded: TrainableModel, config: TrainConfig, dtype: torch.dtype) -> Attached:
+        """The whole model learns."""
+        return WholeModel(loaded)
 
 
-def supervised(family: Family) -> Objective:
-    """The loss of the labels alone."""
+class WholeModel(Attached):
+    """A model whose weights all learn, but those that its family freezes."""
 
-    def objective(model: nn.Module, batch: Batch, done: float) -> Tensor:
-        return family.loss(family.logits(model, batch), batch)
+    def __init__(self, loaded: TrainableModel) -> None:
+        self.model = loaded.model
 
-    return objective
+    def groups(self, options: TrainingOptions) -> list[ParameterGroup]:
+        """All that learns, at the options' learning rate."""
+        return weight_groups((p for p in self.model.parameters() if p.requires_grad), options)
 
+    def footprint(self, number: int) -> Footprint:
+        """The checkpoint holds every weight in fp32."""
+        return Footprint(0, WEIGHT * sum(parameter.numel() for parameter in self.model.parameters()))
 
-def regularized(objective: Objective, loaded: TrainableModel, apart: Sequence[nn.Parameter] = ()) -> Objective:
-    """An objective and the penalty that the model's own configuration asks for.
-
-    It is on the weights that learn by now, but those `apart` (the scores of masks).
-    """
-    left_out = {id(parameter) for parameter in apart}
-    named = loaded.model.named_parameters()
-    learning = [(name, p) for name, p in named if p.requires_grad and id(p) not in left_out]
-
-    def penalized(model: nn.Module, batch: Batch, done: float) -> Tensor:
-        loss = objective(model, batch, done)
-        penalty = loaded.family.penalty(loaded.model.config, learning) if model.training else None
-        return loss if penalty is None else loss + penalty
-
-    return penalized
+    def save(self, folder: Path) -> None:
+        """A plain checkpoint that `from_pretrained` opens."""
+        self.model.save_pretrained(folder)
 
 
-def weight_groups(named: Any, options: TrainingOptions) -> list[ParameterGroup]:
-    """AdamW groups of the parameters that learn: no weight decay on biases and norms (vectors), as is the custom."""
-    learning = [p for _, p in named if p.requires_grad]
-    groups: list[Mapping[str, Any]] = [
-        {"params": [p for p in learning if p.ndim > 1], "lr": options.lr, "weight_decay": options.weight_decay},
-        {"params": [p for p in learning if p.ndim <= 1], "lr": options.lr, "weight_decay": 0.0},
+def weight_groups(learning: Iterable[nn.Parameter], options: TrainingOptions) -> list[ParameterGroup]:
+    """AdamW groups of parameters: no weight decay on biases and norms (vectors), as is the custom."""
+    parameters = list(learning)
+    matrices, vectors = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups: list[ParameterGroup] = [
+        {"params": matrices, "lr": options.peak_lr, "weight_decay": options.weight_decay},
+        {"params": vectors, "lr": options.peak_lr, "weight_decay": 0.0},
     ]
-    return [dict(group) for group in groups if group["params"]]
-
-
-def save_full(model: Any, folder: Path) -> None:
-    """Write a plain checkpoint that `from_pretrained` opens."""
-    model.save_pretrained(folder)
+    return [group for group in groups if group["params"]]

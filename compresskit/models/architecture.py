@@ -10,6 +10,7 @@ from dataclasses import Field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
+from compresskit.errors import UsageError
 from compresskit.models.lstm.options import LstmOptions
 
 if TYPE_CHECKING:
@@ -19,14 +20,10 @@ if TYPE_CHECKING:
 class Architecture(Protocol):
     """Settings of a model that starts from random weights and the vocabulary of its training data.
 
-    A frozen dataclass whose fields are the flags of the command line: of type bool, int, float or str, each with its
-    `help`, its `choices` (of a str) and its default as `shown` in the field's metadata. `lr` and `epochs` are the
-    defaults of its training.
+    A frozen dataclass of options (see `compresskit.options`), which are the flags of the command line.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-    lr: ClassVar[float]
-    epochs: ClassVar[float]
 
     def __hash__(self) -> int:
         """A frozen dataclass's own."""
@@ -40,3 +37,20 @@ class Architecture(Protocol):
 
 
 ARCHITECTURES: Mapping[str, type[Architecture]] = {"lstm": LstmOptions}
+
+
+def chosen(model: str, given: Mapping[str, Any]) -> Architecture | None:
+    """The settings of a model that is built; None for any other model.
+
+    Raises UsageError where settings are `given` for a model that is not built.
+    """
+    kind = ARCHITECTURES.get(model)
+    if kind is not None:
+        return kind.choose(**given)
+    for name in given:
+        built = " or ".join(ARCHITECTURES)
+        raise UsageError(
+            f"--{name.replace('_', '-')} has no effect with {model}, which is not built from its training data "
+            f"({built} is); leave it out"
+        )
+    return None

@@ -81,7 +81,7 @@ def initialize(model: PreTrainedModel) -> None:
     start (mimetic initialization, Trockman & Kolter 2023, arXiv 2305.09828), and positions are sinusoids (Vaswani et
     al. 2017). BERT's own initialization, made for a width of 768, leaves both to be found, which takes far longer.
     """
-    for name, module in EncoderFamily().prunable(model).items():
+    for name, module in EncoderFamily().weights(model).items():
         weight = module.get_parameter("weight")
         weight.normal_(0, GAIN / math.sqrt(weight.shape[1]))
         if ".layer.0." in name and name.endswith((".query.weight", ".key.weight")):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
@@ -14,20 +14,28 @@ from transformers import (
     AutoModelForQuestionAnswering,
     PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
-from compresskit.models.safetensors import find_tensor
-from compresskit.models.span import SpanFamily
+from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
+from compresskit.models.task import Task
+from compresskit.models.tasks.spans import SPANS
 
-# How the tensors of a masked-LM head are called by BERT and its like, by RoBERTa, and by DistilBERT.
-MASKED_LM_HEADS = ("cls.predictions.", "lm_head.", "vocab_transform.")
+# What transformers says while it loads and saves would run through our own lines.
+transformers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+# Activations kept for the backward pass of one transformer block: 34 bytes a token and hidden unit in 16-bit numbers
+# (Korthikanti et al. 2022, arXiv 2205.05198, without the attention matrix, which fused attention does not keep).
+ACTIVATION = 34
 
 
-class EncoderFamily(SpanFamily):
+class EncoderFamily:
     """Transformer encoders; [CLS] stands for "no answer"."""
 
     name = "encoder"
+    task: Task = SPANS
+    defaults: TrainingDefaults = BY_FAMILY["encoder"]
 
     def owns(self, config: PretrainedConfig) -> bool:
         """Whether transformers knows a question-answering head for this encoder-only configuration.
@@ -61,36 +69,14 @@ class EncoderFamily(SpanFamily):
         prefix = model.base_model_prefix + "."
         return {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
 
-    def prunable(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
+    def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
         """The linear layers of the repeated blocks: attention and FFN; not embeddings, pooler or head."""
         return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
 
-    def trainable_with_masks(self, model: PreTrainedModel) -> set[str]:
+    def alongside(self, model: PreTrainedModel) -> set[str]:
         """Biases and norms of the repeated blocks, and the head; embeddings stay frozen (Sanh et al. 2020)."""
         blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
         return blocks | self.head(model)
-
-    def label_head(self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
-        """Start and end logits from the embeddings of "yes" and "no", if there is a masked-LM head (arXiv 2210.06210).
-
-        The label words' embeddings mean something only where the output of the encoder was trained to match them, so
-        a base without a masked-LM head keeps its random head (and the head is trained).
-        """
-        words = [tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no")]
-        head = dict(model.named_parameters()).get("qa_outputs.weight")
-        if head is None or tokenizer.unk_token_id in words or not find_tensor(folder, MASKED_LM_HEADS):
-            return False
-        embeddings = model.get_input_embeddings().get_parameter("weight")
-        if embeddings.shape[1] != head.shape[1]:
-            return False
-        with torch.no_grad():
-            head.copy_(embeddings[words])
-            model.get_parameter("qa_outputs.bias").zero_()
-        return True
-
-    def penalty(self, config: PretrainedConfig, learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor | None:
-        """Nothing: encoders are fine-tuned with weight decay alone."""
-        return None
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest input in tokens; RoBERTa's positions start after its padding index."""
@@ -98,6 +84,16 @@ class EncoderFamily(SpanFamily):
         if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
             return positions - int(config.pad_token_id) - 1
         return positions
+
+    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
+        """Those of the repeated blocks."""
+        return transformer_activations(config, batch, length, number)
+
+
+def transformer_activations(config: PretrainedConfig, batch: int, length: int, number: int) -> int:
+    """Bytes that the blocks of a transformer keep for the backward pass; see `Family.activation_bytes`."""
+    blocks, hidden = getattr(config, "num_hidden_layers", 0), getattr(config, "hidden_size", 0)
+    return int(ACTIVATION * number // 2 * batch * length * hidden * blocks)
 
 
 def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:

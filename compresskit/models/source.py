@@ -6,16 +6,15 @@ Nothing here needs torch or transformers, so that a process which only hands che
 from __future__ import annotations
 
 import difflib
-import hashlib
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
 
-from compresskit.checkpoint.manifest import Base, read_manifest
-from compresskit.checkpoint.store import read_json, sha256_file, sha256_weights
+from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
+from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
 
@@ -38,10 +37,8 @@ NOT_NEEDED = (
     "rng_state*",
 )
 
-ADAPTER_CONFIG = "adapter_config.json"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Source:
     """Where a checkpoint lies: `ref` as typed, its folder, the Hub's revision, and whether its weights are random."""
 
@@ -49,6 +46,11 @@ class Source:
     path: Path
     revision: str | None = None
     untrained: bool = False
+
+    @functools.cached_property
+    def manifest(self) -> Manifest | None:
+        """The folder's manifest, read once; None where there is none. Raises InputError where it is broken."""
+        return read_manifest(self.path)
 
 
 def known_aliases() -> list[str]:
@@ -118,35 +120,6 @@ def download(hub_id: str, revision: str | None = None) -> Path:
         ) from error
 
 
-def overlay_kind(folder: Path) -> Literal["mask", "adapter"] | None:
-    """What lies on another checkpoint: compresskit's masks, or a PEFT adapter; None for what stands alone."""
-    manifest = read_manifest(folder)
-    kind = None if manifest is None else manifest.kind
-    if kind == "mask":
-        return "mask"
-    return "adapter" if kind == "adapter" or (folder / ADAPTER_CONFIG).is_file() else None
-
-
-def base_source(source: Source) -> Source | None:
-    """The checkpoint that an overlay or a PEFT adapter stands on; None for a checkpoint that stands alone.
-
-    Masks lie on a plain checkpoint, an adapter on that or on masks. Raises InputError where the base is not there, is
-    another than that of the manifest, or may not be one; MissingError where the Hub has it and cannot be reached.
-    """
-    kind, manifest = overlay_kind(source.path), read_manifest(source.path)
-    if kind is None:
-        return None
-    if manifest is not None and manifest.kind == kind:
-        if manifest.base is None:
-            raise InputError(f"{source.path} is an overlay whose manifest names no base; it is damaged: make it again")
-        base = resolve_base(source.path, manifest.base)
-    else:
-        base = _adapter_base(source.path)
-    if overlay_kind(base.path) not in (None, "mask" if kind == "adapter" else None):
-        raise InputError(f"{source.path} stands on {base.path}, which is an overlay itself; merge that one first")
-    return base
-
-
 def resolve_base(overlay: Path, base: Base) -> Source:
     """The base of an overlay: a folder relative to the overlay's, an absolute one, or a Hub id.
 
@@ -168,35 +141,6 @@ def resolve_base(overlay: Path, base: Base) -> Source:
     return source
 
 
-def _adapter_base(adapter: Path) -> Source:
-    """The base that `adapter_config.json` names: a folder (from here, or from the adapter), or a Hub id."""
-    path = adapter / ADAPTER_CONFIG
-    config = read_json(path)
-    name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{path} names no base; write its folder or Hub id there as base_model_name_or_path")
-    mend = f"put it there, or write its folder into {path} as base_model_name_or_path"
-    try:
-        source = _named_base(name, adapter, config.get("revision"))
-    except (InputError, UsageError) as error:
-        raise InputError(f"the base {name} of the adapter {adapter} is not there; {mend}") from error
-    except MissingError as error:
-        raise MissingError(
-            f"the base {name} of the adapter {adapter} is no folder, and the Hub cannot be reached; {mend}"
-        ) from error
-    return source
-
-
-def _named_base(name: str, adapter: Path, revision: str | None) -> Source:
-    if (adapter / name).is_dir() and not Path(name).is_dir():
-        return Source(name, adapter / name)
-    if "/" in name or Path(name).exists() or name in known_aliases():
-        return resolve(name, revision)
-    # The Hub's oldest models have no owner in their names, and many adapters stand on them.
-    folder = download(name, revision)
-    return Source(name, folder, revision=folder.name)
-
-
 def base_of(source: Source, output: Path) -> Base:
     """How an overlay in `output` refers to its base: a folder by its path from there, so that both can move."""
     digest = sha256_weights(source.path)
@@ -209,26 +153,3 @@ def own_files(folder: Path) -> list[Path]:
     """The files of a checkpoint's folder that are needed to run it, sorted by name (see `NOT_NEEDED`)."""
     needed = (path for path in folder.iterdir() if not any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED))
     return sorted(path for path in needed if path.is_file())
-
-
-def checkpoint_files(source: Source) -> list[Path]:
-    """Every file that is needed to run a checkpoint: its own, and those of the base of an overlay or an adapter.
-
-    Raises what `base_source` raises.
-    """
-    base = base_source(source)
-    return own_files(source.path) + (checkpoint_files(base) if base is not None else [])
-
-
-def fingerprint(ref: str) -> str:
-    """Hex SHA-256 over name and content of all files that are needed to run a checkpoint (see `checkpoint_files`).
-
-    The same for a copy under another name or at another time. Raises what `resolve` and `base_source` raise.
-    """
-    source: Source | None = resolve(ref)
-    digest, depth = hashlib.sha256(), 0
-    while source is not None:
-        for path in own_files(source.path):
-            digest.update(f"{sha256_file(path)} {depth}/{path.name}\n".encode())
-        source, depth = base_source(source), depth + 1
-    return digest.hexdigest()

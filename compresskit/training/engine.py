@@ -15,10 +15,10 @@ from transformers.trainer_callback import ProgressCallback
 
 from compresskit.errors import RunFailed, UsageError
 from compresskit.models.device import resolve_device
-from compresskit.models.family import Batch
+from compresskit.models.task import Batch, Items
 from compresskit.training import state
+from compresskit.training.arguments import TrainingOptions
 from compresskit.training.callbacks import EpochOrder, JsonLog, Progress
-from compresskit.training.options import TrainingOptions
 from compresskit.training.sampler import LengthGroupedSampler
 
 # The loss of a batch: (model, batch, fraction of the run's steps done) -> scalar.
@@ -38,7 +38,7 @@ class Engine(Trainer):
     def __init__(
         self,
         model: nn.Module,
-        features: Sequence[Any],
+        features: Items,
         lengths: Any,
         collator: Callable[[Any], Batch],
         objective: Objective,
@@ -169,11 +169,11 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
         use_cpu=not on_gpu,
         bf16=compute_dtype(options) == "bfloat16",
         seed=options.seed,
-        num_train_epochs=options.epochs,
+        num_train_epochs=options.epochs or 1.0,
         max_steps=options.max_steps or -1,
         per_device_train_batch_size=options.batch_size,
         gradient_accumulation_steps=options.accumulate,
-        learning_rate=options.lr,
+        learning_rate=options.peak_lr,
         lr_scheduler_type="linear",
         warmup_steps=options.lr_warmup,
         max_grad_norm=options.max_grad_norm,

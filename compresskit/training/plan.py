@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compresskit.models.device import resolve_device
-from compresskit.models.family import LoadedModel
+from compresskit.models.loaded import LoadedModel
+from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import compute_dtype
-from compresskit.training.options import TrainingOptions
 from compresskit.training.session import check_length, training_examples
 
 # Questions whose windows are counted to estimate those of all.
 PROBE = 2000
 # Bytes of AdamW's two moments in fp32, of a gradient and of a weight.
 MOMENTS, GRADIENT, WEIGHT = 8, 4, 4
-# Activations kept for the backward pass of one transformer block: 34 bytes a token and hidden unit in 16-bit numbers
-# (Korthikanti et al. 2022, arXiv 2205.05198, without the attention matrix, which fused attention does not keep).
-ACTIVATION = 34
 NUMBER_BYTES = {"float32": 4, "bfloat16": 2}
 
 
@@ -59,17 +56,16 @@ def make_plan(
     examples = training_examples(options)
     probe = examples.sample(min(PROBE, len(examples)), options.seed)
     with tempfile.TemporaryDirectory() as folder:
-        features = loaded.family.features(loaded.tokenizer, probe, options.windows, Path(folder))
+        loaded.task.write(loaded.tokenizer, probe, options.windows, Path(folder))
+        features = loaded.task.open(Path(folder))
         windows = round(len(features) / len(probe) * len(examples))
         longest = int(features.lengths.max())
     per_step = options.batch_size * options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    steps = options.max_steps or math.ceil(options.epochs * math.ceil(windows / per_step))
+    steps = options.max_steps or math.ceil((options.epochs or 0) * math.ceil(windows / per_step))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     device, dtype = resolve_device(options.device).type, compute_dtype(options)
     number = NUMBER_BYTES[dtype]
-    config = loaded.model.config
-    blocks, hidden = getattr(config, "num_hidden_layers", 0), getattr(config, "hidden_size", 0)
-    activations = ACTIVATION * number // 2 * options.batch_size * longest * hidden * blocks
+    activations = loaded.family.activation_bytes(loaded.model.config, options.batch_size, longest, number)
     memory = parameters * WEIGHT + trainable * (GRADIENT + MOMENTS) + copies + activations
     return Plan(
         parameters, trainable, checkpoint_bytes, len(examples), windows, steps, memory, device, dtype, tuple(notes)

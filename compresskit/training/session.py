@@ -20,29 +20,29 @@ from torch import nn
 from transformers import set_seed
 
 from compresskit import console
-from compresskit.checkpoint.manifest import Base, Data, Kind, Manifest, Step, read_manifest
+from compresskit.checkpoint.manifest import Base, Data, KindName, Manifest, Step, read_manifest
 from compresskit.checkpoint.store import Workspace, check_same_job, differences, staging_beside, write_text
 from compresskit.data.examples import ExampleSet
-from compresskit.data.features import FeatureSet
 from compresskit.data.load import load as load_data
 from compresskit.data.negatives import with_negatives
 from compresskit.errors import CompresskitError, UsageError
 from compresskit.models.architecture import Architecture
 from compresskit.models.builtin import scratch
 from compresskit.models.device import resolve_device
-from compresskit.models.family import LoadedModel, TrainableModel
-from compresskit.models.registry import load_source
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
-from compresskit.training.options import Score, TrainingOptions
+from compresskit.models.task import Features
+from compresskit.training.arguments import Evaluator, TrainingOptions
 
 LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(slots=True)
 class Session:
-    """A prepared run: what `fit` needs, and what the manifest will say.
+    """A prepared run: what the engine needs, and what the manifest will say.
 
-    `features` are the windows of `examples`. `work` is the claimed workspace; `started` the moment (seconds of
+    `features` are those of `examples`. `work` is the claimed workspace; `started` the moment (seconds of
     `time.perf_counter`) that the wall time counts from.
     """
 
@@ -52,7 +52,7 @@ class Session:
     source: Source
     loaded: TrainableModel
     examples: ExampleSet
-    features: FeatureSet
+    features: Features
     data: Data
     started: float
 
@@ -71,7 +71,7 @@ def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[
     # The first process tokenizes, asks the teacher and scores while the others wait for it.
     processes = PartialState(cpu=resolve_device(options.device).type == "cpu", timeout=LONGEST_WAIT)
     job = {**job, "processes": processes.num_processes}
-    workspace = Workspace(options.output)
+    workspace = Workspace(options.target)
     if processes.is_main_process:
         with workspace.claim(job, resume=options.resume, overwrite=options.overwrite) as work:
             processes.wait_for_everyone()
@@ -88,7 +88,7 @@ def starting_point(options: TrainingOptions) -> Source:
     """
     if options.architecture is None:
         return resolve(options.model)
-    folder = _built(options.architecture, options.train_data, options.max_train_samples, options.seed)
+    folder = _built(options.architecture, options.data, options.max_train_samples, options.seed)
     return Source(options.model, folder, untrained=True)
 
 
@@ -100,30 +100,36 @@ def _built(architecture: Architecture, data: str, count: int | None, seed: int) 
     return folder
 
 
-def prepare(options: TrainingOptions, source: Source, workspace: Workspace | None, work: Path) -> Session:
+def prepare(
+    options: TrainingOptions,
+    source: Source,
+    workspace: Workspace | None,
+    work: Path,
+    examine: Callable[[TrainableModel], None],
+) -> Session:
     """Load the model on the CPU and the data, and build the features (once, by the first process).
 
-    Raises the errors of loading a checkpoint and of reading data, each with its own exit code.
+    `examine` raises what a method has against the model, before the data are read. Raises the errors of loading a
+    checkpoint and of reading data, each with its own exit code.
     """
     started = time.perf_counter()
     on_cpu = resolve_device(options.device).type == "cpu"
     set_seed(options.seed)
     loaded = load_for_training(source, on_cpu=on_cpu)
     check_length(options, loaded)
+    examine(loaded)
     examples = training_examples(options)
-    console.info(
-        f"{len(examples)} questions from {options.train_data}, {examples.info.unanswerable} of them unanswerable"
-    )
+    console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
     folder = work / "features"
-    if workspace is not None and not (folder / "spans.i32").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    if workspace is not None and not folder.is_dir():
         staging = work / "features.writing"
-        loaded.family.features(loaded.tokenizer, examples, options.windows, staging)
+        shutil.rmtree(staging, ignore_errors=True)
+        loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
         staging.rename(folder)
     PartialState().wait_for_everyone()
     info = examples.info
-    data = Data(options.train_data, info.sha256, info.questions, info.unanswerable)
-    return Session(options, work, workspace, source, loaded, examples, FeatureSet(folder), data, started)
+    data = Data(options.data, info.sha256, info.questions, info.unanswerable)
+    return Session(options, work, workspace, source, loaded, examples, loaded.task.open(folder), data, started)
 
 
 def load_for_training(source: Source, *, on_cpu: bool) -> TrainableModel:
@@ -132,14 +138,14 @@ def load_for_training(source: Source, *, on_cpu: bool) -> TrainableModel:
     On a CPU, dropout of attention weights turns the fused attention off and makes a step about four times slower, so
     there it is left out; the configuration that is saved keeps the model's own value.
     """
-    loaded = load_source(source, attention_dropout=0.0 if on_cpu else None)
+    loaded = load_trainable(source, attention_dropout=0.0 if on_cpu else None)
     loaded.model.train()
     return loaded
 
 
 def training_examples(options: TrainingOptions) -> ExampleSet:
     """The training questions: sampled whole, then joined by constructed unanswerable ones where asked for."""
-    examples = _sampled(options.train_data, options.max_train_samples, options.seed)
+    examples = _sampled(options.data, options.max_train_samples, options.seed)
     if options.negatives > 0:
         examples = with_negatives(examples, options.negatives, options.seed)
     return examples
@@ -164,11 +170,11 @@ def finish(
     *,
     method: str,
     config: Mapping[str, Any],
-    kind: Kind,
+    kind: KindName,
     base: Base | None,
     metrics: Mapping[str, Any],
     save: Callable[[Path], None],
-    score: Score | None,
+    evaluator: Evaluator | None,
 ) -> None:
     """Write the finished checkpoint with tokenizer, configuration, log and manifest, score it, and publish it whole.
 
@@ -178,7 +184,7 @@ def finish(
     options, loaded = session.options, session.loaded
     failure: CompresskitError | None = None
     if session.workspace is not None:
-        staging = staging_beside(options.output)
+        staging = staging_beside(options.target)
         try:
             save(staging)
             # The windows' truncation is a state of the tokenizer; whoever opens its file did not ask for it.
@@ -190,10 +196,10 @@ def finish(
             wall_time = time.perf_counter() - session.started
             step = Step(method, config, options.seed, session.data, wall_time, metrics)
             known.add(step, kind=kind, base=base).write(staging)
-            if score is not None:
+            if evaluator is not None:
                 _free_device(loaded)
                 try:
-                    metrics = {**metrics, **score(staging)}
+                    metrics = {**metrics, **evaluator(staging)}
                 except CompresskitError as error:
                     failure = error
                 step = Step(method, config, options.seed, session.data, wall_time, metrics)
@@ -203,7 +209,7 @@ def finish(
             shutil.rmtree(staging, ignore_errors=True)
     PartialState().wait_for_everyone()
     if failure is not None:
-        raise type(failure)(f"{options.output} is ready, but could not be scored: {failure}") from failure
+        raise type(failure)(f"{options.target} is ready, but could not be scored: {failure}") from failure
 
 
 def _free_device(loaded: LoadedModel) -> None:
@@ -221,11 +227,11 @@ def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
     Raises UsageError where what is there was made with another configuration than `config` (unless it is to be
     overwritten).
     """
-    manifest = read_manifest(options.output) if options.resume else None
+    manifest = read_manifest(options.target) if options.resume else None
     if manifest is None or not manifest.steps:
         return False
     if options.overwrite and differences(manifest.steps[-1].config, config):
         return False
-    check_same_job(manifest.steps[-1].config, config, options.output)
-    Workspace(options.output).remove()
+    check_same_job(manifest.steps[-1].config, config, options.target)
+    Workspace(options.target).remove()
     return True

@@ -7,7 +7,8 @@ from compresskit.data import demo
 from compresskit.data.load import load as load_data
 from compresskit.evaluate import worker
 from compresskit.evaluate.asking import Asking
-from compresskit.evaluate.job import PREDICTIONS_FILE, EvalSettings, Job
+from compresskit.evaluate.job import PREDICTIONS_FILE, Job
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.shard import Group, Shard
 from compresskit.models.family import AnswerOptions

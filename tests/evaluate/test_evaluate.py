@@ -15,7 +15,8 @@ from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.evaluate import apart
 from compresskit.evaluate import evaluate as module
 from compresskit.evaluate.evaluate import Keeping, evaluate
-from compresskit.evaluate.job import EvalSettings, Job, Outcome
+from compresskit.evaluate.job import Job, Outcome
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.row import Report, Row
 from compresskit.models.source import fingerprint
 

@@ -13,7 +13,7 @@ import pytest
 from compresskit.data import demo
 from compresskit.data.load import load as load_data
 from compresskit.evaluate.evaluate import Keeping, evaluate
-from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
 from compresskit.models.family import Prediction

@@ -1,15 +1,30 @@
-"""What a pruning run is: the method, its target, its schedule and its learning rates."""
+"""What a pruning run is: the method, its target, its schedule and its learning rates. Nothing here needs torch."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from compresskit.errors import UsageError
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.options import check, option, refuse
 
 Method = Literal["smp", "smp-l", "movement", "soft-movement", "magnitude"]
-METHODS: tuple[str, ...] = get_args(Method)
+Block = tuple[int, int]
+
+PRUNING = "Pruning"
+SCORE_LR, PENALTY = 2e-2, 400.0
+DEFAULTS = TrainingDefaults(lr=3e-5, epochs=10.0)
+
+
+def parse_block(text: str) -> Block:
+    """`32x32` as (32, 32); ValueError for anything else."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ValueError(f"{text!r} is not a shape; give ROWSxCOLUMNS, such as 32x32")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,35 +34,67 @@ class PruneConfig:
     `sparsity` is the fraction of the maskable weights that is removed. `score_lr` is the learning rate of the scores.
     `penalty` weighs the mean sigmoid of the scores (the L1 regulariser); it grows with the schedule. `warmup` and
     `cooldown` are fractions of the steps. `block` is the shape (rows, columns) that one score covers.
-    `embeddings` puts a mask over the words' embeddings too.
+    `mask_embeddings` puts a mask over the words' embeddings too.
     """
 
-    method: Method = "smp"
-    sparsity: float = 0.5
-    block: tuple[int, int] = (1, 1)
-    score_lr: float = 2e-2
-    penalty: float = 400.0
-    warmup: float = 0.0
-    cooldown: float = 0.2
-    embeddings: bool = False
+    method: Method = option(
+        "smp",
+        "smp: weights frozen, scores learn, budget shared by importance; smp-l: the same fraction of each matrix; "
+        "movement, soft-movement: weights and scores learn; magnitude: the smallest weights go.",
+        panel=PRUNING,
+    )
+    sparsity: float = option(
+        0.5, "Fraction of the maskable weights to remove, in [0, 1).", metavar="S", least=0, below=1, panel=PRUNING
+    )
+    block: Block = option(
+        (1, 1),
+        "Rows and columns that one score covers.",
+        metavar="RxC",
+        parse=parse_block,
+        shown="1x1",
+        panel=PRUNING,
+    )
+    score_lr: float | None = option(
+        None, "Peak learning rate of the scores.", metavar="RATE", above=0, shown=f"{SCORE_LR:g}", panel=PRUNING
+    )
+    penalty: float | None = option(
+        None,
+        "Weight of the mean sigmoid of the scores in the loss.",
+        metavar="L",
+        least=0,
+        shown=f"{PENALTY:g}",
+        panel=PRUNING,
+    )
+    warmup: float = option(
+        0.0, "Fraction of the steps before the first weight goes.", metavar="F", least=0, below=1, panel=PRUNING
+    )
+    cooldown: float = option(
+        0.2, "Fraction of the steps at the final sparsity.", metavar="F", least=0, below=1, panel=PRUNING
+    )
+    mask_embeddings: bool = option(False, "Mask the words' embeddings too.", panel=PRUNING)
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UsageError(f"unknown method {self.method!r}; use {', '.join(METHODS)}")
-        if not 0 <= self.sparsity < 1:
-            raise UsageError(
-                f"--sparsity {self.sparsity:g} is not in [0, 1): it is the fraction of weights removed, such as 0.5"
-            )
-        if not (self.warmup >= 0 and self.cooldown >= 0 and self.warmup + self.cooldown < 1):
+        check(self)
+        if min(self.block) < 1:
+            raise UsageError(f"--block {self.block[0]}x{self.block[1]} is not a shape; give ROWSxCOLUMNS")
+        if self.warmup + self.cooldown >= 1:
             raise UsageError(
                 f"--warmup {self.warmup:g} and --cooldown {self.cooldown:g} leave no steps to prune in; sum below 1"
             )
-        if min(self.block) < 1:
-            raise UsageError(
-                f"--block {self.block[0]}x{self.block[1]} is not a shape; give ROWSxCOLUMNS, such as 32x32"
-            )
-        if not (0 < self.score_lr < math.inf and 0 <= self.penalty < math.inf):
-            raise UsageError("--score-lr must be above 0 and --penalty at least 0, both finite")
+        if not self.learns_scores:
+            refuse(self, ("score_lr",), f"with --method {self.method}, which has no scores")
+        if not self.regularized:
+            refuse(self, ("penalty",), f"with --method {self.method}, which has no penalty")
+
+    @property
+    def scores_at(self) -> float:
+        """The peak learning rate of the scores."""
+        return SCORE_LR if self.score_lr is None else self.score_lr
+
+    @property
+    def pull(self) -> float:
+        """The weight of the penalty at the final sparsity."""
+        return PENALTY if self.penalty is None else self.penalty
 
     @property
     def learns_scores(self) -> bool:
@@ -63,3 +110,8 @@ class PruneConfig:
     def regularized(self) -> bool:
         """Whether the scores are pushed down by the penalty (not with plain movement pruning, nor without scores)."""
         return self.method in ("smp", "smp-l", "soft-movement")
+
+    def describe(self) -> Mapping[str, Any]:
+        """All settings as JSON values, as they take effect."""
+        values = {**asdict(self), "score_lr": self.scores_at, "penalty": self.pull}
+        return {**values, "embeddings": values.pop("mask_embeddings")}

@@ -71,7 +71,7 @@ class Masker:
         self.remaining = self.schedule.remaining(done)
         penalty = means = None
         if self.config.regularized:
-            weight = self.config.penalty * self.schedule.progress(done)
+            weight = self.config.pull * self.schedule.progress(done)
             scores = self.scores()
             self._to(scores[0].device)
             penalty, means = MeanPenalty.apply(weight, self._sizes, *scores)  # type: ignore[no-untyped-call]

@@ -8,19 +8,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel
 
+from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
+from compresskit.models.encoder import transformer_activations
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.model import LstmReader
-from compresskit.models.span import SpanFamily
+from compresskit.models.task import Task
+from compresskit.models.tasks.spans import SPANS
 
 EMBEDDINGS, HEAD = "embeddings.words.", "head."
 
 
-class LstmFamily(SpanFamily):
+class LstmFamily:
     """BiLSTM readers, built by `compresskit train lstm`."""
 
     name = "lstm"
+    task: Task = SPANS
+    defaults: TrainingDefaults = BY_FAMILY["lstm"]
 
     def owns(self, config: PretrainedConfig) -> bool:
         """Whether this is a configuration of ours."""
@@ -40,7 +45,7 @@ class LstmFamily(SpanFamily):
         """Names of the parameters that turn features into logits."""
         return {name for name, _ in model.named_parameters() if name.startswith(HEAD)}
 
-    def prunable(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
+    def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
         """Input and recurrent matrices of every LSTM, both directions."""
         return {
             f"{name}.{parameter}": module
@@ -50,18 +55,18 @@ class LstmFamily(SpanFamily):
             if parameter.startswith("weight")
         }
 
-    def trainable_with_masks(self, model: PreTrainedModel) -> set[str]:
+    def alongside(self, model: PreTrainedModel) -> set[str]:
         """Everything that no mask covers but the words' vectors."""
-        masked = set(self.prunable(model))
+        masked = set(self.weights(model))
         return {name for name, _ in model.named_parameters() if name not in masked and not name.startswith(EMBEDDINGS)}
-
-    def label_head(self, folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> bool:
-        """No base of these has a masked-LM head."""
-        return False
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """An LSTM reads any length."""
         return None
+
+    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
+        """About what a transformer of as many layers and units keeps."""
+        return transformer_activations(config, batch, length, number)
 
     def penalty(self, config: PretrainedConfig, learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor | None:
         """`l2 · Σ w²` over the matrices that learn, but the words' vectors (Keras's kernel regularizers)."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from compresskit.errors import UsageError
+from compresskit.options import check, option
 
 if TYPE_CHECKING:
     from compresskit.data.examples import ExampleSet
@@ -17,9 +18,13 @@ Pooling = Literal["flatten", "max"]
 RANDOM = "random"
 
 
-def _flag(default: Any, help_text: str, choices: tuple[str, ...] = (), *, preset: bool = False) -> Any:
-    shown = "as --variant says" if preset else str(default)
-    return field(default=default, metadata={"help": help_text, "choices": choices, "shown": shown})
+_METAVARS: Mapping[type, str] = {int: "N", float: "X", str: "FILE"}
+
+
+def _setting(default: Any, help_text: str, *, preset: bool = False, **known: Any) -> Any:
+    """An option of a reader; those of a `preset` differ among the variants."""
+    metavar = None if known.get("choices") or isinstance(default, bool) else _METAVARS[type(default)]
+    return option(default, help_text, metavar=metavar, shown="as --variant says" if preset else str(default), **known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,53 +37,45 @@ class LstmOptions:
     the others. Raises UsageError where a value is out of its range.
     """
 
-    lr: ClassVar[float] = 2e-3
-    epochs: ClassVar[float] = 8.0
-
-    variant: str = _flag("1", "The preset that the other settings start from.", ("1", "2", "3", "4", "bidaf"))
-    embeddings: str = _flag(
+    variant: str = _setting(
+        "1", "The preset that the other settings start from.", choices=("1", "2", "3", "4", "bidaf")
+    )
+    embeddings: str = _setting(
         RANDOM, "random, or a file of word vectors: GloVe text or fastText .vec, plain or .gz, or fastText .bin."
     )
-    embedding_dim: int = _flag(0, "Numbers of a word's vector; 0 is those of the file, 100 where they are random.")
-    freeze_embeddings: bool = _flag(False, "Keep the words' vectors as they are.")
-    cased: bool = _flag(False, "Tell capital letters from small ones.")
-    attention: str = _flag("additive", "How the context looks at the question.", get_args(Attention), preset=True)
-    residual: bool = _flag(False, "Add what attention finds to what it started from, and normalize.", preset=True)
-    pooling: str = _flag(
+    embedding_dim: int = _setting(
+        0, "Numbers of a word's vector; 0 is those of the file, 100 where they are random.", least=0
+    )
+    freeze_embeddings: bool = _setting(False, "Keep the words' vectors as they are.")
+    cased: bool = _setting(False, "Tell capital letters from small ones.")
+    attention: str = _setting(
+        "additive", "How the context looks at the question.", choices=get_args(Attention), preset=True
+    )
+    residual: bool = _setting(False, "Add what attention finds to what it started from, and normalize.", preset=True)
+    pooling: str = _setting(
         "flatten",
         "max: the window's maximum tells of no answer, and without modelling layers stands beside each position.",
-        get_args(Pooling),
+        choices=get_args(Pooling),
         preset=True,
     )
-    dropout: float = _flag(0.2, "Rate of the activations that training drops.", preset=True)
-    l2: float = _flag(0.0, "Weight of the squares of all matrices but the embeddings in the loss.", preset=True)
-    layers: int = _flag(1, "BiLSTM layers that read question and context.")
-    hidden_size: int = _flag(128, "Units of an LSTM in one direction.", preset=True)
-    characters: bool = _flag(False, "Read the words' letters too, by a convolution.", preset=True)
-    exact_match: bool = _flag(False, "Tell each word whether question and context both have it.", preset=True)
-    highway: int = _flag(0, "Highway layers above the word vectors.", preset=True)
-    modelling_layers: int = _flag(0, "BiLSTM layers above the attention.", preset=True)
-    vocabulary: int = _flag(60_000, "Most words that have a vector of their own.")
-    min_count: int = _flag(2, "Occurrences in the training data that give a word its own vector.")
-    buckets: int = _flag(256, "Vectors that all other words share, by a hash.")
+    dropout: float = _setting(0.2, "Rate of the activations that training drops.", preset=True, least=0, below=1)
+    l2: float = _setting(
+        0.0, "Weight of the squares of all matrices but the embeddings in the loss.", preset=True, least=0, below=1e6
+    )
+    layers: int = _setting(1, "BiLSTM layers that read question and context.", least=1)
+    hidden_size: int = _setting(128, "Units of an LSTM in one direction.", preset=True, least=1)
+    characters: bool = _setting(False, "Read the words' letters too, by a convolution.", preset=True)
+    exact_match: bool = _setting(False, "Tell each word whether question and context both have it.", preset=True)
+    highway: int = _setting(0, "Highway layers above the word vectors.", preset=True, least=0)
+    modelling_layers: int = _setting(0, "BiLSTM layers above the attention.", preset=True, least=0)
+    vocabulary: int = _setting(60_000, "Most words that have a vector of their own.", least=1)
+    min_count: int = _setting(2, "Occurrences in the training data that give a word its own vector.", least=1)
+    buckets: int = _setting(256, "Vectors that all other words share, by a hash.", least=1)
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            choices = item.metadata["choices"]
-            if choices and getattr(self, item.name) not in choices:
-                raise UsageError(f"{_name(item.name)} {getattr(self, item.name)!r} is not one of {', '.join(choices)}")
-        for name in ("layers", "hidden_size", "vocabulary", "min_count", "buckets"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{_name(name)} must be at least 1")
-        for name in ("embedding_dim", "highway", "modelling_layers"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{_name(name)} must be at least 0")
+        check(self)
         if self.attention == "multi-head" and self.hidden_size % 2:
             raise UsageError("--hidden-size must be even with --attention multi-head, which has 4 heads")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"--dropout {self.dropout:g} is not in [0, 1)")
-        if not 0 <= self.l2 < 1e6:
-            raise UsageError(f"--l2 {self.l2:g} must be at least 0 and finite")
         if self.embeddings == RANDOM and self.freeze_embeddings:
             raise UsageError("--freeze-embeddings keeps random vectors random; give a file as --embeddings, or drop it")
 
@@ -135,7 +132,3 @@ def _preset(variant: str) -> Mapping[str, Any]:
     if variant not in PRESETS:
         raise UsageError(f"--variant {variant!r} is not one of {', '.join(PRESETS)}")
     return PRESETS[variant]
-
-
-def _name(field_name: str) -> str:
-    return "--" + field_name.replace("_", "-")

@@ -5,61 +5,27 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from compresskit.cli import options as flags
 from compresskit.errors import CompresskitError, GateFailed, InputError, RunFailed, UsageError
+from compresskit.options import OUTPUT, option
 
 if TYPE_CHECKING:
     from compresskit.evaluate.row import Report
 
-Gates = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--gate",
-        metavar="RULE",
-        help="Fail (exit code 1) unless every row but the baseline holds it: 'em>=base-1', 'size<=0.3x', "
+
+@dataclass(frozen=True, slots=True)
+class GateOptions:
+    """Which rules every row but the baseline has to hold, and whether by the worse end of its interval."""
+
+    gates: tuple[str, ...] = option(
+        (),
+        "Fail (exit code 1) unless every row but the baseline holds it: 'em>=base-1', 'size<=0.3x', "
         "'latency<=20ms'. May be repeated.",
-    ),
-]
-GateCi = Annotated[
-    bool | None,
-    typer.Option("--gate-ci/--no-gate-ci", help="The worse end of the 95 % interval has to hold gates on EM and F1."),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        help="What is printed: table, json, markdown, csv or junit.",
-        show_default="table",
-        rich_help_panel=flags.OUTPUT,
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("-o", "--output", metavar="FILE", help="Write the JSON there too.", rich_help_panel=flags.OUTPUT),
-]
-JUnit = Annotated[
-    Path | None,
-    typer.Option(
-        "--junit", metavar="FILE", help="Write the gates' verdicts as JUnit XML.", rich_help_panel=flags.OUTPUT
-    ),
-]
-Html = Annotated[
-    Path | None,
-    typer.Option(
-        "--html", metavar="FILE", help="Write a page with everything, in one file.", rich_help_panel=flags.OUTPUT
-    ),
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot", metavar="FILE", help="Draw EM against bytes and latency (.png, .svg).", rich_help_panel=flags.OUTPUT
-    ),
-]
+        flag="--gate",
+        metavar="RULE",
+    )
+    gate_ci: bool = option(False, "The worse end of the 95 % interval has to hold gates on EM and F1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +35,11 @@ class Delivery:
     Raises UsageError for an unknown format, and for a file that cannot come to be: before anything is measured.
     """
 
-    format: str
-    output: Path | None
-    junit: Path | None
-    html: Path | None
-    plot: Path | None
+    format: str = option("table", "What is printed: table, json, markdown, csv or junit.", metavar="NAME", panel=OUTPUT)
+    output: Path | None = option(None, "Write the JSON there too.", short="-o", metavar="FILE", panel=OUTPUT)
+    junit: Path | None = option(None, "Write the gates' verdicts as JUnit XML.", metavar="FILE", panel=OUTPUT)
+    html: Path | None = option(None, "Write a page with everything, in one file.", metavar="FILE", panel=OUTPUT)
+    plot: Path | None = option(None, "Draw EM against bytes and latency (.png, .svg).", metavar="FILE", panel=OUTPUT)
 
     def __post_init__(self) -> None:
         from compresskit.evaluate.report import check_format, plot

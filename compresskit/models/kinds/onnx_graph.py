@@ -1,9 +1,9 @@
-"""ONNX checkpoints in the layout of Optimum: `model.onnx`, its configuration and tokenizer; run by onnxruntime."""
+"""An ONNX graph that is asked as a torch model is; onnxruntime runs it."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
-from transformers.modeling_outputs import QuestionAnsweringModelOutput
+from transformers.utils.generic import ModelOutput
 
 from compresskit.errors import InputError, MissingError
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import opening
 
-OUTPUTS = ("start_logits", "end_logits")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 # Nodes that take quantized weights, as their names stand in the file.
@@ -27,18 +26,6 @@ NODES: Mapping[bytes, str] = {
 }
 _CHUNK = 1 << 20
 INTEGERS = {"tensor(int64)": torch.int64, "tensor(int32)": torch.int32}
-
-
-def onnx_file(folder: Path) -> Path | None:
-    """The graph of an ONNX checkpoint: `model.onnx`, or the only one; None where there is none.
-
-    Raises InputError where there are several and none is called `model.onnx`.
-    """
-    files = sorted(folder.glob("*.onnx"))
-    if len(files) <= 1 or folder / "model.onnx" in files:
-        return next((file for file in files if file.name == "model.onnx"), files[0] if files else None)
-    names = ", ".join(file.name for file in files)
-    raise InputError(f"{folder} holds several ONNX files ({names}); give a folder with one, or name one model.onnx")
 
 
 def method_of_graph(path: Path) -> str:
@@ -61,48 +48,56 @@ def reader_device(name: str) -> torch.device:
 
 
 class OnnxReader(nn.Module):
-    """A question-answering graph that is asked as a torch model is: int64 tensors in, start and end logits out.
+    """A graph that is asked as a torch model is: int64 tensors in, the named `outputs` out.
 
     It runs on CUDA where `device` is that and onnxruntime can, with torch's number of threads on a CPU.
 
     Raises MissingError without onnxruntime or its CUDA provider, InputError for a file that does not open or a graph
-    that is no question-answering model for inputs of any length.
+    that lacks one of the outputs, or takes inputs of one length only.
     """
 
-    def __init__(self, path: Path, config: PretrainedConfig, device: torch.device) -> None:
+    def __init__(self, path: Path, config: PretrainedConfig, device: torch.device, outputs: Sequence[str]) -> None:
         super().__init__()
         self.path = path
+        self.outputs = tuple(outputs)
         self.config = config
         self.device = device
         self._session = _session(path, device)
         self._types = {entry.name: INTEGERS.get(entry.type) for entry in self._session.get_inputs()}
         self._check()
 
-    def forward(self, **inputs: Tensor) -> QuestionAnsweringModelOutput:
-        """Start and end logits of shape (batch, length) on the reader's device; inputs of shape (batch, length)."""
+    def forward(self, **inputs: Tensor) -> ModelOutput:
+        """The outputs by name, on the reader's device; inputs of shape (batch, length)."""
         inputs.setdefault("token_type_ids", torch.zeros_like(inputs["input_ids"]))
         fed = {name: inputs[name].to("cpu", dtype).numpy() for name, dtype in self._types.items()}
-        logits = (torch.from_numpy(array).to(self.device) for array in self._session.run(list(OUTPUTS), fed))
-        return QuestionAnsweringModelOutput(start_logits=next(logits), end_logits=next(logits))
-
-    def count_parameters(self) -> tuple[int, int] | None:
-        """How many weights the graph holds, and how many are not zero; None without the package onnx."""
-        try:
-            from compresskit.models import onnx_weights
-        except ImportError:
-            return None
-        return onnx_weights.count(self.path)
+        arrays = self._session.run(list(self.outputs), fed)
+        found = {
+            name: torch.from_numpy(array).to(self.device) for name, array in zip(self.outputs, arrays, strict=True)
+        }
+        return ModelOutput(found)
 
     def _check(self) -> None:
         outputs = {entry.name for entry in self._session.get_outputs()}
-        if not outputs.issuperset(OUTPUTS):
+        if lacking := [name for name in self.outputs if name not in outputs]:
             found = ", ".join(sorted(outputs))
-            raise InputError(f"{self.path} is no question-answering model: it has no start and end logits, but {found}")
+            raise InputError(
+                f"{self.path} is not a question-answering model: it gives {found}, and not {' and '.join(lacking)}; "
+                "export it with its question-answering head"
+            )
         if odd := sorted(name for name, dtype in self._types.items() if name not in INPUTS or dtype is None):
             raise InputError(f"{self.path} wants the input {odd[0]}, which no tokenizer gives; export it without")
         shapes = [entry.shape for entry in self._session.get_inputs()]
         if any(isinstance(size, int) for shape in shapes for size in shape):
             raise InputError(f"{self.path} takes inputs of shape {shapes[0]} only; export it with dynamic axes")
+
+
+def count_weights(path: Path) -> tuple[int, int] | None:
+    """How many weights a graph holds, and how many are not zero; None where they are packed, or onnx is missing."""
+    try:
+        from compresskit.models.kinds import onnx_weights
+    except ImportError:
+        return None
+    return onnx_weights.count(path)
 
 
 def _session(path: Path, device: torch.device) -> Any:

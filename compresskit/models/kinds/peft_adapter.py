@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from compresskit.checkpoint.store import read_safetensors_metadata
 from compresskit.errors import InputError
 from compresskit.models.folder import opening
-from compresskit.models.source import ADAPTER_CONFIG
+from compresskit.models.kinds.adapter import CONFIG
 
 WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
@@ -47,7 +47,7 @@ def _method(folder: Path) -> str:
     """The adapter's method in lower case; InputError where it is not one that is injected into modules."""
     from peft import PeftConfig, PeftType
 
-    path = folder / ADAPTER_CONFIG
+    path = folder / CONFIG
     with warnings.catch_warnings(), opening(f"{path} cannot be read", "it is damaged, or of another version of PEFT"):
         warnings.simplefilter("ignore")
         config: Any = PeftConfig.from_pretrained(str(folder))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import json
 import logging
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from compresskit.checkpoint.store import read_safetensors_metadata, weight_files
 from compresskit.errors import InputError, MissingError
 from compresskit.models.family import Family
 from compresskit.models.folder import first_line
+from compresskit.models.kind import Matrix
+from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
 PACKAGES: Mapping[str, str] = {"awq": "gptqmodel", "gptq": "gptqmodel optimum", "quanto": "optimum-quanto"}
@@ -25,18 +32,62 @@ PACKS = "support_avx512bf16_for_cpu"
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
-def is_quantized(config: PretrainedConfig) -> bool:
-    """Whether a configuration says that the weights in its folder are quantized."""
-    return getattr(config, "quantization_config", None) is not None
-
-
-def method_of(config: PretrainedConfig) -> str:
+def method_name(quantization: Mapping[str, Any]) -> str:
     """A short name of how a checkpoint is quantized: `bnb-4bit`, `bnb-8bit`, else transformers' name of the method."""
-    quantization = config.quantization_config
     for bits in ("4bit", "8bit"):
         if quantization.get(f"load_in_{bits}"):
             return f"bnb-{bits}"
     return str(quantization.get("quant_method"))
+
+
+def method_of(config: PretrainedConfig) -> str:
+    """`method_name` of a model's configuration."""
+    return method_name(config.quantization_config)
+
+
+def packed_matrices(folder: Path) -> list[Matrix]:
+    """The matrices of repeated blocks that a folder's packed weights stand for, by layer and name.
+
+    Those of bitsandbytes in 4 bits have their shape and the table of their values beside them; integers of two
+    dimensions stand for one weight each. How many weights of any other packing are zero is not told.
+    """
+    return in_order(matrix for path in weight_files(folder) for matrix in _packed_matrices(path))
+
+
+# Tensors that only tell how the weight beside them is packed.
+_COMPANIONS = re.compile(r"weight_(format|scale|shape|zero_point|g_idx)$")
+_STATE = ".quant_state.bitsandbytes__"
+
+
+def _packed_matrices(path: Path) -> Iterator[Matrix]:
+    read_safetensors_metadata(path)
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        states = {name.partition(_STATE)[0]: name for name in names if _STATE in name}
+        for name in sorted(names):
+            if not IN_BLOCK.search(name) or _COMPANIONS.search(name):
+                continue
+            tensor = file.get_tensor(name)
+            if name in states:
+                yield _four_bits(name, tensor, file.get_tensor(f"{name}.quant_map"), file.get_tensor(states[name]))
+            elif tensor.ndim == 2 and name.endswith(_WHOLE):
+                remaining = int(torch.count_nonzero(tensor))
+                yield Matrix(name, tuple(tensor.shape), dtype_name(tensor), remaining, tensor.numel())
+            elif f"{name.removesuffix('_packed')}_shape" in names:
+                shape = tuple(file.get_tensor(f"{name.removesuffix('_packed')}_shape").tolist())
+                yield Matrix(name, shape, dtype_name(tensor), None, math.prod(shape))
+
+
+# Under this name a number of a file is a weight; packed ones are called weight_packed, qweight, and the like.
+_WHOLE = ".weight"
+
+
+def _four_bits(name: str, packed: Tensor, values: Tensor, state: Tensor) -> Matrix:
+    """Two weights a byte, each the number of one of 16 `values`; `state` is bitsandbytes' JSON, as bytes."""
+    shape = tuple(json.loads(bytes(state.tolist()))["shape"])
+    codes = torch.stack((packed.flatten() >> 4, packed.flatten() & 15), dim=1).flatten()[: math.prod(shape)]
+    counts = torch.bincount(codes.int(), minlength=len(values))
+    return Matrix(name, shape, "4 bit", int(counts[values != 0].sum()), math.prod(shape))
 
 
 def load_quantized(

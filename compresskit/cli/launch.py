@@ -1,0 +1,83 @@
+"""What the verbs of methods share: a job is planned or run, and its result shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from compresskit.cli.flags import Settings
+from compresskit.evaluate.scoring import ScoringOptions
+from compresskit.models.architecture import ARCHITECTURES, chosen
+from compresskit.options import OUTPUT
+from compresskit.training.arguments import TrainingOptions
+
+if TYPE_CHECKING:
+    from compresskit.methods.job import Job
+    from compresskit.training.plan import Plan
+
+# The settings given of a model that is built from its training data.
+Architecture = Annotated[
+    dict[str, Any],
+    Settings(tuple(ARCHITECTURES.values()), f"A model that is built ({', '.join(ARCHITECTURES)})"),
+]
+PlanFlag = Annotated[
+    bool,
+    typer.Option(
+        "--plan",
+        help="Print parameters, bytes, expected memory and steps; train nothing, write nothing.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+def with_architecture(options: TrainingOptions, architecture: Mapping[str, Any]) -> TrainingOptions:
+    """The options with what their model is built from, where it is built.
+
+    Raises UsageError for settings without effect.
+    """
+    return replace(options, architecture=chosen(options.model, architecture))
+
+
+def launch(job: Job, scoring: ScoringOptions, *, plan: bool) -> None:
+    """Run a job that trains, or print its plan."""
+    from compresskit.methods import run
+
+    evaluator = scoring.evaluator(job.training)
+    if plan:
+        show_plans(run.plan(job))
+    else:
+        show_result(run.run(job, evaluator))
+
+
+def show_plans(plans: Sequence[Plan]) -> None:
+    """Print what each run of a plan would do."""
+    from compresskit import console
+
+    for number, plan in enumerate(plans, start=1):
+        lines = [f"run {number} of {len(plans)}"] if len(plans) > 1 else []
+        lines += [
+            f"parameters   {plan.parameters:,}, of which {plan.trainable:,} learn (scores of masks included)",
+            f"checkpoint   about {plan.checkpoint_bytes:,} bytes of weights",
+            f"data         {plan.questions:,} questions, about {plan.windows:,} windows",
+            f"steps        {plan.steps:,}",
+            f"memory       about {plan.memory_bytes / 1e9:.2f} GB on {plan.device} in {plan.dtype}",
+            *plan.notes,
+        ]
+        console.out("\n".join(lines))
+
+
+def show_result(output: Path) -> None:
+    """Print where a finished checkpoint lies, and its figures where it was scored."""
+    from compresskit import console
+    from compresskit.checkpoint.manifest import read_manifest
+
+    manifest = read_manifest(output)
+    metrics = manifest.steps[-1].metrics if manifest is not None else {}
+    figures = [
+        f"{name} {metrics[key]:.2f}" for name, key in (("EM", "em"), ("F1", "f1")) if metrics.get(key) is not None
+    ]
+    console.info(f"{output} is ready" + (f": {', '.join(figures)}" if figures else ""))

@@ -1,0 +1,40 @@
+"""The remaining weights of a checkpoint as a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from compresskit.errors import InputError
+from compresskit.evaluate.figure import check_suffix, new_figure, save_figure
+from compresskit.models.kind import Matrix
+
+
+def plot_remaining(name: str, matrices: Sequence[Matrix], path: Path) -> None:
+    """Draw the remaining weights as a heat map, layer by matrix, to an image file (PNG or SVG by its suffix).
+
+    Raises UsageError for another suffix, MissingError without matplotlib, InputError where there is no matrix to draw.
+    """
+    check_suffix(path)
+    counted = [(matrix, matrix.remaining) for matrix in matrices if matrix.remaining is not None]
+    if not counted:
+        raise InputError(f"{name} has no matrices of repeated blocks whose weights can be counted, so none to draw")
+    roles = list(dict.fromkeys(matrix.role for matrix, _ in counted))
+    layers = sorted({matrix.layer for matrix, _ in counted})
+    grid = [[float("nan")] * len(roles) for _ in layers]
+    for matrix, remaining in counted:
+        grid[layers.index(matrix.layer)][roles.index(matrix.role)] = 100 * remaining / matrix.size
+    figure = new_figure(1.5 + 1.3 * len(roles), 1.8 + 0.45 * len(layers), layout="constrained")
+    axes = figure.add_subplot()
+    most = max(100 * remaining / matrix.size for matrix, remaining in counted)
+    image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=most, aspect="auto")
+    axes.set_xticks(range(len(roles)), [role.replace(".", "\n") for role in roles], fontsize=8)
+    axes.set_yticks(range(len(layers)), [str(layer) for layer in layers])
+    axes.set_ylabel("layer")
+    for row, values in enumerate(grid):
+        for column, value in enumerate(values):
+            shade = "black" if value > 0.55 * most else "white"
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=shade, fontsize=8)
+    figure.colorbar(image, label="remaining weights, %")
+    axes.set_title(f"{name}: remaining weights")
+    save_figure(figure, path)

@@ -1,0 +1,59 @@
+"""The scoring of a checkpoint right after it was made, for its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from compresskit.errors import RunFailed
+from compresskit.options import DATA, check, option
+from compresskit.training.arguments import Evaluator, TrainingOptions
+
+FIGURES = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringOptions:
+    """On which questions a new checkpoint is scored; None for none."""
+
+    eval_data: str | None = option(
+        None,
+        "What to score the result on, in the same forms.",
+        metavar="DATA",
+        shown="none, no scoring",
+        panel=DATA,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def evaluator(self, training: TrainingOptions) -> Evaluator | None:
+        """A function that scores a finished checkpoint in a process of its own, as it was trained; None without data.
+
+        The data is read at once: a fault of it must not come to light after hours of training. Raises InputError for
+        it.
+        """
+        if self.eval_data is None:
+            return None
+        from compresskit.data.load import load
+
+        data = self.eval_data
+        load(data, "eval")
+
+        def score(folder: Path) -> Mapping[str, float | None]:
+            from compresskit.evaluate.evaluate import evaluate
+            from compresskit.evaluate.settings import EvalSettings
+
+            settings = EvalSettings(
+                device=training.device,
+                max_length=training.max_length,
+                stride=training.stride,
+                latency_questions=0,
+            )
+            row = evaluate([str(folder)], data, settings, names=["scoring"]).rows[0]
+            if row.error is not None:
+                raise RunFailed(row.error)
+            return {name: getattr(row, name) for name in FIGURES}
+
+        return score

@@ -1,0 +1,256 @@
+"""The one choreography: a job is run, or planned, whatever its method."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compresskit import console
+from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
+from compresskit.checkpoint.store import differences, sha256_weights, staged_folder
+from compresskit.errors import InputError, UsageError
+from compresskit.methods.job import Job, model_defaults, with_data
+from compresskit.methods.method import Attached, Method
+from compresskit.methods.registry import METHODS
+from compresskit.methods.teaching import distilled, supervised, taught_features
+from compresskit.models.device import DTYPES
+from compresskit.models.families import family_of
+from compresskit.models.family import Regularized
+from compresskit.models.kinds import kind_of
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.registry import load_trainable, require_head
+from compresskit.models.source import Source, base_of, resolve
+from compresskit.models.task import Batch, Items
+from compresskit.training.arguments import Evaluator, TrainingOptions
+from compresskit.training.engine import Engine, Objective, compute_dtype
+from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
+from compresskit.training.session import (
+    Session,
+    check_length,
+    claimed,
+    finish,
+    is_complete,
+    load_for_training,
+    prepare,
+    starting_point,
+)
+
+
+def run(job: Job, evaluator: Evaluator | None = None) -> Path:
+    """Run a job; the folder of the new checkpoint.
+
+    `evaluator` gives the figures of the finished checkpoint for its manifest. Raises the package's errors for bad
+    input, a taken output, an option without effect, and a run that fails.
+    """
+    method, asked, job = METHODS[job.method], job, completed(job)
+    method.check(asked)
+    if not method.trains:
+        return _convert(method, job)
+    options, described = job.training, describe(job)
+    if is_complete(options, described):
+        console.info(f"{options.target} is complete already")
+        return options.target
+    source = starting_point(options)
+    require_kind(method, source)
+    if job.teacher is not None:
+        _examine_first(method, asked, source, options)
+    with claimed(options, {"method": method.name, **described}) as (workspace, work):
+        teacher = _teacher(job, source)
+        base = method.prepare_base(source, teacher)
+        require_kind(method, base)
+        examine = functools.partial(method.examine, asked)
+        session = prepare(options, base, workspace, work, examine)
+        _train(method, asked, job, session, teacher, evaluator)
+    return options.target
+
+
+def plan(job: Job) -> list[Plan]:
+    """What `run` would do with a job that trains, without doing it; first the plan of a teacher that it trains."""
+    method, asked, job = METHODS[job.method], job, completed(job)
+    method.check(asked)
+    options = job.training
+    source = starting_point(options)
+    require_kind(method, source)
+    given = resolve(job.distillation.teacher) if job.distillation.teacher is not None else None
+    # A teacher that is yet to be trained is the same model.
+    base = source if job.teacher is not None else method.prepare_base(source, given)
+    require_kind(method, base)
+    loaded = load_for_training(base, on_cpu=True)
+    loaded.missing_head = loaded.missing_head and job.teacher is None
+    check_length(options, loaded)
+    method.examine(asked, loaded)
+    method.prepare(asked, loaded, _opened(given, loaded) if given is not None else None)
+    attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
+    footprint = attached.footprint(NUMBER_BYTES[compute_dtype(options)])
+    summary = attached.summary()
+    own = make_plan(
+        options,
+        loaded,
+        trainable=sum(parameter.numel() for group in attached.groups(options) for parameter in group["params"]),
+        copies=footprint.memory,
+        checkpoint_bytes=footprint.checkpoint,
+        notes=[
+            f"writes {options.target}" + (f": {summary}" if summary else ""),
+            *([f"teacher: {given.ref}"] if given is not None else []),
+        ],
+    )
+    return [*plan(job.teacher), own] if job.teacher is not None else [own]
+
+
+def completed(job: Job) -> Job:
+    """The job with the defaults that its method and its model decide: output, training data, learning rate, epochs."""
+    method, options = METHODS[job.method], job.options
+    options = replace(options, output=options.output or method.output(job))
+    if not method.trains:
+        return replace(job, options=options)
+    training = with_data(replace(job, options=options).training)
+    if training.lr is None or training.epochs is None:
+        defaults = method.defaults or model_defaults(training) or family_of(resolve(training.model)).defaults
+        lr = defaults.lr if training.lr is None else training.lr
+        epochs = defaults.epochs if training.epochs is None else training.epochs
+        training = replace(training, lr=lr, epochs=epochs)
+    return replace(job, options=training)
+
+
+def describe(job: Job) -> dict[str, Any]:
+    """All settings of a completed job that decide the result, as JSON values for its manifest."""
+    if not isinstance(job.options, TrainingOptions):
+        return {"checkpoint": job.options.model, **job.config.describe()}
+    return {
+        **job.options.describe(),
+        **job.config.describe(),
+        "distill": job.distillation.softening,
+        "teacher": job.distillation.teacher,
+        "teacher_training": completed(job.teacher).options.describe() if job.teacher is not None else None,
+    }
+
+
+def require_kind(method: Method, source: Source) -> None:
+    """InputError where a method does not take checkpoints of a source's kind; nothing of it is loaded."""
+    kind = kind_of(source)
+    if kind.name not in method.accepts:
+        raise InputError(
+            f"{source.ref} is of kind {kind.name}, and {method.name} takes {' or '.join(sorted(method.accepts))}; "
+            f"{kind.instead.format(ref=source.ref)}"
+        )
+
+
+def _convert(method: Method, job: Job) -> Path:
+    """Run a job that learns nothing: open, change, write."""
+    started = time.perf_counter()
+    source, target = resolve(job.options.model), job.options.target
+    require_kind(method, source)
+    with staged_folder(target, overwrite=job.options.overwrite) as folder:
+        loaded = load_trainable(source)
+        attached = method.attach(loaded, job.config, torch.float32)
+        metrics = attached.finish()
+        attached.save(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        step = Step(method.title(job.config), describe(job), 0, None, time.perf_counter() - started, metrics)
+        known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
+        known.add(step, kind=method.leaves, base=base_of(source, target)).write(folder)
+    return target
+
+
+def _examine_first(method: Method, asked: Job, source: Source, options: TrainingOptions) -> None:
+    """Find what cannot be before hours go into a teacher of the same model."""
+    loaded = load_trainable(source)
+    loaded.missing_head = False
+    check_length(options, loaded)
+    method.examine(asked, loaded)
+
+
+def _teacher(job: Job, source: Source) -> Source | None:
+    """The teacher's checkpoint, trained now where none is given but one is needed."""
+    if job.distillation.teacher is not None:
+        return resolve(job.distillation.teacher)
+    if job.teacher is None:
+        return None
+    training = completed(job.teacher)
+    target = training.options.target
+    known = read_manifest(target)
+    other = differences(known.steps[-1].config, describe(training)) if known is not None and known.steps else ""
+    if other and not training.options.overwrite:
+        raise UsageError(
+            f"the teacher in {target} was trained with other options ({other}); "
+            f"give it as --teacher {target}, or --overwrite to train another"
+        )
+    if known is None or other:
+        console.info(f"no --teacher: fine-tuning {source.ref} first, to {target}")
+    return resolve(str(run(replace(training, options=replace(training.training, resume=True)))))
+
+
+def _opened(teacher: Source, student: TrainableModel) -> LoadedModel:
+    """A teacher in memory. Raises InputError where it has no head, or cannot teach this student."""
+    loaded = require_head(load_trainable(teacher))
+    loaded.task.pairing(loaded, student)
+    return loaded
+
+
+def _train(
+    method: Method, asked: Job, job: Job, session: Session, source: Source | None, evaluator: Evaluator | None
+) -> None:
+    """Attach the method to the session's model, fit, and publish the checkpoint; `source` is the teacher's."""
+    options, loaded, task = session.options, session.loaded, session.loaded.task
+    teacher = _opened(source, loaded) if source is not None else None
+    facts = method.prepare(asked, loaded, teacher)
+    features: Items = session.features
+    objective = supervised(task)
+    if teacher is not None and (softening := job.distillation.softening) is not None:
+        features = taught_features(session, teacher)
+        objective = distilled(task, **softening)
+    del teacher
+    attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
+    groups = attached.groups(options)
+    figures = Engine(
+        loaded.model,
+        features,
+        session.features.lengths,
+        task.collator(loaded.tokenizer),
+        with_penalties(objective, loaded, attached),
+        groups,
+        options,
+        session.work,
+        fields=attached.fields,
+    ).fit(resume=options.resume)
+    metrics = {**figures, **attached.finish(), **facts}
+    if method.leaves != "full" or source is not None:
+        metrics["teacher_sha256"] = sha256_weights(source.path) if source is not None else None
+    finish(
+        session,
+        method=method.title(job.config),
+        config=describe(job),
+        kind=method.leaves,
+        base=base_of(session.source, options.target),
+        metrics=metrics,
+        save=attached.save,
+        evaluator=evaluator,
+    )
+
+
+def with_penalties(objective: Objective, loaded: TrainableModel, attached: Attached) -> Objective:
+    """An objective with the attached method's penalty, and with the one that the model's configuration asks for.
+
+    The latter is on the weights that learn by now, but not on those that are the method's own.
+    """
+    own = {id(parameter) for parameter in attached.added()}
+    named = loaded.model.named_parameters()
+    learning = [(name, p) for name, p in named if p.requires_grad and id(p) not in own]
+    family = loaded.family
+
+    def penalized(model: nn.Module, batch: Batch, done: float) -> Tensor:
+        added = [attached.step(done)] if model.training else []
+        loss = objective(model, batch, done)
+        if model.training and isinstance(family, Regularized):
+            added.insert(0, family.penalty(loaded.model.config, learning))
+        for penalty in added:
+            loss = loss if penalty is None else loss + penalty
+        return loss
+
+    return penalized

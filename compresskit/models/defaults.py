@@ -1,0 +1,35 @@
+"""Learning rate and epochs of a training where none are given, by the kind of model. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingDefaults:
+    """The peak learning rate of the weights, and the passes over the training data."""
+
+    lr: float
+    epochs: float
+
+
+BY_FAMILY: Mapping[str, TrainingDefaults] = {
+    "encoder": TrainingDefaults(lr=5e-5, epochs=3.0),
+    "lstm": TrainingDefaults(lr=2e-3, epochs=8.0),
+}
+# The built-in models start from random weights, and their data set is large enough to be seen once.
+BUILT_IN = TrainingDefaults(lr=2e-3, epochs=1.0)
+BUILT_IN_PREFIX = "demo/"
+
+
+def is_built_in(model: str) -> bool:
+    """Whether MODEL is one of the built-in ones, which read the built-in data."""
+    return model.startswith(BUILT_IN_PREFIX)
+
+
+def shown(name: str) -> str:
+    """A default as the help tells it: that of most models, then those that differ."""
+    usual, *others = [(family, getattr(known, name)) for family, known in BY_FAMILY.items()]
+    told = [f"{value:g} for {family}" for family, value in others if value != usual[1]]
+    return "; ".join([f"{usual[1]:g}", *told, f"{getattr(BUILT_IN, name):g} for a demo model"])

@@ -1,0 +1,29 @@
+"""The families of models, and the family of a checkpoint."""
+
+from __future__ import annotations
+
+from transformers import PretrainedConfig
+
+from compresskit.errors import InputError
+from compresskit.models.encoder import EncoderFamily
+from compresskit.models.family import Family
+from compresskit.models.folder import read_config
+from compresskit.models.lstm.family import LstmFamily
+from compresskit.models.source import Source
+
+# In this order: the encoders own whatever else transformers has a question-answering head for.
+FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily())
+
+
+def family_of(source: Source) -> Family:
+    """The family of a checkpoint, by its configuration alone; InputError where none of ours owns it."""
+    return family_of_config(read_config(source.path), source.ref)
+
+
+def family_of_config(config: PretrainedConfig, ref: str) -> Family:
+    """The family that owns a configuration; InputError naming the checkpoint `ref` where none does."""
+    for family in FAMILIES:
+        if family.owns(config):
+            return family
+    names = ", ".join(family.name for family in FAMILIES)
+    raise InputError(f"{ref} is a {config.model_type} model, of none of the families that compresskit knows ({names})")

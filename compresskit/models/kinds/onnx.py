@@ -1,0 +1,81 @@
+"""An ONNX graph in the layout of Optimum: `model.onnx`, its configuration and tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compresskit import console
+from compresskit.checkpoint.manifest import KindName, Manifest
+from compresskit.checkpoint.store import weight_files
+from compresskit.errors import InputError
+from compresskit.models.kind import Contents, How, ParameterCount
+from compresskit.models.source import Source
+
+if TYPE_CHECKING:
+    from compresskit.models.loaded import LoadedModel
+
+
+class OnnxKind:
+    """A graph that onnxruntime runs."""
+
+    name: KindName = "onnx"
+    stands_on: frozenset[KindName] = frozenset()
+    trainable = False
+    instead = "eval and predict take it; give what it came from"
+
+    def owns(self, folder: Path, manifest: Manifest | None) -> bool:
+        """A folder whose manifest says so, or that holds a graph and no weights of torch's."""
+        if manifest is not None and manifest.kind == self.name:
+            return True
+        return not weight_files(folder) and any(folder.glob("*.onnx"))
+
+    def base(self, source: Source) -> Source | None:
+        """None: it stands alone."""
+        return None
+
+    def base_opened(self, how: How) -> How:
+        """There is no base."""
+        return how
+
+    def open(self, source: Source, base: LoadedModel | None, how: How) -> LoadedModel:
+        """A session of onnxruntime that is asked as a torch model is."""
+        from compresskit.models.loading import open_graph
+
+        if how.dtype != "float32":
+            console.warn(f"{source.ref} is an ONNX graph, whose numbers stay as they are, whatever --dtype says")
+        return open_graph(self, source, graph_file(source.path), how)
+
+    def contents(self, source: Source) -> Contents:
+        """The graph's file, how it computes, and how many weights it holds where the package onnx can tell."""
+        from compresskit.models.kinds.onnx_graph import count_weights, method_of_graph
+
+        path = graph_file(source.path)
+        counts = count_weights(path)
+        weights = "not counted (needs the package onnx, and weights that are not packed)"
+        if counts is not None:
+            weights = f"{counts[0]:,}, of which {counts[1]:,} are not zero"
+        return Contents(facts=[("graph", f"{path.name} ({method_of_graph(path)})"), ("weights", weights)])
+
+    def stored(self, loaded: LoadedModel) -> ParameterCount:
+        """The weights of the graph; none of them learns."""
+        from compresskit.models.kinds.onnx_graph import count_weights
+
+        counts = count_weights(graph_file(loaded.path)) if loaded.path is not None else None
+        return ParameterCount(None, None, None) if counts is None else ParameterCount(*counts, 0)
+
+
+def graph_file(folder: Path) -> Path:
+    """The graph of an ONNX checkpoint: `model.onnx`, or the only one.
+
+    Raises InputError where there is none, or there are several and none is called `model.onnx`.
+    """
+    files = sorted(folder.glob("*.onnx"))
+    if folder / "model.onnx" in files:
+        return folder / "model.onnx"
+    if len(files) == 1:
+        return files[0]
+    if not files:
+        raise InputError(f"{folder} holds no ONNX file, although its manifest says so; copy or make it again")
+    names = ", ".join(file.name for file in files)
+    raise InputError(f"{folder} holds several ONNX files ({names}); give a folder with one, or name one model.onnx")

@@ -1,0 +1,70 @@
+"""A checkpoint whose weights transformers keeps packed (bitsandbytes, compressed-tensors, GPTQ, …)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compresskit.checkpoint.manifest import KindName, Manifest
+from compresskit.checkpoint.store import read_json, weight_files
+from compresskit.errors import InputError
+from compresskit.models.kind import Contents, How, ParameterCount
+from compresskit.models.source import Source
+
+if TYPE_CHECKING:
+    from compresskit.models.loaded import LoadedModel
+
+
+class QuantizedKind:
+    """Its configuration says how the weights are packed."""
+
+    name: KindName = "quantized"
+    stands_on: frozenset[KindName] = frozenset()
+    trainable = False
+    instead = "eval and predict take it; give what it came from"
+
+    def owns(self, folder: Path, manifest: Manifest | None) -> bool:
+        """A folder whose manifest or whose config.json says so."""
+        if manifest is not None and manifest.kind == self.name:
+            return True
+        path = folder / "config.json"
+        return path.is_file() and _quantization(path) is not None
+
+    def base(self, source: Source) -> Source | None:
+        """None: it stands alone."""
+        return None
+
+    def base_opened(self, how: How) -> How:
+        """There is no base."""
+        return how
+
+    def open(self, source: Source, base: LoadedModel | None, how: How) -> LoadedModel:
+        """By the loader of its family, with the package that packed it."""
+        from compresskit.models.loading import open_quantized
+
+        return open_quantized(self, source, how)
+
+    def contents(self, source: Source) -> Contents:
+        """The matrices that the packed weights stand for, and how they are packed."""
+        from compresskit.models.kinds.packed import method_name, packed_matrices
+
+        if not weight_files(source.path):
+            raise InputError(f"{source.path} is not a checkpoint: it holds no safetensors file")
+        quantization = _quantization(source.path / "config.json") or {}
+        return Contents(packed_matrices(source.path), [("quantized", method_name(quantization))])
+
+    def stored(self, loaded: LoadedModel) -> ParameterCount:
+        """The weights that the packed ones stand for."""
+        from compresskit.models.counting import count
+
+        return count(loaded.model)
+
+
+def _quantization(path: Path) -> dict[str, Any] | None:
+    """The quantization that a config.json tells of; None where it tells of none, or cannot be read."""
+    try:
+        config = read_json(path)
+    except InputError:
+        return None  # whoever opens the folder says what is wrong with it
+    found = config.get("quantization_config") if isinstance(config, dict) else None
+    return found if isinstance(found, dict) else None

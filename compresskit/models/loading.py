@@ -1,0 +1,131 @@
+"""What the kinds of checkpoints share when they open a folder: family, configuration, weights, tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+from compresskit.errors import InputError
+from compresskit.models.device import resolve_device, resolve_dtype
+from compresskit.models.families import family_of_config
+from compresskit.models.family import Family
+from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
+from compresskit.models.kind import How, Kind
+from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph, reader_device
+from compresskit.models.kinds.packed import load_quantized, method_of
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.source import Source, own_files
+
+# The names under which configurations keep the dropout of attention weights.
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
+    """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
+    config = read_config(source.path)
+    family = family_of_config(config, source.ref)
+    check_weights(source.path)
+    own_dropout = {name: getattr(config, name) for name in ATTENTION_DROPOUT if hasattr(config, name)}
+    if how.attention_dropout is not None:
+        config.update(dict.fromkeys(own_dropout, how.attention_dropout))
+    with _opening(source.path, config):
+        model, missing = family.load(source.path, config, resolve_dtype(how.dtype))
+    model.config.update(own_dropout)  # the modules are built; what is saved is the checkpoint's own value
+    missing_head = _check_missing(source.path, config, missing, family.head(model))
+    place(model, How(how.device, how.dtype))
+    return TrainableModel(
+        model,
+        tokenizer_of(source.path, family, config),
+        family,
+        kind,
+        source.ref,
+        source.path,
+        source.manifest,
+        source.revision,
+        missing_head=missing_head or source.untrained,
+        files=own_files(source.path),
+    )
+
+
+def open_quantized(kind: Kind, source: Source, how: How) -> LoadedModel:
+    """A checkpoint of packed weights. Raises InputError where it is damaged, MissingError without its package."""
+    config = read_config(source.path)
+    family = family_of_config(config, source.ref)
+    check_weights(source.path)
+    with _opening(source.path, config):
+        model, missing = load_quantized(
+            family, source.path, config, resolve_dtype(how.dtype), resolve_device(how.device)
+        )
+    return LoadedModel(
+        model,
+        tokenizer_of(source.path, family, config),
+        family,
+        kind,
+        source.ref,
+        source.path,
+        source.manifest,
+        source.revision,
+        missing_head=_check_missing(source.path, config, missing, family.head(model)),
+        files=own_files(source.path),
+        made_by=method_of(config),
+    )
+
+
+def open_graph(kind: Kind, source: Source, graph: Path, how: How) -> LoadedModel:
+    """An ONNX graph. Raises InputError for one that does not answer as its family's task does."""
+    config = read_config(source.path)
+    family = family_of_config(config, source.ref)
+    return LoadedModel(
+        OnnxReader(graph, config, reader_device(how.device), family.task.graph_outputs),
+        tokenizer_of(source.path, family, config),
+        family,
+        kind,
+        source.ref,
+        source.path,
+        source.manifest,
+        source.revision,
+        files=own_files(source.path),
+        made_by=method_of_graph(graph),
+    )
+
+
+def stand_on(kind: Kind, source: Source, base: LoadedModel) -> LoadedModel:
+    """The opened `base`, changed by an overlay, as the checkpoint of that overlay."""
+    base.kind, base.base = kind, base.path
+    base.ref, base.path, base.revision = source.ref, source.path, source.revision
+    base.manifest = source.manifest
+    base.files = own_files(source.path) + base.files
+    return base
+
+
+def place(model: PreTrainedModel | OnnxReader, how: How) -> None:
+    """Bring a model to its device and its numbers."""
+    module: nn.Module = model  # transformers wraps `to` in a way that hides its types
+    module.to(resolve_device(how.device), resolve_dtype(how.dtype))
+
+
+def tokenizer_of(folder: Path, family: Family, config: PretrainedConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer in a folder. Raises InputError where there is none, or it is another model's."""
+    tokenizer = read_tokenizer(folder, family.max_positions(config))
+    check_tokenizer(folder, tokenizer, config)
+    return tokenizer
+
+
+def _opening(folder: Path, config: PretrainedConfig) -> contextlib.AbstractContextManager[None]:
+    return opening(
+        f"{folder} does not open as a {config.model_type} model",
+        "it is damaged or foreign: copy or download it again",
+    )
+
+
+def _check_missing(folder: Path, config: PretrainedConfig, missing: set[str], head: set[str]) -> bool:
+    """Whether a folder lacks the head; InputError where it lacks other parameters."""
+    if other := missing - head:
+        raise InputError(
+            f"{folder} lacks {len(other)} tensors of a {config.model_type} model, such as {min(other)}; "
+            "it is damaged or foreign: copy or download it again"
+        )
+    return bool(missing & head)

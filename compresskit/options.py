@@ -1,0 +1,245 @@
+"""Options: fields of frozen dataclasses, each of which says all that is known of it.
+
+Flags, help texts, keys of TOML and YAML, the checks of values and the manifest all come from these fields::
+
+    @dataclass(frozen=True, slots=True)
+    class Settings:
+        epochs: float | None = option(None, "Passes over the training data.", metavar="N", above=0)
+
+        def __post_init__(self) -> None:
+            check(self)
+
+The type of a field is bool, int, float, str, Path, a Literal of texts, or a tuple of texts; `| None` stands for "not
+given". Other types have an option with `parse`. A field without an option is no flag. Nothing here imports what is slow
+to import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from compresskit.errors import InputError, UsageError
+
+_KEY = "compresskit.option"
+
+# Headings of the help texts.
+DATA, TRAINING, MACHINE, OUTPUT = "Data", "Training", "Machine", "Output"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of one option beside its type and its default.
+
+    `flag` is the long flag (by default the field's name with dashes), `short` a one-letter one. `least` and `most` are
+    bounds that a number may reach, `above` and `below` bounds that it may not. `panel` is the heading under which the
+    help lists it, `shown` the default as the help tells it where the field's own would not do. `parse` reads a text
+    that is no plain value of the field's type, and raises ValueError. `argument` is True for what the command line
+    takes without a flag.
+    """
+
+    help: str
+    flag: str = ""
+    short: str = ""
+    metavar: str | None = None
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    panel: str | None = None
+    shown: str | None = None
+    parse: Callable[[str], Any] | None = None
+    argument: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One option of a dataclass: its field's name, its type without None, and its default."""
+
+    name: str
+    kind: Any
+    is_list: bool
+    default: Any
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """What a person calls it on the command line."""
+        if self.option.argument:
+            return self.option.metavar or self.name.upper()
+        return self.option.flag or "--" + self.name.replace("_", "-")
+
+
+def option(default: Any, help_text: str, **known: Any) -> Any:
+    """A dataclass field with an option; `known` are further fields of `Option`. MISSING makes it a required one."""
+    metadata = {_KEY: Option(help_text, **known)}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def like(kind: type, name: str, **changes: Any) -> Any:
+    """A field with the option and the default of the field `name` of another dataclass, but for `changes`.
+
+    A change is a field of `Option`, or `default`.
+    """
+    known = options_of(kind)[name]
+    default = changes.pop("default", known.default)
+    return dataclasses.field(default=default, metadata={_KEY: dataclasses.replace(known.option, **changes)})
+
+
+@cache
+def options_of(kind: type) -> Mapping[str, Known]:
+    """The options of a dataclass, by the names of their fields, in order."""
+    hints = get_type_hints(kind)
+    found = {}
+    for field in dataclasses.fields(kind):
+        if _KEY in field.metadata:
+            own, is_list = _own_type(hints[field.name])
+            known: Option = field.metadata[_KEY]
+            if get_origin(own) is Literal and not known.choices:
+                known = dataclasses.replace(known, choices=get_args(own))
+            found[field.name] = Known(field.name, own, is_list, field.default, known)
+    return found
+
+
+def _own_type(hint: Any) -> tuple[Any, bool]:
+    """A type without its None, and whether it is a tuple of such; a union of others stays one."""
+    if get_origin(hint) in (Union, types.UnionType):
+        others = [part for part in get_args(hint) if part is not types.NoneType]
+        hint = others[0] if len(others) == 1 else Union[tuple(others)]  # noqa: UP007 (made at run time)
+    if get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
+        return get_args(hint)[0], True
+    return hint, False
+
+
+def check(values: Any) -> None:
+    """UsageError for the first option of a dataclass whose value cannot be, naming the flag and the value."""
+    kind: type = type(values)
+    for known in options_of(kind).values():
+        value = getattr(values, known.name)
+        if value is not None and (problem := fault(known, value)):
+            raise UsageError(f"{known.flag} {_shown(value)} {problem}")
+
+
+def fault(known: Known, value: Any) -> str | None:
+    """What is wrong with a value of an option, as a phrase that follows the flag and the value; None where nothing is.
+
+    A value of None means "not given", and is checked by whoever needs it.
+    """
+    own = known.option
+    for entry in value if known.is_list else [value]:
+        if not _has_type(entry, known.kind):
+            return f"is not {wanted(known)}"
+        if own.choices and entry not in own.choices:
+            near = difflib.get_close_matches(str(entry), own.choices, n=1)
+            return f"is not one of {', '.join(own.choices)}" + (f"; did you mean {near[0]}?" if near else "")
+        if isinstance(entry, int | float) and not isinstance(entry, bool) and not _in_bounds(own, entry):
+            return f"is not {_bounds(own)}"
+    return None
+
+
+def _has_type(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)
+    if get_origin(kind) is Union:
+        return any(
+            value in get_args(part) if get_origin(part) is Literal else _has_type(value, part)
+            for part in get_args(kind)
+        )
+    if kind in (int, float, bool):
+        right = int | float if kind is float else kind
+        return isinstance(value, right) and isinstance(value, bool) == (kind is bool)
+    if kind is Path:
+        return isinstance(value, str | Path)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _in_bounds(own: Option, value: float) -> bool:
+    return (
+        math.isfinite(value)
+        and (own.least is None or value >= own.least)
+        and (own.most is None or value <= own.most)
+        and (own.above is None or value > own.above)
+        and (own.below is None or value < own.below)
+    )
+
+
+def _bounds(own: Option) -> str:
+    """The range of a number in words."""
+    low = (
+        f"at least {own.least:g}" if own.least is not None else f"above {own.above:g}" if own.above is not None else ""
+    )
+    high = f"at most {own.most:g}" if own.most is not None else f"below {own.below:g}" if own.below is not None else ""
+    return " and ".join(filter(None, (low, high))) or "finite"
+
+
+def wanted(known: Known) -> str:
+    """What a value of an option has to be, in words."""
+    if known.option.parse is not None:
+        return known.option.metavar or "such a value"
+    if known.option.choices:
+        return f"one of {', '.join(known.option.choices)}"
+    names: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+    return "a list of texts" if known.is_list else names.get(known.kind, "a text")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    return text if text and text.isprintable() and " " not in text else f"{text!r:.80}"
+
+
+def refuse(values: Any, names: Iterable[str], why: str) -> None:
+    """UsageError for the first of the options `names` that was given (not None, not False) although it has no effect.
+
+    `why` says when that is, such as "without --distill".
+    """
+    kind: type = type(values)
+    known = options_of(kind)
+    for name in names:
+        if getattr(values, name) not in (None, False):
+            raise UsageError(f"{known[name].flag} has no effect {why}; leave it out")
+
+
+def read(kinds: Sequence[type], raw: Mapping[Any, Any], where: str) -> dict[str, Any]:
+    """Values of TOML or YAML under the names of the fields of `kinds`, checked as `check` does.
+
+    A key is a field's name, with dashes or underscores. Raises InputError, naming `where` and the key, for an unknown
+    key and for a value of another type or out of its bounds.
+    """
+    known = {name: each for kind in kinds for name, each in options_of(kind).items()}
+    found = {}
+    for key, value in raw.items():
+        name = str(key).replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise InputError(f"{where}: unknown key {key!r}; {hint}")
+        found[name] = _read(known[name], key, value, where)
+    return found
+
+
+def _read(known: Known, key: Any, value: Any, where: str) -> Any:
+    problem = f"is not {wanted(known)}"
+    if known.is_list:
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise InputError(f"{where}: {key} is {value!r:.80}, not a list of texts")
+        value = tuple(value)
+    if known.option.parse is not None and isinstance(value, str):
+        try:
+            value = known.option.parse(value)
+        except ValueError as error:
+            raise InputError(f"{where}: {key} {value!r:.80} {problem}") from error
+    if value is None or (problem := fault(known, value) or ""):
+        raise InputError(f"{where}: {key} {value!r:.80} {problem}")
+    return Path(value) if known.kind is Path else value

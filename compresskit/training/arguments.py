@@ -1,0 +1,142 @@
+"""What a run is told: the options that all training verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from compresskit.models.answering import WindowOptions
+from compresskit.models.architecture import ARCHITECTURES, Architecture
+from compresskit.options import DATA, MACHINE, OUTPUT, TRAINING, check, like, option
+
+# Turns a finished checkpoint's folder into figures (em, f1, …, per cent) for its manifest.
+Evaluator = Callable[[Path], Mapping[str, float | None]]
+
+LARGEST_SEED = 2**32 - 1  # the bound of numpy
+
+# Fields that say where and how to run, not what: they may change between a run and its --resume.
+_PLACE = ("output", "resume", "overwrite", "save_steps")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What every run of a method is told: the checkpoint `model` that it starts from, and the folder that it leaves."""
+
+    model: str = option(
+        MISSING,
+        f"An alias (bert, {', '.join(ARCHITECTURES)}; demo/bert and demo/lstm are built in and need no network), "
+        "a Hub id, or a folder.",
+        metavar="MODEL",
+        argument=True,
+    )
+    output: Path | None = option(
+        None,
+        "Folder of the new checkpoint.",
+        short="-o",
+        metavar="DIR",
+        shown="runs/<model>-<method>",
+        panel=OUTPUT,
+    )
+    overwrite: bool = option(False, "Replace what stands in the output folder.", panel=OUTPUT)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def target(self) -> Path:
+        """The output folder of a job whose defaults are filled in."""
+        assert self.output is not None
+        return self.output
+
+    def describe(self) -> dict[str, Any]:
+        """All settings that decide the result, as JSON values."""
+        return {key: value for key, value in asdict(self).items() if key not in _PLACE}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions(RunOptions):
+    """Settings of a training run.
+
+    `epochs` may be a fraction; `max_steps` replaces it (optimizer steps). `batch_size` counts windows for each process
+    and micro-batch; `accumulate` micro-batches make a step. `lr` is the peak learning rate of the model's own weights,
+    after a linear warm-up over the fraction `lr_warmup` of the steps, falling linearly to 0. `max_length` and `stride`
+    are in tokens. `negatives` is the number of constructed unanswerable questions for each answerable one. `dtype` is
+    that of the computation (weights learn in fp32). `save_steps` is the number of steps between states. `architecture`
+    is what `model` is built from where that is not a checkpoint, but built from the training data. What is None has a
+    default that the method or the model decides.
+    """
+
+    train_data: str | None = option(
+        None,
+        "What to learn from: SQuAD-format JSON (plain or .gz), a Hub data set, or demo.",
+        metavar="DATA",
+        shown="rajpurkar/squad_v2; demo for a demo model",
+        panel=DATA,
+    )
+    max_train_samples: int | None = option(
+        None, "Learn from N questions, drawn with --seed.", metavar="N", least=1, shown="all", panel=DATA
+    )
+    negatives: float = option(
+        0.0,
+        "Unanswerable questions to construct for each answerable one.",
+        metavar="P",
+        least=0,
+        most=1,
+        panel=DATA,
+    )
+    epochs: float | None = option(None, "Passes over the training data.", metavar="N", above=0, panel=TRAINING)
+    max_steps: int | None = option(
+        None, "Optimizer steps, in place of --epochs.", metavar="N", least=1, shown="as --epochs says", panel=TRAINING
+    )
+    batch_size: int = option(32, "Windows in one step.", metavar="N", least=1, panel=TRAINING)
+    accumulate: int = option(1, "Batches whose gradients make one step.", metavar="N", least=1, panel=TRAINING)
+    lr: float | None = option(None, "Peak learning rate of the weights.", metavar="RATE", above=0, panel=TRAINING)
+    lr_warmup: float = 0.06
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    max_length: int = like(WindowOptions, "max_length")
+    stride: int = like(WindowOptions, "stride")
+    seed: int = option(
+        42,
+        "Seed of everything random: order, sampling, initial weights.",
+        metavar="N",
+        least=0,
+        most=LARGEST_SEED,
+        panel=TRAINING,
+    )
+    device: Literal["auto", "cpu", "cuda"] = option(
+        "auto", "Where to compute; auto takes a GPU where there is one.", panel=MACHINE
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "Arithmetic; auto is bfloat16 on a GPU, float32 on a CPU.", panel=MACHINE
+    )
+    save_steps: int = option(
+        500, "Steps between the states that --resume takes up.", metavar="N", least=1, panel=OUTPUT
+    )
+    resume: bool = option(False, "Go on with the interrupted run of this output.", panel=OUTPUT)
+    architecture: Architecture | None = None
+
+    @property
+    def windows(self) -> WindowOptions:
+        """The part that cuts contexts."""
+        return WindowOptions(self.max_length, self.stride)
+
+    @property
+    def data(self) -> str:
+        """The training data of a job whose defaults are filled in."""
+        assert self.train_data is not None
+        return self.train_data
+
+    @property
+    def peak_lr(self) -> float:
+        """The learning rate of a job whose defaults are filled in."""
+        assert self.lr is not None
+        return self.lr
+
+    def describe(self) -> dict[str, Any]:
+        """All settings that decide the result, as JSON values, in the order of the fields."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PLACE}
+        built = None if self.architecture is None else asdict(self.architecture)
+        return {**values, "max_steps": self.max_steps or 0, "architecture": built}
