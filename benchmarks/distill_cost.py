@@ -18,13 +18,13 @@ from typing import Any
 from transformers import TrainerCallback
 
 from benchmarks.machine import headline
-from compresskit.methods.distill import DistillConfig, DistilledFeatures, distilled, teacher_logits
+from compresskit.methods.teaching import DistillConfig, DistilledFeatures, distilled, teacher_logits
 from compresskit.methods.train import supervised, weight_groups
 from compresskit.models.device import resolve_device
-from compresskit.models.registry import load_source
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import resolve
+from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import Engine, compute_dtype
-from compresskit.training.options import TrainingOptions
 from compresskit.training.session import training_examples
 
 
@@ -72,7 +72,7 @@ def measure(options: TrainingOptions) -> tuple[float, float, float]:
     source = resolve(options.model)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        teacher = load_source(source)
+        teacher = load_trainable(source)
         features = teacher.family.features(
             teacher.tokenizer, training_examples(options), options.windows, work / "features"
         )
@@ -86,7 +86,7 @@ def measure(options: TrainingOptions) -> tuple[float, float, float]:
                 ("none", features, supervised(teacher.family)),
                 ("taught", DistilledFeatures(features, logits), distilled(teacher.family, config)),
             ):
-                student = load_source(source)
+                student = load_trainable(source)
                 epochs = Epochs()
                 engine = Engine(
                     student.model,

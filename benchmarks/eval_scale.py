@@ -25,8 +25,8 @@ from compresskit.data.load import load as load_data
 from compresskit.evaluate.measure import peak_rss_bytes
 from compresskit.evaluate.predict import predictions
 from compresskit.evaluate.score import Scorer
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.device import resolve_device
-from compresskit.models.family import AnswerOptions
 from compresskit.models.registry import load
 
 MB = 1e6

@@ -17,7 +17,8 @@ import torch
 from benchmarks.machine import headline
 from compresskit.data.examples import Example
 from compresskit.data.load import load as load_data
-from compresskit.models.family import AnswerOptions, LoadedModel
+from compresskit.models.answering import AnswerOptions
+from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
 
 
@@ -33,9 +34,9 @@ def main() -> None:
     examples = list(questions.sample(min(arguments.questions, len(questions)), seed=0))
     print(headline(loaded.device))
     options = AnswerOptions()
-    list(loaded.family.answer(loaded, examples[:64], options))
+    list(loaded.family.task.answer(loaded, examples[:64], options))
     start = time.perf_counter()
-    ours = [prediction.text for prediction in loaded.family.answer(loaded, examples, options)]
+    ours = [prediction.text for prediction in loaded.family.task.answer(loaded, examples, options)]
     fast = len(examples) / (time.perf_counter() - start)
     loop = examples[: max(len(examples) // 4, 1)]
     [one_by_one(loaded, example, options) for example in loop[:8]]

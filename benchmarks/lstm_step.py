@@ -21,17 +21,18 @@ import torch
 from torch import Tensor
 
 from benchmarks.machine import headline
-from compresskit.data.features import FeatureSet, WindowOptions
 from compresskit.data.load import load
-from compresskit.methods.prune.apply import masked_objective
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.prune.masker import Masker
+from compresskit.methods.prune.method import masked_objective
 from compresskit.methods.train import supervised
+from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device
 from compresskit.models.lstm.layers import BiLSTM
 from compresskit.models.lstm.options import LstmOptions
-from compresskit.models.registry import load_source
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
+from compresskit.models.tasks.span_features import SpanFeatures
 from compresskit.training.sampler import LengthGroupedSampler
 
 QUESTIONS, STEPS, ROUNDS, WARM_UP = 4000, 5, 7, 3
@@ -86,7 +87,7 @@ class Run:
         examples = load(given.data, "train")
         examples = examples.sample(min(QUESTIONS, len(examples)), 0)
         LstmOptions.choose(variant=given.variant, embeddings="random").build(examples, 0, folder / "reader")
-        loaded = load_source(Source("reader", folder / "reader"))
+        loaded = load_trainable(Source("reader", folder / "reader"))
         self.model, self.device, self.way, self.size = loaded.model.train(), device, way, given.batch_size
         self.objective = supervised(loaded.family)
         learning = list(self.model.parameters())
@@ -99,7 +100,7 @@ class Run:
                 parameter.requires_grad_(id(parameter) in scores)
         to_device: Callable[[torch.device], object] = self.model.to
         to_device(device)
-        self.features: FeatureSet = loaded.family.features(
+        self.features: SpanFeatures = loaded.family.features(
             loaded.tokenizer, examples, WindowOptions(), folder / "features"
         )
         self.order = list(LengthGroupedSampler(self.features.lengths, self.size, 0))

@@ -22,9 +22,9 @@ from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForQuestionAnswering
 
 from benchmarks.machine import headline
-from compresskit.methods.prune.apply import masked_objective
 from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masker import Masker
+from compresskit.methods.prune.method import masked_objective
 from compresskit.methods.train import supervised
 from compresskit.models.device import resolve_device
 from compresskit.models.encoder import EncoderFamily

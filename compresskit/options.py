@@ -22,7 +22,6 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -96,9 +95,17 @@ def like(kind: type, name: str, **changes: Any) -> Any:
     return dataclasses.field(default=default, metadata={_KEY: dataclasses.replace(known.option, **changes)})
 
 
-@cache
 def options_of(kind: type) -> Mapping[str, Known]:
     """The options of a dataclass, by the names of their fields, in order."""
+    if kind not in _known:
+        _known[kind] = _options(kind)
+    return _known[kind]
+
+
+_known: dict[type, Mapping[str, Known]] = {}
+
+
+def _options(kind: Any) -> Mapping[str, Known]:
     hints = get_type_hints(kind)
     found = {}
     for field in dataclasses.fields(kind):

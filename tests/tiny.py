@@ -10,7 +10,7 @@ from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
 from compresskit.data.examples import Answer, Example
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.family import TrainableModel
+from compresskit.models.loaded import TrainableModel
 
 CITIES, COUNTRIES = ("rome", "paris", "oslo", "lima"), ("italy", "france", "norway", "peru")
 WORDS = (*CITIES, *COUNTRIES, "is", "the", "capital", "of", "who", "what", "lies", "on", "sea", "yes", "no")

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from compresskit.evaluate.contents import contents
 from safetensors.torch import load_file
 
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.mask import load_masks
 from compresskit.cli.app import main
 from compresskit.data.load import load as load_data
-from compresskit.evaluate.contents import contents
-from compresskit.models.family import AnswerOptions
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.registry import load
 from tests.cli.conftest import Run, Trained
 
@@ -117,7 +117,7 @@ def test_answers_do_not_depend_on_the_batch(trained: Trained, reader: Path) -> N
     examples = list(load_data(str(trained.eval_data), "eval"))
     loaded = load(str(reader), device="cpu")
     together, alone = (
-        list(loaded.family.answer(loaded, examples, AnswerOptions(64, 16, batch_size=size))) for size in (16, 1)
+        list(loaded.family.task.answer(loaded, examples, AnswerOptions(64, 16, batch_size=size))) for size in (16, 1)
     )
     for ours, theirs in zip(together, alone, strict=True):
         assert ours.span_text == theirs.span_text

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from compresskit.data.examples import Answer, Example
-from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
+from compresskit.models.answering import AnswerOptions, Prediction
+from compresskit.models.loaded import LoadedModel
 
 
 class LookUp:

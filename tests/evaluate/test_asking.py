@@ -8,10 +8,10 @@ from compresskit.data.load import load as load_data
 from compresskit.evaluate import worker
 from compresskit.evaluate.asking import Asking
 from compresskit.evaluate.job import PREDICTIONS_FILE, Job
-from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.row import Row
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
-from compresskit.models.family import AnswerOptions
+from compresskit.models.answering import AnswerOptions
 from tests.evaluate.look_up import LookUp, loaded
 
 ALONE = Asking(Shard(), Group(Shard()))

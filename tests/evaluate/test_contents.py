@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from compresskit.evaluate.contents import contents
 from safetensors.torch import load_file, save_file
 from scipy.stats import entropy
 
 from compresskit.checkpoint.mask import load_masks
 from compresskit.errors import InputError, MissingError
-from compresskit.evaluate.contents import Contents, contents, plot_remaining
+from compresskit.evaluate.heatmap import plot_remaining
+from compresskit.models.kind import Contents
 from tests.models import overlays, tiny
 from tests.models.tiny import KINDS, Kind
 

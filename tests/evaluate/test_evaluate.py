@@ -16,9 +16,9 @@ from compresskit.evaluate import apart
 from compresskit.evaluate import evaluate as module
 from compresskit.evaluate.evaluate import Keeping, evaluate
 from compresskit.evaluate.job import Job, Outcome
-from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.row import Report, Row
-from compresskit.models.source import fingerprint
+from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.kinds import fingerprint
 
 # A worker that does what the name of its checkpoint says; it needs no torch, so it is quick.
 FAKE = """

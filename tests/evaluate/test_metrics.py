@@ -7,7 +7,7 @@ import pytest
 from compresskit.data.examples import Answer, Example
 from compresskit.errors import MissingError, UsageError
 from compresskit.evaluate.metrics import METRICS, NAMES, Metrics, check_metrics
-from compresskit.models.family import Prediction
+from compresskit.models.answering import Prediction
 
 GOLDS = [("the old town of Rome", "Rome"), ("Paris in the spring",), (), ("a b c d e",)]
 ANSWERS = ["old town of Rome", "", "Lima", "a b c d f"]

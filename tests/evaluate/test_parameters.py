@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compresskit.evaluate import measure
-from compresskit.evaluate.measure import ParameterCount
+from compresskit.models.kind import ParameterCount
 from compresskit.models.registry import load
 from tests.models import adapters, tiny
 

@@ -6,7 +6,7 @@ import pytest
 
 from compresskit.errors import InputError
 from compresskit.evaluate import predict
-from compresskit.models.family import AnswerOptions
+from compresskit.models.answering import AnswerOptions
 from tests.evaluate.look_up import LookUp, examples, loaded
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from compresskit.data.examples import Answer, Example
 from compresskit.errors import InputError
 from compresskit.evaluate.score import Scorer, exact_match, normalize_answer, score, token_f1
-from compresskit.models.family import Prediction
+from compresskit.models.answering import Prediction
 
 # Words that meet the rules' corners: articles, parts of words that look like articles, punctuation inside and
 # around, white space beyond the blank, accents as one and as two code points, other scripts, a dotted I.

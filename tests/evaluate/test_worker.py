@@ -13,11 +13,11 @@ import pytest
 from compresskit.data import demo
 from compresskit.data.load import load as load_data
 from compresskit.evaluate.evaluate import Keeping, evaluate
-from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
-from compresskit.models.family import Prediction
-from compresskit.models.source import fingerprint
+from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.answering import Prediction
+from compresskit.models.kinds import fingerprint
 
 CONTEXT = "Rome is the capital of Italy. It lies on the Tiber, and its people like figs."
 QUESTIONS = [

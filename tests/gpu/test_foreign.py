@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
+from tests.models.test_quantized import CONFIGS, SIZES, quantize
 from torch import nn
 
 from compresskit.evaluate import measure
 from compresskit.models.registry import load
 from tests.models import adapters, tiny
-from tests.models.test_quantized import CONFIGS, SIZES, quantize
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 

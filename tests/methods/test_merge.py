@@ -44,7 +44,7 @@ def test_the_merged_folder_stands_alone(overlay: Path, tmp_path: Path) -> None:
         (tmp_path / other).rename(tmp_path / f"away-{other}")
     loaded = load(str(tmp_path / "plain"), device="cpu")
     assert (loaded.base, loaded.missing_head) == (None, False)
-    assert {path.parent for path in loaded.deploy_files()} == {tmp_path / "plain"}
+    assert {path.parent for path in loaded.files} == {tmp_path / "plain"}
     text = "a bad head?", "jade face. 日"
     assert AutoTokenizer.from_pretrained(tmp_path / "plain")(*text).input_ids == own(*text).input_ids
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from compresskit.models.registry import load_source
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import resolve
 from tests.models import tiny
 
@@ -33,7 +33,7 @@ def export(kind: tiny.Kind, base: Path, folder: Path, *, external: bool = False,
     """Write a checkpoint of Optimum's layout, and the safetensors checkpoint that it is made from as `base`."""
     tiny.save(kind, base)
     names = NAMES if kind in ("bert", "electra") else NAMES[:2]
-    loaded = load_source(resolve(str(base)))
+    loaded = load_trainable(resolve(str(base)))
     folder.mkdir()
     ids = torch.arange(7, 27).reshape(2, 10)
     inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids))[: len(names)]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from compresskit.checkpoint.manifest import Manifest
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.overlay import save_overlay
-from compresskit.models.registry import load_source
+from compresskit.models.kinds.overlay import save_overlay
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import base_of, resolve
 from tests.models.tiny import random_masks
 
@@ -20,7 +20,7 @@ def make(base: Path, folder: Path, *, learns: bool, block: tuple[int, int] = (1,
 
     Every prunable weight gets a mask, and the head other values; with `learns` every masked weight too.
     """
-    loaded = load_source(resolve(str(base)))
+    loaded = load_trainable(resolve(str(base)))
     family = EncoderFamily()
     weights = list(family.prunable(loaded.model))
     masks = random_masks({name: loaded.model.get_parameter(name).shape for name in weights}, seed=3, block=block)

@@ -20,12 +20,14 @@ from transformers import (
     T5Config,
 )
 
-from compresskit.data.features import FeatureSet, WindowOptions
+from compresskit.models.answering import WindowOptions
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.family import TrainableModel
-from compresskit.models.registry import load_source
+from compresskit.models.loaded import TrainableModel
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import resolve
-from compresskit.models.span import SpanCollator, best_spans
+from compresskit.models.tasks.span_answers import best_spans
+from compresskit.models.tasks.span_batches import SpanCollator
+from compresskit.models.tasks.span_features import SpanFeatures
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
 
@@ -33,7 +35,7 @@ FAMILY = EncoderFamily()
 
 
 def opened(folder: Path) -> TrainableModel:
-    loaded = load_source(resolve(str(folder)))
+    loaded = load_trainable(resolve(str(folder)))
     loaded.model.eval()
     return loaded
 
@@ -75,7 +77,7 @@ def loaded(kind: Kind, folders: dict[Kind, Path]) -> TrainableModel:
 
 
 @pytest.fixture
-def built(loaded: TrainableModel, tmp_path: Path) -> FeatureSet:
+def built(loaded: TrainableModel, tmp_path: Path) -> SpanFeatures:
     asked = [
         example("a bad head", "face jade " * 3, (5, 9)),
         example("bad", "face", (0, 4)),
@@ -131,7 +133,7 @@ def own_inputs(loaded: TrainableModel, ids: Any, types: Any) -> dict[str, Tensor
 
 
 @torch.no_grad()
-def test_logits_with_padding_are_those_without(loaded: TrainableModel, built: FeatureSet) -> None:
+def test_logits_with_padding_are_those_without(loaded: TrainableModel, built: SpanFeatures) -> None:
     batch = FAMILY.collator(loaded.tokenizer)(list(built))
     logits = FAMILY.logits(loaded.model, batch)
     lengths = built.lengths.tolist()
@@ -161,7 +163,7 @@ def test_the_loss_is_transformers_own(loaded: TrainableModel) -> None:
 
 
 @torch.no_grad()
-def test_padding_does_not_change_the_loss(loaded: TrainableModel, built: FeatureSet) -> None:
+def test_padding_does_not_change_the_loss(loaded: TrainableModel, built: SpanFeatures) -> None:
     collate = FAMILY.collator(loaded.tokenizer)
     together = collate(list(built))
     apart = [collate([feature]) for feature in built]

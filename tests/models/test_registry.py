@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenize
 
 from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.errors import InputError, MissingError, UsageError
-from compresskit.models.registry import load, load_source, require_head
+from compresskit.models.registry import load, load_trainable, require_head
 from compresskit.models.source import resolve
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind
@@ -41,7 +41,7 @@ def test_a_folder_opens_as_transformers_opens_it(kind: Kind, tmp_path: Path) -> 
     assert (loaded.ref, loaded.path, loaded.manifest, loaded.revision) == (str(folder), folder, None, None)
     assert require_head(loaded) is loaded
     assert loaded.tokenizer.model_max_length == tiny.POSITIONS
-    names = {path.name for path in loaded.deploy_files()}
+    names = {path.name for path in loaded.files}
     assert names == {path.name for path in folder.iterdir()} - {"log.jsonl"}
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= names
 
@@ -54,7 +54,7 @@ def test_weights_in_another_format(folder: Path, dtype: str) -> None:
 
 
 def test_weights_in_several_files(tmp_path: Path, folder: Path) -> None:
-    one = load_source(resolve(str(folder)))
+    one = load_trainable(resolve(str(folder)))
     one.model.save_pretrained(tmp_path / "sharded", max_shard_size="4KB")
     one.tokenizer.save_pretrained(tmp_path / "sharded")
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
@@ -73,7 +73,7 @@ def test_the_built_in_model_is_the_same_every_time_and_has_no_head() -> None:
 
 def test_what_the_trainer_keeps_is_not_deployed(folder: Path) -> None:
     (folder / "optimizer.pt").write_bytes(b"x")
-    assert "optimizer.pt" not in {path.name for path in load(str(folder), device="cpu").deploy_files()}
+    assert "optimizer.pt" not in {path.name for path in load(str(folder), device="cpu").files}
 
 
 def test_the_method_is_the_manifests(folder: Path) -> None:
@@ -168,7 +168,7 @@ def in_a_subfolder(folder: Path) -> None:
 
 
 def shard(folder: Path) -> list[Path]:
-    loaded = load_source(resolve(str(folder)))
+    loaded = load_trainable(resolve(str(folder)))
     loaded.model.save_pretrained(folder, max_shard_size="4KB")
     return sorted(folder.glob("model-*.safetensors"))
 
@@ -280,8 +280,8 @@ def test_attention_dropout_is_off_in_the_process_and_kept_in_the_configuration(k
         return torch.equal(model(input_ids=ids).start_logits, model(input_ids=ids).start_logits)
 
     with torch.no_grad():
-        off = load_source(resolve(str(folder)), attention_dropout=0.0).model.train()
-        on = load_source(resolve(str(folder))).model.train()
+        off = load_trainable(resolve(str(folder)), attention_dropout=0.0).model.train()
+        on = load_trainable(resolve(str(folder))).model.train()
         assert repeats(off)
         assert not repeats(on)
     off.save_pretrained(tmp_path / "saved")

@@ -16,17 +16,8 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from compresskit.checkpoint.store import read_json, sha256_weights, write_json
 from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
 from compresskit.models import builtin
-from compresskit.models.source import (
-    BUILT_IN,
-    Source,
-    base_of,
-    base_source,
-    checkpoint_files,
-    fingerprint,
-    known_aliases,
-    resolve,
-    resolve_base,
-)
+from compresskit.models.kinds import base_source, checkpoint_files, fingerprint
+from compresskit.models.source import BUILT_IN, Source, base_of, known_aliases, resolve, resolve_base
 from tests.models import overlays, tiny
 
 

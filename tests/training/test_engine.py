@@ -14,8 +14,8 @@ from compresskit.methods.train import supervised, weight_groups
 from compresskit.models.encoder import EncoderFamily
 from compresskit.training import engine as module
 from compresskit.training import state
+from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import Engine, compute_dtype
-from compresskit.training.options import TrainingOptions
 from tests import tiny
 
 FAMILY = EncoderFamily()

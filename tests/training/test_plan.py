@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from compresskit.checkpoint.manifest import read_manifest
-from compresskit.data.features import WindowOptions, build_features
 from compresskit.data.load import load
 from compresskit.errors import UsageError
 from compresskit.methods import train
 from compresskit.methods.prune import apply as pruning
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.training.options import TrainingOptions
+from compresskit.models.answering import WindowOptions
+from compresskit.models.tasks.span_features import write_features
+from compresskit.training.arguments import TrainingOptions
 from tests import tiny
 
 QUESTIONS = 13
@@ -59,7 +60,7 @@ def test_the_figures_of_a_training(model: Path, data: Path, tmp_path: Path, more
     examples = load(str(data), "train")
     if "max_train_samples" in more:
         examples = examples.sample(5, settings.seed)
-    windows = build_features(tiny.tokenizer(), examples, WindowOptions(48, 8), tmp_path / "features")
+    windows = write_features(tiny.tokenizer(), examples, WindowOptions(48, 8), tmp_path / "features")
     assert (plan.questions, plan.windows) == (len(examples), len(windows))
     assert (plan.device, plan.dtype) == ("cpu", "float32")
     assert not settings.output.exists()

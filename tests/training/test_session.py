@@ -7,7 +7,7 @@ import pytest
 
 from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.errors import UsageError
-from compresskit.training.options import TrainingOptions
+from compresskit.training.arguments import TrainingOptions
 from compresskit.training.session import is_complete
 
 

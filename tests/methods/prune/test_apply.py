@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from compresskit.errors import UsageError
-from compresskit.methods.prune.apply import maskable, parameter_groups, set_head
 from compresskit.methods.prune.config import METHODS, PruneConfig
+from compresskit.methods.prune.head import set_head
 from compresskit.methods.prune.masker import Masker
+from compresskit.methods.prune.method import maskable, parameter_groups
 from compresskit.methods.train import regularized
-from compresskit.training.options import TrainingOptions
+from compresskit.training.arguments import TrainingOptions
 from tests import tiny
 from tests.models.lstm import small
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from compresskit.models.family import TrainableModel
+from compresskit.models.loaded import TrainableModel
 from compresskit.models.lstm.build import write_reader
 from compresskit.models.lstm.model import LstmReader
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.lstm.tokenizer import WordTokenizer, make_tokenizer
-from compresskit.models.registry import load_source
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
 
 WORDS = ("who", "is", "the", "king", "of", "france", "paris", "rome", "in", "lives", ".", "?", "a")
@@ -36,7 +36,7 @@ def folder(parent: Path, variant: str = "1", seed: int = 0, **changes: Any) -> P
 
 def loaded(parent: Path, variant: str = "1", **changes: Any) -> TrainableModel:
     """The reader of `folder`, through the registry."""
-    return load_source(Source("small", folder(parent, variant, **changes)))
+    return load_trainable(Source("small", folder(parent, variant, **changes)))
 
 
 def model(parent: Path, variant: str = "1", **changes: Any) -> LstmReader:

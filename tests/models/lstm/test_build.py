@@ -10,7 +10,7 @@ from compresskit.data.load import load
 from compresskit.errors import InputError
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.lstm.vector_file import read_vectors
-from compresskit.models.registry import load_source
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
 from tests.models.lstm import small
 
@@ -54,7 +54,7 @@ def test_the_same_bytes_for_the_same_seed(examples: ExampleSet, tmp_path: Path) 
 def test_vectors_stand_in_their_words_rows(
     examples: ExampleSet, vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loaded = load_source(Source("x", build(examples, tmp_path / "a", embeddings=str(vectors), characters=True)))
+    loaded = load_trainable(Source("x", build(examples, tmp_path / "a", embeddings=str(vectors), characters=True)))
     assert " words of the training data have a vector of 5 numbers" in capsys.readouterr().err
     file = read_vectors(vectors, ["the", "zebra"], lowercase=True)
     weight = loaded.model.get_input_embeddings().get_parameter("weight")
@@ -73,17 +73,17 @@ def test_vectors_stand_in_their_words_rows(
 
 
 def test_the_bound_of_the_vocabulary(examples: ExampleSet, vectors: Path, tmp_path: Path) -> None:
-    small_one = load_source(Source("x", build(examples, tmp_path / "a", embeddings=str(vectors), vocabulary=10)))
+    small_one = load_trainable(Source("x", build(examples, tmp_path / "a", embeddings=str(vectors), vocabulary=10)))
     assert len(small_one.tokenizer) == 4 + 3 + 10
-    all_of_it = load_source(Source("x", build(examples, tmp_path / "b", min_count=1)))
-    fewer = load_source(Source("x", build(examples, tmp_path / "c", min_count=5)))
+    all_of_it = load_trainable(Source("x", build(examples, tmp_path / "b", min_count=1)))
+    fewer = load_trainable(Source("x", build(examples, tmp_path / "c", min_count=5)))
     assert len(all_of_it.tokenizer) > len(fewer.tokenizer)
 
 
 def test_a_file_without_any_word_of_the_data(examples: ExampleSet, tmp_path: Path) -> None:
     path = tmp_path / "v.txt"
     path.write_text("qqq 1 2 3\n")
-    made = load_source(Source("x", build(examples, tmp_path / "a", embeddings=str(path), vocabulary=5)))
+    made = load_trainable(Source("x", build(examples, tmp_path / "a", embeddings=str(path), vocabulary=5)))
     assert made.model.get_input_embeddings().get_parameter("weight").isfinite().all()
 
 

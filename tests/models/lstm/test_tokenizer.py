@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from compresskit.data.features import WindowOptions, build_features, encode
+from compresskit.models.answering import WindowOptions
 from compresskit.models.lstm.tokenizer import WordTokenizer, bucket_token, make_tokenizer, words_of
+from compresskit.models.tasks.span_features import write_features
+from compresskit.models.tasks.windows import encode
 from tests import tiny
 from tests.models.lstm import small
 
@@ -110,7 +112,7 @@ def test_windows_keep_the_buckets_of_their_own_words() -> None:
 def test_training_features_hold_the_answers(tmp_path: Path) -> None:
     examples = tiny.examples(8)
     tokenizer = make_tokenizer(["the", "is"], cased=False, buckets=5)
-    features = build_features(tokenizer, examples, WindowOptions(48, 8), tmp_path / "features")
+    features = write_features(tokenizer, examples, WindowOptions(48, 8), tmp_path / "features")
     for feature, example in zip(features, examples, strict=True):
         offsets = tokenizer(example.question, example.context, return_offsets_mapping=True)["offset_mapping"]
         if example.answers:

@@ -25,7 +25,7 @@ from transformers import BertForQuestionAnswering
 
 from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.errors import InputError
-from compresskit.models.registry import load, load_source, require_head
+from compresskit.models.registry import load, load_trainable, require_head
 from compresskit.models.source import base_of, resolve
 from tests.models import adapters, overlays, tiny
 from tests.models.adapters import logits, theirs
@@ -70,7 +70,7 @@ def test_it_opens_as_peft_opens_it(name: str, base: Path, tmp_path: Path) -> Non
     assert (loaded.path, loaded.base, loaded.manifest, loaded.ref) == (folder, base, None, str(folder))
     assert isinstance(loaded.model, BertForQuestionAnswering)
     assert not loaded.model.training
-    needed = {path.resolve() for path in loaded.deploy_files()}
+    needed = {path.resolve() for path in loaded.files}
     assert needed == {path.resolve() for where in (folder, base) for path in where.iterdir()}
 
 
@@ -142,7 +142,7 @@ def test_on_masks(base: Path, tmp_path: Path) -> None:
 
 def test_it_is_not_trained_or_merged(adapter: Path) -> None:
     with pytest.raises(InputError, match="is an adapter: eval and predict take it; merge it into its base"):
-        load_source(resolve(str(adapter)))
+        load_trainable(resolve(str(adapter)))
 
 
 # What does not open.

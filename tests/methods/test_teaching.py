@@ -9,20 +9,21 @@ import torch
 from torch.nn import functional
 from transformers import BertTokenizer
 
-from compresskit.data.features import FeatureSet, WindowOptions, build_features
 from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods import distill
-from compresskit.methods.distill import (
+from compresskit.methods.teaching import (
     DistillConfig,
     DistilledFeatures,
     check_teacher,
     distillation_loss,
     distilled,
-    same_tokens,
     teacher_logits,
 )
+from compresskit.models.answering import WindowOptions
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.family import LoadedModel
+from compresskit.models.loaded import LoadedModel
+from compresskit.models.tasks.alignment import same_tokens
+from compresskit.models.tasks.span_features import SpanFeatures, write_features
 from tests import tiny
 
 LENGTHS = (5, 9, 3, 9)
@@ -126,8 +127,8 @@ def test_settings_that_are_refused(settings: dict[str, float]) -> None:
 
 
 @pytest.fixture
-def features(tmp_path: Path) -> FeatureSet:
-    return build_features(tiny.tokenizer(), tiny.examples(11), WindowOptions(40, 8), tmp_path / "features")
+def features(tmp_path: Path) -> SpanFeatures:
+    return write_features(tiny.tokenizer(), tiny.examples(11), WindowOptions(40, 8), tmp_path / "features")
 
 
 @pytest.fixture
@@ -149,11 +150,11 @@ def count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return calls
 
 
-def ask(teacher: LoadedModel, features: FeatureSet, work: Path, dtype: str = "float32") -> Any:
+def ask(teacher: LoadedModel, features: SpanFeatures, work: Path, dtype: str = "float32") -> Any:
     return teacher_logits(teacher, features, work, device="cpu", dtype=dtype)
 
 
-def test_they_are_the_teachers_own(teacher: LoadedModel, features: FeatureSet, tmp_path: Path) -> None:
+def test_they_are_the_teachers_own(teacher: LoadedModel, features: SpanFeatures, tmp_path: Path) -> None:
     """Each window alone, without padding; fp16 keeps 11 bits."""
     logits = ask(teacher, features, tmp_path)
     assert logits.dtype == np.float16
@@ -172,7 +173,7 @@ def test_they_are_the_teachers_own(teacher: LoadedModel, features: FeatureSet, t
         assert row.keys() == {*features[index], "teacher"}
 
 
-def test_the_collator_pads_them(teacher: LoadedModel, features: FeatureSet, tmp_path: Path) -> None:
+def test_the_collator_pads_them(teacher: LoadedModel, features: SpanFeatures, tmp_path: Path) -> None:
     rows = DistilledFeatures(features, ask(teacher, features, tmp_path))
     batch = teacher.family.collator(teacher.tokenizer)([rows[index] for index in range(len(rows))])
     padding = (batch["attention_mask"] == 0)[..., None].expand_as(batch["teacher"])
@@ -181,7 +182,7 @@ def test_the_collator_pads_them(teacher: LoadedModel, features: FeatureSet, tmp_
 
 
 def test_they_are_computed_once(
-    teacher: LoadedModel, features: FeatureSet, tmp_path: Path, count: Sequence[int]
+    teacher: LoadedModel, features: SpanFeatures, tmp_path: Path, count: Sequence[int]
 ) -> None:
     first = np.array(ask(teacher, features, tmp_path))
     second = ask(teacher, features, tmp_path)
@@ -190,13 +191,13 @@ def test_they_are_computed_once(
 
 
 def test_another_teacher_other_features_or_another_dtype(
-    teacher: LoadedModel, features: FeatureSet, tmp_path: Path, count: Sequence[int]
+    teacher: LoadedModel, features: SpanFeatures, tmp_path: Path, count: Sequence[int]
 ) -> None:
     first = np.array(ask(teacher, features, tmp_path))
     other = tiny.loaded(tiny.checkpoint(tmp_path / "other", seed=9), model=tiny.bert(seed=9))
     assert np.abs(np.array(ask(other, features, tmp_path)) - first).max() > 0.01
     ask(other, features, tmp_path, "bfloat16")
-    fewer = build_features(tiny.tokenizer(), tiny.examples(10), WindowOptions(40, 8), tmp_path / "fewer")
+    fewer = write_features(tiny.tokenizer(), tiny.examples(10), WindowOptions(40, 8), tmp_path / "fewer")
     assert len(ask(other, fewer, tmp_path, "bfloat16")) == fewer.lengths.sum()
     assert len(count) == 4
     ask(other, fewer, tmp_path, "bfloat16")
@@ -204,7 +205,7 @@ def test_another_teacher_other_features_or_another_dtype(
 
 
 def test_a_computation_cut_short_is_taken_again(
-    teacher: LoadedModel, features: FeatureSet, tmp_path: Path, count: Sequence[int], monkeypatch: pytest.MonkeyPatch
+    teacher: LoadedModel, features: SpanFeatures, tmp_path: Path, count: Sequence[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(distill, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -214,7 +215,7 @@ def test_a_computation_cut_short_is_taken_again(
     assert len(count) == 2
 
 
-def test_a_teacher_that_gives_no_numbers(teacher: LoadedModel, features: FeatureSet, tmp_path: Path) -> None:
+def test_a_teacher_that_gives_no_numbers(teacher: LoadedModel, features: SpanFeatures, tmp_path: Path) -> None:
     torch.nn.init.constant_(teacher.model.get_parameter("qa_outputs.bias"), float("nan"))
     with pytest.raises(RunFailed, match="teacher tiny gives logits that are not numbers"):
         ask(teacher, features, tmp_path)

@@ -13,8 +13,8 @@ from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.mask import Mask
 from compresskit.checkpoint.store import save_tensors, sha256_weights
 from compresskit.errors import InputError
-from compresskit.models.overlay import apply_overlay, save_overlay
-from compresskit.models.registry import load, load_source
+from compresskit.models.kinds.overlay import apply_overlay, save_overlay
+from compresskit.models.registry import load, load_trainable
 from compresskit.models.source import resolve
 from tests.models import overlays, tiny
 from tests.models.tiny import KINDS, Kind
@@ -57,7 +57,7 @@ def test_only_kept_values_are_stored(base: Path, tmp_path: Path) -> None:
 
 def test_a_masked_zero_is_no_negative_zero_and_a_nan_does_not_stay(base: Path, tmp_path: Path) -> None:
     """`W * M` of a NaN or of an infinite weight would not be 0."""
-    loaded = load_source(resolve(str(base)))
+    loaded = load_trainable(resolve(str(base)))
     name = "bert.encoder.layer.0.output.dense.weight"
     weight = loaded.model.get_parameter(name)
     with torch.no_grad():
@@ -71,7 +71,7 @@ def test_a_masked_zero_is_no_negative_zero_and_a_nan_does_not_stay(base: Path, t
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_other_formats_are_rounded_after_masking(dtype: torch.dtype, base: Path, tmp_path: Path) -> None:
     expected = overlays.make(base, tmp_path / "overlay", learns=True)
-    loaded = load_source(resolve(str(tmp_path / "overlay")), dtype)
+    loaded = load_trainable(resolve(str(tmp_path / "overlay")), dtype)
     state = loaded.model.state_dict()
     assert all(torch.equal(state[name], value.to(state[name].dtype)) for name, value in expected.items())
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {dtype}
@@ -79,7 +79,7 @@ def test_other_formats_are_rounded_after_masking(dtype: torch.dtype, base: Path,
 
 def test_what_a_user_needs_is_the_overlay_and_its_base(base: Path, tmp_path: Path) -> None:
     overlays.make(base, tmp_path / "overlay", learns=False)
-    files = load(str(tmp_path / "overlay"), device="cpu").deploy_files()
+    files = load(str(tmp_path / "overlay"), device="cpu").files
     names = sorted(os.path.relpath(path.resolve(), tmp_path) for path in files)
     here = [path for folder in (tmp_path / "overlay", base) for path in folder.iterdir()]
     assert names == sorted(os.path.relpath(path, tmp_path) for path in here)

@@ -15,8 +15,10 @@ from transformers import PreTrainedTokenizerFast
 from compresskit import console
 from compresskit.data import features
 from compresskit.data.examples import Example
-from compresskit.data.features import FeatureSet, WindowOptions, build_features, encode
 from compresskit.errors import MissingError, UsageError
+from compresskit.models.answering import WindowOptions
+from compresskit.models.tasks.span_features import SpanFeatures, write_features
+from compresskit.models.tasks.windows import encode
 from tests.models.tiny import TOKENIZERS, example
 
 TOKENS = {name: make() for name, make in TOKENIZERS.items()}
@@ -109,7 +111,7 @@ def test_every_character_stands_in_a_window_and_neighbours_share_the_stride(name
 def test_labels_are_the_tokens_of_the_answer_or_null(tmp_path_factory, data, context: str, options) -> None:
     tokenizer = TOKENS["wordpiece"]
     asked = example("a bad head?", context, some_answer(data, context))
-    made = build_features(tokenizer, [asked], options, tmp_path_factory.mktemp("features"))
+    made = write_features(tokenizer, [asked], options, tmp_path_factory.mktemp("features"))
     whole = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     found = []
     for feature, window in zip(made, by_hand(tokenizer, asked, options), strict=True):
@@ -135,7 +137,7 @@ def test_labelled_tokens_decode_to_a_text_that_holds_the_answer(tmp_path_factory
     """With a tokenizer that loses nothing, decoding gives the characters back."""
     tokenizer = TOKENS["bpe"]
     asked = example("a bad head?", context, some_answer(data, context))
-    for feature in build_features(tokenizer, [asked], options, tmp_path_factory.mktemp("features")):
+    for feature in write_features(tokenizer, [asked], options, tmp_path_factory.mktemp("features")):
         if feature["start"]:
             text = tokenizer.decode(feature["input_ids"][feature["start"] : feature["end"] + 1].tolist())
             assert asked.answers[0].text in text
@@ -148,7 +150,7 @@ def test_an_answer_cut_by_the_edge_of_a_window_is_null_there(tmp_path: Path) -> 
     # One token of question and three special ones leave 44 for the context: the edge falls inside "bcd".
     context = "a" + " a" * 42 + " bcd" + " e" * 10
     start = context.index("bcd")
-    made = build_features(TOKENS["wordpiece"], [example("a", context, (start, start + 3))], options, tmp_path)
+    made = write_features(TOKENS["wordpiece"], [example("a", context, (start, start + 3))], options, tmp_path)
     assert [(feature["start"], feature["end"]) for feature in made] == [(0, 0), (0, 0)]
     ids = [TOKENS["wordpiece"].convert_ids_to_tokens(feature["input_ids"].tolist()) for feature in made]
     assert ids[0][-2] == "b"
@@ -185,13 +187,13 @@ def test_no_question_is_too_long(name: str, question: str, context: str, options
 @pytest.mark.parametrize(("max_length", "stride"), [(16, 0), (64, 64), (64, 200), (64, 38), (26, 0)])
 def test_options_that_leave_no_room_are_wrong_usage(tmp_path: Path, max_length: int, stride: int) -> None:
     with pytest.raises(UsageError, match=f"--max-length {max_length} .* --stride {stride}; raise .* or lower"):
-        build_features(TOKENS["wordpiece"], [example("a", "b")], WindowOptions(max_length, stride), tmp_path)
+        write_features(TOKENS["wordpiece"], [example("a", "b")], WindowOptions(max_length, stride), tmp_path)
 
 
 @pytest.mark.parametrize(("max_length", "stride"), [(27, 0), (64, 37)])
 def test_options_that_leave_just_enough_room(tmp_path: Path, max_length: int, stride: int) -> None:
     options = WindowOptions(max_length, stride)
-    assert len(build_features(TOKENS["wordpiece"], [example("a", "b")], options, tmp_path)) == 1
+    assert len(write_features(TOKENS["wordpiece"], [example("a", "b")], options, tmp_path)) == 1
 
 
 MANY = [
@@ -219,9 +221,9 @@ def direct(tokenizer: PreTrainedTokenizerFast, asked: Sequence[Example], options
 def test_a_feature_set_is_the_tokenizers_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "CHUNK", 3)  # the questions fall into several chunks
     tokenizer, options = TOKENS[name], WindowOptions(64, 8)
-    built = build_features(tokenizer, iter(MANY), options, tmp_path)
+    built = write_features(tokenizer, iter(MANY), options, tmp_path)
     expected = direct(tokenizer, MANY, options)
-    for made in (built, FeatureSet(tmp_path)):
+    for made in (built, SpanFeatures(tmp_path)):
         assert len(made) == len(expected) > len(MANY)
         assert [feature["input_ids"].tolist() for feature in made] == expected
         assert made.lengths.tolist() == [len(ids) for ids in expected]
@@ -229,7 +231,7 @@ def test_a_feature_set_is_the_tokenizers_output(name: str, tmp_path: Path, monke
 
 
 def test_token_types_tell_question_from_context(tmp_path: Path) -> None:
-    made = build_features(TOKENS["wordpiece"], [example("a bad", "face")], WindowOptions(48, 0), tmp_path)
+    made = write_features(TOKENS["wordpiece"], [example("a bad", "face")], WindowOptions(48, 0), tmp_path)
     assert made[0]["token_type_ids"].tolist() == [0, 0, 0, 0, 1, 1]
     assert made[0]["token_type_ids"].dtype == np.uint8
     assert made[0]["input_ids"].dtype == np.int32
@@ -243,7 +245,7 @@ def test_the_fingerprint_is_that_of_the_inputs_alone(tmp_path: Path) -> None:
         "other types": example("a bad", "head jade face"),
     }
     prints = {
-        name: build_features(TOKENS["wordpiece"], [one], WindowOptions(48, 0), tmp_path / name).fingerprint()
+        name: write_features(TOKENS["wordpiece"], [one], WindowOptions(48, 0), tmp_path / name).fingerprint()
         for name, one in variants.items()
     }
     assert prints["one"] == prints["other answer"]
@@ -252,7 +254,7 @@ def test_the_fingerprint_is_that_of_the_inputs_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_null_stands_on_the_first_token(name: str, tmp_path: Path) -> None:
-    made = build_features(TOKENS[name], [example("a bad", "face")], WindowOptions(48, 0), tmp_path)
+    made = write_features(TOKENS[name], [example("a bad", "face")], WindowOptions(48, 0), tmp_path)
     assert (made[0]["start"], made[0]["end"]) == (0, 0)
     assert made[0]["input_ids"][0] == TOKENS[name].cls_token_id
     assert features.null_position(TOKENS[name], [9, 8, TOKENS[name].cls_token_id]) == 2
@@ -265,7 +267,7 @@ def test_a_full_disk_is_told_as_one(file: str, tmp_path: Path) -> None:
     (tmp_path / file).symlink_to("/dev/full")
     name, make = next(iter(TOKENIZERS.items()))
     with pytest.raises(OSError, match="No space left") as caught:
-        build_features(make(), [example("who?", "rome")], WindowOptions(64, 8), tmp_path)
+        write_features(make(), [example("who?", "rome")], WindowOptions(64, 8), tmp_path)
     assert caught.value.errno == errno.ENOSPC, name
 
 

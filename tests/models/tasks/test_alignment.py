@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 
 from compresskit.checkpoint.store import read_json
 from compresskit.data.examples import Example
-from compresskit.data.features import WindowOptions, Windows, null_position, token_characters
 from compresskit.errors import RunFailed, UsageError
 from compresskit.methods import align, distill
-from compresskit.methods.distill import Texts, check_teacher, distillation_loss, open_logits, same_tokens
 from compresskit.methods.prune import apply as pruning
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.models.family import TrainableModel
-from compresskit.models.registry import load_source
+from compresskit.methods.teaching import Texts, check_teacher, distillation_loss, open_logits
+from compresskit.models.answering import WindowOptions
+from compresskit.models.loaded import TrainableModel
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
+from compresskit.models.tasks.alignment import same_tokens
+from compresskit.models.tasks.windows import Windows, null_position, token_characters
+from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import Engine
-from compresskit.training.options import TrainingOptions
 from tests.data.reading import read
 from tests.models import tiny
 from tests.models.lstm import small
@@ -48,7 +50,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> Readers:
     made = {"lstm": small.loaded(root)}
     kinds: tuple[tiny.Kind, ...] = ("bert", "roberta")
     for seed, kind in enumerate(kinds):
-        made[kind] = load_source(resolve(str(tiny.save(kind, root / kind, seed=seed))))
+        made[kind] = load_trainable(resolve(str(tiny.save(kind, root / kind, seed=seed))))
     made["lstm"].missing_head = False
     return made
 
@@ -243,7 +245,7 @@ def alone(teacher: Any, student: Any, examples: list[Example]) -> Any:
     teacher.model.eval()
     for ids, types in zip(encoding["input_ids"], encoding["token_type_ids"], strict=True):
         with torch.no_grad():
-            values = teacher.family.logits(teacher.model, collate([{"input_ids": ids, "token_type_ids": types}]))
+            values = teacher.task.logits(teacher.model, collate([{"input_ids": ids, "token_type_ids": types}]))
         logits.append(values[0, : len(ids)].numpy())
     rows = [naive(asked, logits, teacher, student, window) for window in range(len(asked.windows))]
     return np.concatenate(rows)
@@ -266,7 +268,7 @@ def test_the_student_can_learn_from_it(readers: Readers, ask: Ask, teaching: str
     batch = student.family.collator(student.tokenizer)([rows[index] for index in range(len(rows))])
     teacher = batch.pop("teacher")
     student.model.zero_grad()
-    loss = distillation_loss(student.family.logits(student.model, batch), teacher, 2.0)
+    loss = distillation_loss(student.task.logits(student.model, batch), teacher, 2.0)
     assert math.isfinite(loss.item())
     assert loss.item() > 0
     loss.backward()

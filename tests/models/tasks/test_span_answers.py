@@ -15,7 +15,8 @@ from torch import nn
 from compresskit.data.examples import Example
 from compresskit.errors import RunFailed
 from compresskit.models import span
-from compresskit.models.family import AnswerOptions, LoadedModel, Prediction
+from compresskit.models.answering import AnswerOptions, Prediction
+from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
@@ -49,7 +50,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
 
 
 def answers(loaded: LoadedModel, questions: list[Example], options: AnswerOptions = OPTIONS, **changes: Any) -> Any:
-    return list(loaded.family.answer(loaded, questions, replace(options, **changes)))
+    return list(loaded.family.task.answer(loaded, questions, replace(options, **changes)))
 
 
 @torch.no_grad()
@@ -287,7 +288,7 @@ def test_the_tokenizer_is_asked_in_the_order_of_the_questions(
             read.append(one.id)
             yield one
 
-    stream = bert.family.answer(bert, questions(), OPTIONS)
+    stream = bert.family.task.answer(bert, questions(), OPTIONS)
     assert next(stream).id == "q0"
     assert len(read) <= 4
     assert [prediction.id for prediction in stream] == [f"q{i}" for i in range(1, 12)]

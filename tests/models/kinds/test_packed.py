@@ -16,8 +16,8 @@ from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig
 
 from compresskit.errors import InputError, MissingError
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.quantized import unpacked
-from compresskit.models.registry import load, load_source, require_head
+from compresskit.models.kinds.packed import unpacked
+from compresskit.models.registry import load, load_trainable, require_head
 from compresskit.models.source import resolve
 from tests.models import adapters, tiny
 from tests.models.adapters import logits
@@ -74,7 +74,7 @@ def test_it_opens_as_it_was_saved(name: str, base: Path, tmp_path: Path) -> None
     assert not torch.equal(logits(loaded.model), logits(load(str(base), device="cpu").model))
     assert loaded.method == ("bnb-4bit" if "4" in name else "bnb-8bit")
     assert not loaded.model.training
-    assert {path.name for path in loaded.deploy_files()} == {path.name for path in (tmp_path / "folder").iterdir()}
+    assert {path.name for path in loaded.files} == {path.name for path in (tmp_path / "folder").iterdir()}
 
 
 def test_a_quantized_head_answers_on_every_cpu(base: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_quantized_base_without_head(tmp_path: Path) -> None:
 
 def test_it_is_not_trained_or_merged(nf4: Path) -> None:
     with pytest.raises(InputError, match=r"is quantized \(bnb-4bit\): eval and predict take it; give what"):
-        load_source(resolve(str(nf4)))
+        load_trainable(resolve(str(nf4)))
 
 
 # What does not open.

@@ -12,11 +12,13 @@ import torch
 from transformers import AutoModelForQuestionAnswering
 
 from compresskit.errors import InputError, MissingError
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.family import AnswerOptions, CountsParameters
-from compresskit.models.onnx import OnnxReader, reader_device
-from compresskit.models.registry import load, load_source, require_head
-from compresskit.models.source import checkpoint_files, resolve
+from compresskit.models.family import CountsParameters
+from compresskit.models.kinds import checkpoint_files
+from compresskit.models.kinds.onnx_graph import OnnxReader, reader_device
+from compresskit.models.registry import load, load_trainable, require_head
+from compresskit.models.source import resolve
 from tests.models import graphs, tiny
 from tests.models.adapters import logits
 
@@ -47,7 +49,7 @@ def questions(loaded: Any) -> list[Any]:
     """What a family says to questions of different length, which share batches."""
     texts = ("bad face", "head", "abcdefgh bad. jade, face head " * 3)
     examples = [tiny.example(question, context, id=context) for question in texts[:2] for context in texts]
-    return list(loaded.family.answer(loaded, examples, AnswerOptions(max_length=40, stride=10, batch_size=4)))
+    return list(loaded.family.task.answer(loaded, examples, AnswerOptions(max_length=40, stride=10, batch_size=4)))
 
 
 @torch.no_grad()
@@ -83,7 +85,7 @@ def test_what_is_known_of_it(made: Path) -> None:
     assert (loaded.method, loaded.family.name, loaded.device) == ("onnx", "encoder", torch.device("cpu"))
     assert (loaded.ref, loaded.path, loaded.manifest, loaded.base) == (str(folder), folder, None, None)
     assert loaded.tokenizer.model_max_length == tiny.POSITIONS
-    assert sorted(loaded.deploy_files()) == sorted(folder.iterdir())
+    assert sorted(loaded.files) == sorted(folder.iterdir())
     assert not loaded.model.training
 
 
@@ -290,7 +292,7 @@ def test_safetensors_come_first(graph: Path, made: Path) -> None:
 
 def test_it_is_not_trained_or_merged(graph: Path) -> None:
     with pytest.raises(InputError, match="is an ONNX graph: eval and predict take it; give what"):
-        load_source(resolve(str(graph)))
+        load_trainable(resolve(str(graph)))
 
 
 def test_no_onnxruntime(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
