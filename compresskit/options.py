@@ -40,8 +40,9 @@ class Option:
     `flag` is the long flag (by default the field's name with dashes), `short` a one-letter one. `least` and `most` are
     bounds that a number may reach, `above` and `below` bounds that it may not. `panel` is the heading under which the
     help lists it, `shown` the default as the help tells it where the field's own would not do. `parse` reads a text
-    that is no plain value of the field's type, and raises ValueError. `argument` is True for what the command line
-    takes without a flag.
+    that is no plain value of the field's type, and raises ValueError. `hint` is a mend that a message about a wrong
+    value ends with. `argument` is True for what the command line takes without a flag, `negatable` for a switch that
+    has a flag `--no-…` too.
     """
 
     help: str
@@ -56,7 +57,9 @@ class Option:
     panel: str | None = None
     shown: str | None = None
     parse: Callable[[str], Any] | None = None
+    hint: str = ""
     argument: bool = False
+    negatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ def check(values: Any) -> None:
     for known in options_of(kind).values():
         value = getattr(values, known.name)
         if value is not None and (problem := fault(known, value)):
-            raise UsageError(f"{known.flag} {_shown(value)} {problem}")
+            raise UsageError(f"{known.flag} {shown(value)} {problem}")
 
 
 def fault(known: Known, value: Any) -> str | None:
@@ -142,16 +145,45 @@ def fault(known: Known, value: Any) -> str | None:
 
     A value of None means "not given", and is checked by whoever needs it.
     """
+    return _mistyped(known, value) or _impossible(known, value)
+
+
+def from_text(known: Known, text: str) -> Any:
+    """The value that a word of the command line stands for; UsageError where it is not of the option's type.
+
+    Choices and bounds are checked with the whole dataclass, by `check`.
+    """
+    read_text = known.option.parse or {int: int, float: float}.get(known.kind, str)
+    try:
+        return read_text(text)
+    except ValueError as error:
+        raise UsageError(f"{known.flag} {shown(text)} {_not_wanted(known)}") from error
+
+
+def _mistyped(known: Known, value: Any) -> str | None:
+    if known.is_list and not isinstance(value, list | tuple):
+        return _not_wanted(known)
+    entries = value if known.is_list else [value]
+    return None if all(_has_type(entry, known.kind) for entry in entries) else _not_wanted(known)
+
+
+def _impossible(known: Known, value: Any) -> str | None:
     own = known.option
     for entry in value if known.is_list else [value]:
-        if not _has_type(entry, known.kind):
-            return f"is not {wanted(known)}"
         if own.choices and entry not in own.choices:
             near = difflib.get_close_matches(str(entry), own.choices, n=1)
             return f"is not one of {', '.join(own.choices)}" + (f"; did you mean {near[0]}?" if near else "")
         if isinstance(entry, int | float) and not isinstance(entry, bool) and not _in_bounds(own, entry):
-            return f"is not {_bounds(own)}"
+            return f"is not {_bounds(own) if math.isfinite(entry) else 'finite'}{_hint(own)}"
     return None
+
+
+def _not_wanted(known: Known) -> str:
+    return f"is not {_wanted(known)}{_hint(known.option)}"
+
+
+def _hint(own: Option) -> str:
+    return f"; {own.hint}" if own.hint else ""
 
 
 def _has_type(value: Any, kind: Any) -> bool:
@@ -182,14 +214,20 @@ def _in_bounds(own: Option, value: float) -> bool:
 
 def _bounds(own: Option) -> str:
     """The range of a number in words."""
-    low = (
-        f"at least {own.least:g}" if own.least is not None else f"above {own.above:g}" if own.above is not None else ""
-    )
-    high = f"at most {own.most:g}" if own.most is not None else f"below {own.below:g}" if own.below is not None else ""
-    return " and ".join(filter(None, (low, high))) or "finite"
+    limits = (("at least", own.least), ("above", own.above), ("at most", own.most), ("below", own.below))
+    return " and ".join(f"{word} {limit:.10g}" for word, limit in limits if limit is not None)
 
 
-def wanted(known: Known) -> str:
+def range_of(own: Option) -> str:
+    """The range of a number as the help shows it, such as `0<=x<1` or `x>0`; "" where there are no bounds."""
+    low = [(f"{limit:.10g}", sign) for sign, limit in (("=", own.least), ("", own.above)) if limit is not None]
+    high = "".join(f"<{sign}{limit:.10g}" for sign, limit in (("=", own.most), ("", own.below)) if limit is not None)
+    if low and not high:
+        return "".join(f"x>{sign}{limit}" for limit, sign in low)
+    return "".join(f"{limit}<{sign}" for limit, sign in low) + f"x{high}" if high else ""
+
+
+def _wanted(known: Known) -> str:
     """What a value of an option has to be, in words."""
     if known.option.parse is not None:
         return known.option.metavar or "such a value"
@@ -199,7 +237,8 @@ def wanted(known: Known) -> str:
     return "a list of texts" if known.is_list else names.get(known.kind, "a text")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a message tells it: on one line, and in quotes where it would not be seen as one word."""
     if isinstance(value, float):
         return f"{value:g}"
     text = str(value)
@@ -222,7 +261,7 @@ def read(kinds: Sequence[type], raw: Mapping[Any, Any], where: str) -> dict[str,
     """Values of TOML or YAML under the names of the fields of `kinds`, checked as `check` does.
 
     A key is a field's name, with dashes or underscores. Raises InputError, naming `where` and the key, for an unknown
-    key and for a value of another type or out of its bounds.
+    key and for a value of another type; UsageError, as the command line does, for a value that is out of its bounds.
     """
     known = {name: each for kind in kinds for name, each in options_of(kind).items()}
     found = {}
@@ -237,16 +276,16 @@ def read(kinds: Sequence[type], raw: Mapping[Any, Any], where: str) -> dict[str,
 
 
 def _read(known: Known, key: Any, value: Any, where: str) -> Any:
-    problem = f"is not {wanted(known)}"
-    if known.is_list:
-        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            raise InputError(f"{where}: {key} is {value!r:.80}, not a list of texts")
-        value = tuple(value)
+    told = f"{where}: {key} {value!r:.80}"
     if known.option.parse is not None and isinstance(value, str):
         try:
             value = known.option.parse(value)
         except ValueError as error:
-            raise InputError(f"{where}: {key} {value!r:.80} {problem}") from error
-    if value is None or (problem := fault(known, value) or ""):
-        raise InputError(f"{where}: {key} {value!r:.80} {problem}")
+            raise InputError(f"{told} {_not_wanted(known)}") from error
+    if value is None or _mistyped(known, value):
+        raise InputError(f"{told} {_not_wanted(known)}")
+    if problem := _impossible(known, value):
+        raise UsageError(f"{told} {problem}")
+    if known.is_list:
+        return tuple(value)
     return Path(value) if known.kind is Path else value

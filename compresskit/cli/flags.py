@@ -16,11 +16,11 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import typer
 
-from compresskit.options import Known, options_of
+from compresskit.options import Known, Option, from_text, options_of, range_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +109,28 @@ def _made(kind: type, **values: Any) -> Any:
 
 def _optional(known: Known, panel: str | None) -> Known:
     """An option that is None until it is given; the help tells its own default."""
-    told = known.option.shown or (None if known.default in (None, ()) else str(known.default))
-    own = dataclasses.replace(known.option, panel=panel or known.option.panel, shown=told)
+    own = dataclasses.replace(
+        known.option,
+        panel=panel or known.option.panel,
+        shown=known.option.shown or (str(known.default) if _is_told(known) else None),
+        negatable=known.kind is bool,
+    )
     return dataclasses.replace(known, default=None, option=own)
 
 
 def _parameter(known: Known, shown: Mapping[str, str]) -> inspect.Parameter:
-    """The parameter that typer makes a flag or an argument of."""
+    """The parameter that typer makes a flag or an argument of.
+
+    Typer is told of no bounds and choices: `compresskit.options.check` has them, and the message about a wrong one.
+    """
     own = known.option
-    told: Any = shown.get(known.name) or own.shown or (known.default is not MISSING and known.default not in (None, ()))
-    common: dict[str, Any] = {"help": own.help, "metavar": own.metavar, "show_default": told}
-    bounded = known.kind in (int, float)
-    common |= {"min": own.least, "max": own.most} if bounded else {}
-    if known.kind is int and bounded:
-        common |= {key: None if common[key] is None else int(common[key]) for key in ("min", "max")}
-    if own.parse is not None:
-        common["parser"] = own.parse
+    told: Any = shown.get(known.name) or own.shown or (known.default is not MISSING and _is_told(known))
+    common: dict[str, Any] = {"help": own.help, "metavar": _metavar(own), "show_default": told}
+    is_plain = own.parse is None and known.kind not in (int, float)
+    if not is_plain:
+        common["parser"] = functools.partial(from_text, known)
+    if own.choices:
+        common["autocompletion"] = _offered(own.choices)
     if own.argument:
         made: Any = typer.Argument(**common)
     else:
@@ -137,25 +143,37 @@ def _parameter(known: Known, shown: Mapping[str, str]) -> inspect.Parameter:
     )
 
 
-def _names(known: Known) -> list[str]:
-    """The flags by name.
+def _is_told(known: Known) -> bool:
+    """Whether the help tells a default: not where it stands for "nothing", or is a switch that is off."""
+    return known.default not in (None, ()) and known.default is not False
 
-    A switch that is None until it is given has a flag for either, a plain one only that for yes.
-    """
-    both = known.kind is bool and known.default is None
-    name = f"{known.flag}/--no-{known.flag.removeprefix('--')}" if both else known.flag
+
+def _metavar(own: Option) -> str | None:
+    """What stands for the value in the help: its choices, or its name and its bounds."""
+    if own.choices:
+        return f"<{'|'.join(own.choices)}>"
+    return f"{own.metavar} [{bounds}]" if (bounds := range_of(own)) else own.metavar
+
+
+def _offered(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """What tells a shell the choices for what is typed so far (typer asks for a function of its own)."""
+
+    def beginning(incomplete: str) -> list[str]:
+        return [choice for choice in choices if choice.startswith(incomplete)]
+
+    return beginning
+
+
+def _names(known: Known) -> list[str]:
+    """The flags by name: a plain switch has only that for yes, one that is `negatable` has a flag for no too."""
+    no = f"/--no-{known.flag.removeprefix('--')}" if known.option.negatable else ""
+    name = known.flag + no
     return [known.option.short, name] if known.option.short else [name]
 
 
 def _annotation(known: Known) -> Any:
-    """The type as typer takes it: None allowed where that is the default, choices as a Literal."""
-    from typing import Literal
-
-    kind: Any = known.kind
-    if known.option.choices and kind is str:
-        kind = Literal[known.option.choices]
-    elif get_origin(kind) is not Literal and not isinstance(kind, type):
-        kind = float  # of several types; the option's own parser tells which
+    """The type as typer takes it: None allowed where that is the default, a text for all that has choices."""
+    kind: Any = known.kind if isinstance(known.kind, type) else str
     if known.is_list:
         kind = list[kind]
     is_none = known.default is not MISSING and (

@@ -7,12 +7,12 @@ from compresskit.cli.launch import Architecture, PlanFlag, launch, with_architec
 from compresskit.evaluate.scoring import ScoringOptions
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.prune.config import DEFAULTS, PruneConfig
-from compresskit.models.defaults import shown
+from compresskit.models.defaults import number, shown
 from compresskit.training.arguments import TrainingOptions
 
 
 @with_flags(
-    epochs=f"{DEFAULTS.epochs:g}", lr=f"{DEFAULTS.lr:g}", teacher_epochs=shown("epochs"), teacher_lr=shown("lr")
+    epochs=number(DEFAULTS.epochs), lr=number(DEFAULTS.lr), teacher_epochs=shown("epochs"), teacher_lr=shown("lr")
 )
 def prune(
     options: TrainingOptions,

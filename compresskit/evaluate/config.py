@@ -157,7 +157,7 @@ def _mapping(value: object, where: str) -> Mapping[str, Any] | None:
     return value
 
 
-def _found(patterns: Sequence[str], folder: Path, where: str) -> list[str]:
+def _found(patterns: Sequence[str], folder: Path, where: str) -> tuple[str, ...]:
     """Return the checkpoints that the patterns mean, in their order; what is no glob stays as it is.
 
     A glob takes folders, but not those of runs that go on, and files only where it ends like one.
@@ -176,4 +176,4 @@ def _found(patterns: Sequence[str], folder: Path, where: str) -> list[str]:
         if not names:
             raise InputError(f"{where}: no checkpoint matches {pattern!r}; mend the glob, or train one first")
         found.update(dict.fromkeys(names))
-    return list(found)
+    return tuple(found)

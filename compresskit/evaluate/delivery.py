@@ -25,7 +25,7 @@ class GateOptions:
         flag="--gate",
         metavar="RULE",
     )
-    gate_ci: bool = option(False, "The worse end of the 95 % interval has to hold gates on EM and F1.")
+    gate_ci: bool = option(False, "The worse end of the 95 % interval has to hold gates on EM and F1.", negatable=True)
 
 
 @dataclass(frozen=True, slots=True)

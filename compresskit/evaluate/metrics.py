@@ -96,7 +96,7 @@ def check_metrics(names: Sequence[str]) -> None:
         if name == PERPLEXITY:
             continue
         if name not in METRICS:
-            raise UsageError(f"unknown metric {name!r}; choose from {', '.join((*METRICS, PERPLEXITY))}")
+            raise UsageError(f"--metrics {name} is not one of {', '.join((*METRICS, PERPLEXITY))}")
         if importlib.util.find_spec(METRICS[name][0]) is None:
             raise MissingError(f"the metric {name} needs a package: pip install 'compresskit[metrics]'")
 

@@ -37,7 +37,7 @@ class EvalSettings:
     """
 
     batch_size: int = option(32, "Windows of full length in one batch.", metavar="N", least=1, panel=MACHINE)
-    max_length: int = like(WindowOptions, "max_length", help="Tokens of one window.", least=1)
+    max_length: int = like(WindowOptions, "max_length", help="Tokens of one window.")
     stride: int = like(WindowOptions, "stride", help="Tokens that neighbouring windows share.")
     max_answer_length: int = 30
     null_threshold: NullThreshold = option(
@@ -45,6 +45,7 @@ class EvalSettings:
         "Unanswerable where null score - score is above this; auto: the best on --tune-data.",
         metavar="T|auto",
         parse=parse_threshold,
+        hint="give a number, or auto with --tune-data",
         shown="0",
     )
     tune_data: str | None = option(None, "Other questions, on which --null-threshold auto is chosen.", metavar="DATA")

@@ -22,7 +22,8 @@ class Distillation:
     distill: bool = option(False, "Learn from a teacher's answers too.", panel=DISTILLATION)
     teacher: str | None = option(
         None,
-        "A fine-tuned checkpoint, of another family and another tokenizer if you like.",
+        "A fine-tuned checkpoint, of another family and another tokenizer if you like; prune takes the head of a like "
+        "one.",
         metavar="CKPT",
         shown="with --distill one is trained first",
         panel=DISTILLATION,

@@ -65,7 +65,7 @@ class MergeOptions(RunOptions):
 
     model: str = like(RunOptions, "model", help="A mask overlay.", metavar="CKPT")
     output: Path | None = like(RunOptions, "output", help="Folder to write.", shown="CKPT-merged", panel=None)
-    overwrite: bool = like(RunOptions, "overwrite", panel=None)
+    overwrite: bool = like(RunOptions, "overwrite")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from compresskit.methods.teaching import distilled, supervised, taught_features
 from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
 from compresskit.models.family import Regularized
+from compresskit.models.folder import read_config
 from compresskit.models.kinds import kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable, require_head
@@ -135,6 +136,8 @@ def require_kind(method: Method, source: Source) -> None:
     """InputError where a method does not take checkpoints of a source's kind; nothing of it is loaded."""
     kind = kind_of(source)
     if kind.name not in method.accepts:
+        if not kind.stands_on:
+            read_config(source.path)  # what is not a checkpoint at all is told so
         raise InputError(
             f"{source.ref} is of kind {kind.name}, and {method.name} takes {' or '.join(sorted(method.accepts))}; "
             f"{kind.instead.format(ref=source.ref)}"

@@ -28,8 +28,13 @@ def is_built_in(model: str) -> bool:
     return model.startswith(BUILT_IN_PREFIX)
 
 
+def number(value: float) -> str:
+    """A number as a person writes it: `5e-5`."""
+    return f"{value:g}".replace("e-0", "e-")
+
+
 def shown(name: str) -> str:
     """A default as the help tells it: that of most models, then those that differ."""
     usual, *others = [(family, getattr(known, name)) for family, known in BY_FAMILY.items()]
-    told = [f"{value:g} for {family}" for family, value in others if value != usual[1]]
-    return "; ".join([f"{usual[1]:g}", *told, f"{getattr(BUILT_IN, name):g} for a demo model"])
+    told = [f"{number(value)} for {family}" for family, value in others if value != usual[1]]
+    return "; ".join([number(usual[1]), *told, f"{number(getattr(BUILT_IN, name))} for a demo model"])

@@ -92,7 +92,9 @@ class TrainingOptions(RunOptions):
     )
     batch_size: int = option(32, "Windows in one step.", metavar="N", least=1, panel=TRAINING)
     accumulate: int = option(1, "Batches whose gradients make one step.", metavar="N", least=1, panel=TRAINING)
-    lr: float | None = option(None, "Peak learning rate of the weights.", metavar="RATE", above=0, panel=TRAINING)
+    lr: float | None = option(
+        None, "Peak learning rate of the weights that learn.", metavar="RATE", above=0, panel=TRAINING
+    )
     lr_warmup: float = 0.06
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0

@@ -27,7 +27,7 @@ RENDERERS: Mapping[str, Callable[[Report], RenderableType]] = {
 def check_format(name: str) -> None:
     """UsageError where there is no format ``name``."""
     if name not in RENDERERS:
-        raise UsageError(f"unknown format {name!r}; choose from {', '.join(RENDERERS)}")
+        raise UsageError(f"--format {name} is not one of {', '.join(RENDERERS)}")
 
 
 def render(report: Report, name: str) -> RenderableType:

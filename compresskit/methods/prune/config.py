@@ -23,7 +23,7 @@ def parse_block(text: str) -> Block:
     """`32x32` as (32, 32); ValueError for anything else."""
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if match is None or not int(match[1]) or not int(match[2]):
-        raise ValueError(f"{text!r} is not a shape; give ROWSxCOLUMNS, such as 32x32")
+        raise ValueError(f"{text!r} is not a shape")
     return int(match[1]), int(match[2])
 
 
@@ -44,13 +44,20 @@ class PruneConfig:
         panel=PRUNING,
     )
     sparsity: float = option(
-        0.5, "Fraction of the maskable weights to remove, in [0, 1).", metavar="S", least=0, below=1, panel=PRUNING
+        0.5,
+        "Fraction of the maskable weights to remove, in [0, 1).",
+        metavar="S",
+        least=0,
+        below=1,
+        hint="it is the fraction of weights removed, such as 0.5",
+        panel=PRUNING,
     )
     block: Block = option(
         (1, 1),
         "Rows and columns that one score covers.",
         metavar="RxC",
         parse=parse_block,
+        hint="give ROWSxCOLUMNS, such as 32x32",
         shown="1x1",
         panel=PRUNING,
     )

@@ -75,7 +75,9 @@ class LstmOptions:
     def __post_init__(self) -> None:
         check(self)
         if self.attention == "multi-head" and self.hidden_size % 2:
-            raise UsageError("--hidden-size must be even with --attention multi-head, which has 4 heads")
+            raise UsageError(
+                f"--hidden-size {self.hidden_size} is not even, as the 4 heads of --attention multi-head ask for"
+            )
         if self.embeddings == RANDOM and self.freeze_embeddings:
             raise UsageError("--freeze-embeddings keeps random vectors random; give a file as --embeddings, or drop it")
 
