@@ -101,7 +101,7 @@ def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in lists.items() if value not in (None, ())}
 
 
-def _made(kind: type, **values: Any) -> Any:
+def _made(kind: type, /, **values: Any) -> Any:
     known = options_of(kind)
     given = {name: value for name, value in values.items() if value is not None or known[name].option.parse is None}
     return kind(**{name: tuple(value or ()) if known[name].is_list else value for name, value in given.items()})

@@ -25,24 +25,27 @@ def copy(trained: Trained, *names: str) -> list[Path]:
     return [Path(shutil.copytree(trained.root / name, Path(name))).resolve() for name in names]
 
 
+def words_in(line: str) -> set[str]:
+    """The words of a line, without the punctuation that ends them."""
+    return {word.rstrip(",.;:?") for word in line.split()}
+
+
 # Names
 
 
 @pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
 def test_an_unknown_alias(verb: str, refused) -> None:
     first, *rest = verb.split()
-    assert refused(2, first, "demo/brt", *rest) == "unknown model 'demo/brt'; did you mean demo/bert?"
-    assert "known: bert, lstm, demo/bert, demo/lstm" in refused(2, first, "zzzzz", *rest)
+    assert {"'demo/brt'", "demo/bert"} <= words_in(refused(2, first, "demo/brt", *rest))
+    assert {"'zzzzz'", "bert", "lstm", "demo/bert", "demo/lstm"} <= words_in(refused(2, first, "zzzzz", *rest))
 
 
 @pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
 def test_no_hub(verb: str, refused) -> None:
     first, *rest = verb.split()
     line = refused(4, first, "nobody/nothing", *rest)
-    assert re.match(
-        r"there is no folder nobody/nothing here, and the Hub cannot be reached .*`hf download .*, or try demo/bert$",
-        line,
-    )
+    assert {"nobody/nothing", "demo/bert"} <= words_in(line)
+    assert "`hf download nobody/nothing " in line
 
 
 def test_no_hub_for_the_data(trained: Trained, refused) -> None:
@@ -53,7 +56,7 @@ def test_no_hub_for_the_data(trained: Trained, refused) -> None:
 @pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])
 def test_no_such_folder(verb: str, refused) -> None:
     first, *rest = verb.split()
-    assert refused(3, first, "./nowhere", *rest) == "there is no folder ./nowhere; check the path"
+    assert "./nowhere" in words_in(refused(3, first, "./nowhere", *rest))
 
 
 # Values
@@ -62,93 +65,129 @@ def test_no_such_folder(verb: str, refused) -> None:
 @pytest.mark.parametrize("sparsity", ["1", "1.5", "-0.1", "nan", "inf"])
 def test_sparsity_outside_its_range(sparsity: str, trained: Trained, refused) -> None:
     line = refused(2, "prune", trained.dense, f"--sparsity={sparsity}", *trained.short)
-    assert line.startswith(f"--sparsity {float(sparsity):g} is not in [0, 1): ")
+    assert line.startswith(f"--sparsity {sparsity} is not ")
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    "wrong",
     [
-        ("--sparsity x", "invalid value for '--sparsity'"),
-        ("--method mask", "'mask' is not one of 'smp'"),
-        ("--block 32", "--block '32' is not a shape; give ROWSxCOLUMNS"),
-        ("--block 0x4", "--block 0x4 is not a shape"),
-        ("--warmup 0.5 --cooldown 0.5", "leave no steps to prune in"),
-        ("--score-lr 0", "--score-lr must be above 0"),
-        ("--distill --temperature 0", "--temperature must be above 0"),
-        ("--distill --distill-weight 2", "--distill-weight in [0, 1]"),
-        ("--distill --temperature nan", "--temperature must be above 0"),
-        ("--penalty inf", "--penalty at least 0, both finite"),
-        ("--temperature 3", "--temperature has no effect without --distill"),
-        ("--distill-weight 0.5", "--distill-weight has no effect without --distill"),
-        ("--teacher-lr 1e-4", "--teacher-lr has no effect where no teacher is trained first"),
-        (
-            "--teacher x --distill --teacher-epochs 1",
-            "--teacher-epochs has no effect where no teacher is trained",
-        ),
-        ("--method magnitude --score-lr 0.1", "--score-lr has no effect with --method magnitude"),
-        ("--method movement --penalty 4", "--penalty has no effect with --method movement"),
-        ("--lr 0", "--lr"),
-        ("--lr inf", "--epochs, --lr and --negatives must be finite"),
-        ("--eval-data nowhere.json", "nowhere.json"),
-        ("--seed -1", "invalid value for '--seed'"),
-        ("--max-length 4096", "--max-length 4096 is more than the 512 tokens"),
-        ("--max-length 64 --stride 60", "leaves no room for a question beside --stride 60"),
-        ("--train-data nowhere.json", "nowhere.json"),
+        "--sparsity x",
+        "--method mask",
+        "--block 32",
+        "--block 0x4",
+        "--score-lr 0",
+        "--penalty inf",
+        "--lr 0",
+        "--lr inf",
+        "--epochs 0",
+        "--seed -1",
+        "--batch-size 0",
+        "--device gpu",
+        "--negatives 2",
+        "--temperature 0 --distill",
+        "--temperature nan --distill",
+        "--distill-weight 2 --distill",
     ],
 )
-def test_impossible_values(flags: str, words: str, trained: Trained, refused) -> None:
-    told = 1 if "no room" in words else 0  # the data is read before its questions are cut
-    code = 3 if "nowhere" in words else 2
-    assert words in refused(code, "prune", trained.dense, "-o", "out", *trained.short, *flags.split(), told=told)
+def test_impossible_values(wrong: str, trained: Trained, refused) -> None:
+    flag, value, *rest = wrong.split()
+    line = refused(2, "prune", trained.dense, "-o", "out", *trained.short, flag, value, *rest)
+    assert line.startswith(f"{flag} {value} is not ")
 
 
-def test_blocks_that_do_not_divide_a_matrix(trained: Trained, refused) -> None:
-    line = refused(2, "prune", trained.dense, "--block", "48x48", "-o", "out", *trained.short, told=1)
-    assert re.search(r"layer\.0\.attention.* of 128x128 cannot be cut into blocks of 48x48; choose a --block", line)
+@pytest.mark.parametrize(
+    "without",
+    [
+        "--temperature 3",
+        "--distill-weight 0.5",
+        "--teacher-lr 1e-4",
+        "--teacher-epochs 1 --teacher x --distill",
+        "--score-lr 0.1 --method magnitude",
+        "--penalty 4 --method movement",
+        "--variant 4",
+    ],
+)
+def test_flags_without_effect(without: str, trained: Trained, refused) -> None:
+    line = refused(2, "prune", trained.dense, "-o", "out", *trained.short, *without.split())
+    assert line.startswith(f"{without.split()[0]} has no effect ")
 
 
-def test_blocks_are_tried_before_a_teacher_is_trained(trained: Trained, refused) -> None:
-    words = ["prune", trained.dense, "--distill", "--block", "48x48", "-o", "out", *trained.short]
-    assert "cannot be cut into blocks of 48x48" in refused(2, *words)
+def test_a_teacher_has_no_part_in_a_training_without_distillation(trained: Trained, refused) -> None:
+    line = refused(2, "train", trained.dense, "-o", "out", *trained.short, "--teacher", trained.dense)
+    assert line.startswith("--teacher has no effect ")
 
 
-@pytest.mark.parametrize("flag", ["--lr", "--epochs"])
-def test_zero_is_no_default(flag: str, trained: Trained, refused) -> None:
-    assert "must be above 0" in refused(2, "train", trained.dense, flag, "0", "-o", "out", *trained.short)
+@pytest.mark.parametrize("more", [[], ["--plan"]])
+def test_a_learning_rate_at_which_nothing_learns(more: list[str], trained: Trained, refused) -> None:
+    """With SMP the scores have a rate of their own, and the weights and a head that is there stay."""
+    line = refused(2, "prune", trained.dense, "-o", "out", *trained.short, "--lr", "1e-4", *more)
+    assert line.startswith("--lr has no effect ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--warmup 0.5 --cooldown 0.5", ("--warmup 0.5", "--cooldown 0.5")),
+        ("--max-length 4096", ("--max-length 4096", "512")),
+        ("--max-length 64 --stride 60", ("--max-length 64", "--stride 60")),
+    ],
+)
+def test_values_that_do_not_go_together(flags: str, named: tuple[str, ...], trained: Trained, refused) -> None:
+    told = "--stride" in flags  # the data is read before its questions are cut
+    line = refused(2, "prune", trained.dense, "-o", "out", *trained.short, *flags.split(), told=told)
+    assert all(name in line for name in named), line
+
+
+@pytest.mark.parametrize("flag", ["--eval-data", "--train-data"])
+def test_data_that_is_not_there(flag: str, trained: Trained, refused) -> None:
+    line = refused(3, "prune", trained.dense, "-o", "out", *trained.short, flag, "nowhere.json")
+    assert "nowhere.json" in words_in(line)
+
+
+@pytest.mark.parametrize("teacher", [[], ["--distill"]])
+def test_blocks_that_do_not_divide_a_matrix(teacher: list[str], trained: Trained, refused) -> None:
+    """Found before the data is read, and before a teacher is trained."""
+    line = refused(2, "prune", trained.dense, "--block", "48x48", "-o", "out", *trained.short, *teacher)
+    assert {"--block", "48x48", "128x128", "bert.encoder.layer.0.attention.self.query.weight"} <= words_in(line)
 
 
 def test_an_overlay_is_no_base(trained: Trained, refused) -> None:
     folder = trained.pruned("smp")
     line = refused(3, "prune", folder, "-o", "out", *trained.short)
-    assert line == f"{folder} is no plain checkpoint (its kind is mask); merge it first: compresskit merge {folder}"
+    assert {str(folder), "mask"} <= words_in(line)
+    assert line.endswith(f"compresskit merge {folder}")
 
 
 def test_random_weights_are_nothing_to_prune(trained: Trained, refused) -> None:
-    assert "random weights: nothing to prune yet" in refused(2, "prune", "demo/bert", "-o", "out", *trained.short)
+    line = refused(2, "prune", "demo/bert", "-o", "out", *trained.short)
+    assert {"demo/bert", "random", "--distill"} <= words_in(line)
 
 
 @pytest.mark.parametrize("words", ["", "-q Who?", "-c Rome.", "-q Who? --input questions.jsonl -c Rome."])
 def test_predict_needs_a_question_or_a_file(words: str, trained: Trained, refused) -> None:
-    assert "give a question and a passage" in refused(2, "predict", trained.dense, *words.split())
+    line = refused(2, "predict", trained.dense, *words.split())
+    assert all(flag in line for flag in ("-q", "-c", "--input FILE"))
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "where"),
     [
-        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "line 2: not an object with"),
-        (b"{\n", "line 1: not an object with"),
-        (b'["Who?", "Rome."]\n', "line 1: not an object with"),
-        (b'{"question": 7, "context": "Rome."}\n', "question and context are texts"),
-        (b"\xff\xfe\n", "give a UTF-8 file of JSON lines"),
+        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "line 2"),
+        (b"{\n", "line 1"),
+        (b'["Who?", "Rome."]\n', "line 1"),
+        (b'{"question": 7, "context": "Rome."}\n', "line 1"),
+        (b"\xff\xfe\n", "UTF-8"),
     ],
 )
-def test_broken_lines_of_questions(content: bytes, words: str, trained: Trained, place: Path, refused) -> None:
+def test_broken_lines_of_questions(content: bytes, where: str, trained: Trained, place: Path, refused) -> None:
     (place / "questions.jsonl").write_bytes(content)
-    assert words in refused(3, "predict", trained.dense, "--input", "questions.jsonl")
+    line = refused(3, "predict", trained.dense, "--input", "questions.jsonl")
+    assert line.startswith("questions.jsonl")
+    assert where in line
 
 
 def test_an_empty_question(trained: Trained, refused) -> None:
-    assert "the question is empty" in refused(3, "predict", trained.dense, "-q", " ", "-c", "Rome.")
+    assert "question" in refused(3, "predict", trained.dense, "-q", " ", "-c", "Rome.")
 
 
 # Folders
@@ -158,15 +197,17 @@ def test_an_empty_question(trained: Trained, refused) -> None:
 def test_a_folder_that_is_no_checkpoint(verb: str, trained: Trained, place: Path, refused) -> None:
     (place / "photos").mkdir()
     (place / "photos" / "one.txt").write_text("no model")
-    assert "photos is no checkpoint: it h" in refused(3, *words_of(verb, place / "photos", trained))
+    line = refused(3, *words_of(verb, place / "photos", trained))
+    assert re.match(r"\S*photos is (no|not a) checkpoint", line)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_truncated_weights(verb: str, trained: Trained, refused) -> None:
-    (folder,) = copy(trained, "dense")
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1000])
-    assert "model.safetensors is no whole safetensors file" in refused(3, *words_of(verb, folder, trained))
+    dense, overlay = copy(trained, "dense", "smp")
+    folder, name = (overlay, "mask.safetensors") if verb == "merge" else (dense, "model.safetensors")
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    assert str(folder / name) in words_in(refused(3, *words_of(verb, folder, trained)))
 
 
 @pytest.mark.parametrize("verb", ["train", "prune", "predict"])
@@ -174,7 +215,7 @@ def test_a_model_of_no_known_family(verb: str, trained: Trained, place: Path, re
     config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=64)
     GPT2LMHeadModel(config).save_pretrained(place / "gpt")
     tiny.bpe().save_pretrained(place / "gpt")
-    assert "is a gpt2 model, of none of the families" in refused(3, *words_of(verb, place / "gpt", trained))
+    assert {str(place / "gpt"), "gpt2"} <= words_in(refused(3, *words_of(verb, place / "gpt", trained)))
 
 
 def test_code_in_a_checkpoint_is_not_run(trained: Trained, place: Path, refused, monkeypatch) -> None:
@@ -185,13 +226,13 @@ def test_code_in_a_checkpoint_is_not_run(trained: Trained, place: Path, refused,
     config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Mine"}}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "mine.py").write_text("raise SystemExit(0)")
-    assert "config.json cannot be read" in refused(3, *words_of("predict", folder, trained))
+    assert str(folder / "config.json") in words_in(refused(3, *words_of("predict", folder, trained)))
 
 
 def test_a_checkpoint_without_head_does_not_answer(refused) -> None:
-    assert "demo/bert has no trained question-answering head" in refused(
-        3, "predict", "demo/bert", "-q", "Who?", "-c", "Rome."
-    )
+    line = refused(3, "predict", "demo/bert", "-q", "Who?", "-c", "Rome.")
+    assert {"demo/bert", "head"} <= words_in(line)
+    assert line.endswith("compresskit train demo/bert")
 
 
 @pytest.mark.parametrize("verb", ["predict", "merge"])
@@ -206,7 +247,14 @@ def test_an_overlay_on_a_wrong_base(verb: str, trained: Trained, refused) -> Non
 
 
 def test_merging_what_is_no_overlay(trained: Trained, refused) -> None:
-    assert "is no overlay; a plain checkpoint needs no merging" in refused(3, "merge", trained.dense, "-o", "out")
+    line = refused(3, "merge", trained.dense, "-o", "out")
+    assert {str(trained.dense), "full", "mask"} <= words_in(line)
+
+
+def test_the_kind_is_looked_at_before_the_model_is_opened(trained: Trained, refused, monkeypatch) -> None:
+    monkeypatch.setattr("compresskit.models.registry.open_source", lambda *_: pytest.fail("opened"))
+    refused(3, "merge", trained.dense, "-o", "out")
+    refused(3, "prune", trained.pruned("smp"), "-o", "out", *trained.short)
 
 
 # Teachers
@@ -214,19 +262,19 @@ def test_merging_what_is_no_overlay(trained: Trained, refused) -> None:
 
 def test_a_teacher_without_head(trained: Trained, refused) -> None:
     words = ["prune", trained.dense, "--distill", "--teacher", "demo/bert", "-o", "out", *trained.short]
-    assert "demo/bert has no trained question-answering head" in refused(3, *words, told=1)
+    assert {"demo/bert", "head"} <= words_in(refused(3, *words, told=1))
 
 
 def test_a_teacher_for_random_weights_of_another_family(trained: Trained, refused) -> None:
     words = ["prune", "demo/lstm", "--distill", "--teacher", trained.dense, "-o", "out", *trained.short]
-    line = "demo/lstm has random weights: nothing to prune yet; train it, and prune that with this teacher"
-    assert refused(2, *words) == line
+    line = refused(2, *words)
+    assert {"demo/lstm", "random", "teacher"} <= words_in(line)
     assert refused(2, *words, "--plan") == line
 
 
 def test_a_teacher_that_is_not_there(trained: Trained, refused) -> None:
     words = ["prune", trained.dense, "--distill", "-o", "out", *trained.short]
-    assert refused(3, *words, "--teacher", "./nowhere") == "there is no folder ./nowhere; check the path"
+    assert "./nowhere" in words_in(refused(3, *words, "--teacher", "./nowhere"))
 
 
 # Outputs
@@ -237,10 +285,10 @@ def test_an_output_that_is_not_empty(verb: str, trained: Trained, place: Path, r
     (place / "out").mkdir()
     (place / "out" / "mine.txt").write_text("keep")
     folder = trained.pruned("smp") if verb == "merge" else trained.dense
-    assert re.search("out is not empty; pass --overwrite", refused(2, *words_of(verb, folder, trained)))
+    assert {"out", "--overwrite", "-o"} <= words_in(refused(2, *words_of(verb, folder, trained)))
     shutil.rmtree(place / "out")
     (place / "out").write_text("a file")
-    assert "out is a file; choose another folder" in refused(2, *words_of(verb, folder, trained))
+    assert {"out", "file", "-o"} <= words_in(refused(2, *words_of(verb, folder, trained)))
 
 
 @pytest.mark.parametrize("verb", ["train", "prune", "merge"])
@@ -248,18 +296,19 @@ def test_an_output_that_cannot_be_made(verb: str, trained: Trained, place: Path,
     (place / "file").touch()
     words = words_of(verb, trained.pruned("smp") if verb == "merge" else trained.dense, trained)
     words[words.index("out")] = "file/out"
-    assert re.fullmatch(r"file/out cannot be made \(.*\); choose another place with -o", refused(2, *words))
+    assert {"file/out", "-o"} <= words_in(refused(2, *words))
 
 
 def test_a_finished_run_of_other_options_is_not_taken_for_this_one(trained: Trained, refused) -> None:
     words = ["train", "demo/bert", "-o", trained.dense, "--lr", "2e-3", *trained.short, "--resume"]
-    assert "is another run (lr was 0.001 and is 0.002)" in refused(2, *words)
+    assert "lr was 0.001 and is 0.002" in refused(2, *words)
 
 
 def test_a_teacher_of_other_options_is_not_taken_for_this_one(trained: Trained, place: Path, refused) -> None:
     shutil.copytree(trained.dense, place / "out-teacher")
     line = refused(2, "prune", "demo/bert", "--distill", "-o", "out", *trained.short)
-    assert re.match(r"the teacher in out-teacher was trained with other options \(lr was .*--teacher out-teacher", line)
+    assert {"out-teacher", "--teacher", "--overwrite"} <= words_in(line)
+    assert "lr was " in line
 
 
 @pytest.mark.parametrize("verb", ["train", "prune"])
@@ -268,7 +317,7 @@ def test_an_output_in_use(verb: str, trained: Trained, place: Path, refused) -> 
     with (place / "out.partial" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         line = refused(2, *words_of(verb, trained.dense, trained))
-    assert "another run is working in out.partial; wait for it" in line
+    assert "out.partial" in words_in(line)
 
 
 def test_an_interrupted_run_is_not_touched(trained: Trained, place: Path, refused) -> None:
@@ -276,8 +325,8 @@ def test_an_interrupted_run_is_not_touched(trained: Trained, place: Path, refuse
     (place / "out.partial" / "lock").touch()
     (place / "out.partial" / "run.json").write_text(json.dumps({"method": "train", "model": "another"}))
     words = words_of("train", trained.dense, trained)
-    assert "holds an interrupted run; --resume goes on with it, --overwrite starts anew" in refused(2, *words)
-    assert "is another run" in refused(2, *words, "--resume")
+    assert {"out.partial", "--resume", "--overwrite"} <= words_in(refused(2, *words))
+    assert "model was 'another'" in refused(2, *words, "--resume")
 
 
 def test_overwrite_replaces_the_output(trained: Trained, place: Path, run: Run) -> None:
@@ -295,7 +344,7 @@ def test_overwrite_replaces_the_output(trained: Trained, place: Path, run: Run) 
 @pytest.mark.parametrize("verb", ["train", "prune", "predict"])
 def test_no_gpu_where_one_is_asked_for(verb: str, trained: Trained, refused) -> None:
     words = [*words_of(verb, trained.dense, trained), "--device", "cuda"]
-    assert refused(4, *words).startswith("no CUDA device here; use --device cpu")
+    assert {"CUDA", "--device", "cpu"} <= words_in(refused(4, *words))
 
 
 def full(*_: Any, **__: Any) -> None:
@@ -305,7 +354,7 @@ def full(*_: Any, **__: Any) -> None:
 def test_a_full_disk_while_a_result_is_written(trained: Trained, refused, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_sync", full)
     line = refused(5, "merge", trained.pruned("smp"), "-o", "out")
-    assert line == "disk full while writing out/model.safetensors; make room, or choose another --output"
+    assert {"disk", "full", "out/model.safetensors", "--output"} <= words_in(line)
 
 
 def test_a_full_disk_while_training(trained: Trained, place: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +370,7 @@ def test_a_full_disk_while_training(trained: Trained, place: Path, run: Run, mon
     words = [*words_of("train", trained.dense, trained), "--save-steps", "2"]
     done = run(*words)
     assert (done.code, done.out) == (5, "")
-    assert done.err.splitlines()[-1].startswith("error: disk full while writing out/model.safetensors; make room")
+    assert {"disk", "full", "out/model.safetensors", "--output"} <= words_in(done.err.splitlines()[-1])
     assert [path.name for path in place.iterdir()] == ["out.partial"]
     assert [path.name for path in (place / "out.partial").glob("state-*")] == ["state-00000002"]
     assert run(*words, "--resume").code == 0

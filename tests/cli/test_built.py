@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from compresskit.evaluate.contents import contents
 from safetensors.torch import load_file
 
 from compresskit.checkpoint.manifest import read_manifest
@@ -13,7 +12,9 @@ from compresskit.checkpoint.mask import load_masks
 from compresskit.cli.app import main
 from compresskit.data.load import load as load_data
 from compresskit.models.answering import AnswerOptions
+from compresskit.models.kinds import kind_of
 from compresskit.models.registry import load
+from compresskit.models.source import resolve
 from tests.cli.conftest import Run, Trained
 
 SMALL = ("--hidden-size", "8", "--embedding-dim", "6", "--min-count", "1", "--buckets", "4")
@@ -43,7 +44,8 @@ def test_it_is_asked_and_looked_into(reader: Path, run: Run) -> None:
     done = run("predict", reader, "-q", "Who lives in Rome?", "-c", "Zorro lives in Rome.")
     assert done.code == 0, done.err
     assert run("inspect", reader).code == 0
-    matrices = contents(reader).matrices
+    source = resolve(str(reader))
+    matrices = kind_of(source).contents(source).matrices
     assert {m.role for m in matrices if m.name.startswith("encoder.0.")} == {
         f"weight_{kind}_l0{way}" for kind in ("ih", "hh") for way in ("", "_reverse")
     }
@@ -65,7 +67,7 @@ def test_building_is_part_of_what_a_run_is(trained: Trained, reader: Path, run: 
     assert "is complete already" in run(*words).err
     done = run(*words, "--dropout", "0.5")
     assert done.code == 2
-    assert "is another run (architecture.dropout was 0.2 and is 0.5); give the same options" in done.err
+    assert "architecture.dropout was 0.2 and is 0.5" in done.err
 
 
 @pytest.mark.parametrize("flags", [[], ["--mask-embeddings"], ["--method", "movement", "--mask-embeddings"]])
@@ -130,27 +132,42 @@ def test_answers_do_not_depend_on_the_batch(trained: Trained, reader: Path) -> N
 @pytest.mark.parametrize("verb", ["predict -q a -c b", "inspect", "merge"])
 def test_the_name_alone_is_no_checkpoint(verb: str, refused) -> None:
     first, *rest = verb.split()
-    line = "lstm is built from its training data: make one with `compresskit train lstm`, and give that"
-    assert refused(2, first, "lstm", *rest) == line
+    assert "`compresskit train lstm`" in refused(2, first, "lstm", *rest)
 
 
 def test_flags_of_a_model_that_is_not_built(trained: Trained, refused) -> None:
     line = refused(2, "train", trained.dense, "--variant", "4", "-o", "out", *trained.short)
-    assert line.startswith("--variant has no effect with ")
-    assert line.endswith("which is not built from its training data (lstm is); leave it out")
+    assert line.startswith(f"--variant has no effect with {trained.dense}")
 
 
 def test_variants_and_files(trained: Trained, place: Path, refused) -> None:
     words = ["train", "lstm", "-o", "out", *trained.short]
-    assert "--variant 3 stands on fastText vectors" in refused(2, *words, "--variant", "3")
-    assert "there is no vector file v.vec" in refused(3, *words, "--variant", "4", "--embeddings", "v.vec")
+    line = refused(2, *words, "--variant", "3")
+    assert "--variant 3" in line
+    assert "--embeddings" in line
+    assert "v.vec" in refused(3, *words, "--variant", "4", "--embeddings", "v.vec")
     (place / "v.vec").write_text("no vectors here\n")
-    assert "v.vec holds no vectors" in refused(3, *words, "--embeddings", "v.vec")
+    assert "v.vec" in refused(3, *words, "--embeddings", "v.vec")
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--dropout 1", "--dropout 1 is not "),
+        ("--l2 -1", "--l2 -1 is not "),
+        ("--layers x", "--layers x is not "),
+        ("--attention deep", "--attention deep is not "),
+        ("--attention multi-head --hidden-size 7", "--hidden-size 7 is not "),
+        ("--freeze-embeddings", "--freeze-embeddings "),
+    ],
+)
+def test_settings_that_cannot_be(flags: str, named: str, trained: Trained, refused) -> None:
+    assert refused(2, "train", "lstm", "-o", "out", *trained.short, *flags.split()).startswith(named)
 
 
 def test_blocks_that_do_not_divide(trained: Trained, reader: Path, refused) -> None:
     words = ["prune", reader, "--block", "5x5", "-o", "out", *trained.short]
-    assert "cannot be cut into blocks of 5x5" in refused(2, *words, told=1)
+    assert "blocks of 5x5" in refused(2, *words)
 
 
 def test_the_teacher_is_not_asked_for_a_block_that_does_not_divide(trained: Trained, reader: Path, run: Run) -> None:
@@ -161,4 +178,4 @@ def test_the_teacher_is_not_asked_for_a_block_that_does_not_divide(trained: Trai
 
 def test_untrained_weights(trained: Trained, refused) -> None:
     line = refused(2, "prune", "demo/lstm", "-o", "out", *trained.short)
-    assert "demo/lstm has random weights: nothing to prune yet" in line
+    assert line.startswith("demo/lstm has random weights")

@@ -110,7 +110,7 @@ def test_distillation_from_a_teacher(trained: Trained, tmp_path: Path, run: Run)
 def test_a_teacher_is_trained_first_where_none_is_given(trained: Trained, tmp_path: Path, run: Run) -> None:
     done = run("prune", "demo/bert", "--distill", "-o", tmp_path / "student", *trained.short)
     assert done.code == 0
-    assert "no --teacher: fine-tuning demo/bert first" in done.err
+    assert f"demo/bert first, to {tmp_path / 'student-teacher'}" in done.err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["student", "student-teacher"]
     said = manifest(tmp_path / "student")
     assert said["base"]["ref"] == "../student-teacher", "random weights are nothing to prune: the teacher is the base"
@@ -282,6 +282,14 @@ def test_inspect_shows_lineage_and_what_remains(trained: Trained, tmp_path: Path
 def test_inspect_of_plain_checkpoints(trained: Trained, run: Run) -> None:
     assert "kind        full" in run("inspect", trained.dense).out
     assert "no compresskit.json" in run("inspect", "demo/bert").out
+
+
+def test_inspect_lists_the_files_with_their_bytes(trained: Trained, run: Run) -> None:
+    (line,) = [line for line in run("inspect", trained.pruned("smp")).out.splitlines() if line.startswith("bytes ")]
+    sizes = {path.name: len(path.read_bytes()) for path in trained.pruned("smp").iterdir() if path.is_file()}
+    listed = {name: int(size.replace(",", "")) for name, size in re.findall(r"([\w.]+) ([\d,]*\d)(?=, |$)", line)}
+    assert {name: size for name, size in listed.items() if name in sizes} == sizes
+    assert f"{sum(sizes.values()):,} in all" in line
 
 
 def test_merge_gives_a_plain_checkpoint_with_the_same_logits(trained: Trained, tmp_path: Path, run: Run) -> None:

@@ -22,7 +22,7 @@ def make(base: Path, folder: Path, *, learns: bool, block: tuple[int, int] = (1,
     """
     loaded = load_trainable(resolve(str(base)))
     family = EncoderFamily()
-    weights = list(family.prunable(loaded.model))
+    weights = list(family.weights(loaded.model))
     masks = random_masks({name: loaded.model.get_parameter(name).shape for name in weights}, seed=3, block=block)
     generator = torch.Generator().manual_seed(4)
     state = {name: value.clone() for name, value in loaded.model.state_dict().items()}
