@@ -76,7 +76,7 @@ class EncoderFamily:
     def alongside(self, model: PreTrainedModel) -> set[str]:
         """Biases and norms of the repeated blocks, and the head; embeddings stay frozen (Sanh et al. 2020)."""
         blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
-        return blocks | self.head(model)
+        return blocks - set(self.weights(model)) | self.head(model)
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest input in tokens; RoBERTa's positions start after its padding index."""

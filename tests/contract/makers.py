@@ -1,0 +1,152 @@
+"""A tiny checkpoint of every family and of every kind: what a new family or kind adds to the contract tests."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from onnx import numpy_helper
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig
+
+from compresskit.checkpoint.manifest import Manifest
+from compresskit.models.families import family_of
+from compresskit.models.kinds.overlay import save_overlay
+from compresskit.models.lstm.build import write_reader
+from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.registry import load_trainable
+from compresskit.models.source import base_of, resolve
+from tests import tiny
+from tests.models import adapters, graphs
+from tests.models.tiny import random_masks
+
+# Families: from a folder to a checkpoint in it that knows the words of `tests.tiny` and reads 64 tokens.
+
+
+def lstm(folder: Path) -> Path:
+    """A BiLSTM reader of every variant's parts but a vector file."""
+    options = LstmOptions.choose(variant="bidaf", hidden_size=6, embedding_dim=5, buckets=3, dropout=0.0)
+    write_reader(options, [*tiny.WORDS, ".", "?"], None, 0, folder)
+    return folder
+
+
+FAMILIES: Mapping[str, Callable[[Path], Path]] = {"encoder": tiny.checkpoint, "lstm": lstm}
+
+
+def made(family: str, folder: Path) -> Path:
+    """A checkpoint of a family; the test fails where nobody has said how one is made."""
+    if family not in FAMILIES:
+        pytest.fail(f"register a maker for the family {family} in {__file__}")
+    return FAMILIES[family](folder)
+
+
+def without_head(folder: Path) -> Path:
+    """The same checkpoint without its head."""
+    model = load_trainable(resolve(str(folder))).model
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    for name in family_of(resolve(str(folder))).head(model):
+        del tensors[name]
+    save_file(tensors, path, metadata={"format": "pt"})
+    return folder
+
+
+def data(path: Path) -> Path:
+    """SQuAD 2.0 data in the words of `tests.tiny`: 20 questions, every fifth of them unanswerable, every third long."""
+    paragraphs = []
+    for number, example in enumerate(tiny.examples(20)):
+        answers = [{"text": answer.text, "answer_start": answer.start} for answer in example.answers]
+        impossible = number % 5 == 4
+        known = {"id": example.id, "question": example.question, "is_impossible": impossible}
+        context = example.context + " the sea lies on the sea ." * (6 * (number % 3 == 2))
+        paragraphs.append({"context": context, "qas": [{**known, "answers": [] if impossible else answers}]})
+    path.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": paragraphs}]}))
+    return path
+
+
+# Kinds: from a plain checkpoint and a new folder to a checkpoint of the kind on it, or made from it.
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Parameters of a checkpoint, counted from the tensors by whoever made it: all of them, and those not zero."""
+
+    total: int
+    nonzero: int
+
+
+def counted(tensors: Any) -> Counted:
+    """Numbers in all of some tensors."""
+    tensors = list(tensors)
+    return Counted(sum(t.numel() for t in tensors), sum(int((t != 0).sum()) for t in tensors))
+
+
+def full(base: Path, folder: Path) -> Counted:
+    shutil.copytree(base, folder)
+    return counted(load_file(folder / "model.safetensors").values())
+
+
+def mask(base: Path, folder: Path) -> Counted:
+    """An overlay that keeps about a third of every maskable weight, and brings a head of its own."""
+    source = resolve(str(base))
+    loaded = load_trainable(source)
+    state = {name: parameter.detach().clone() for name, parameter in loaded.model.named_parameters()}
+    masks = random_masks({name: state[name].shape for name in loaded.family.weights(loaded.model)}, seed=3)
+    learned = {name: state[name] + 1 for name in sorted(loaded.family.head(loaded.model))}
+    folder.mkdir()
+    save_overlay(folder, masks, learned)
+    loaded.model.config.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    Manifest(loaded.family.name, "mask", base_of(source, folder), []).write(folder)
+    kept = {name: state[name] * torch.from_numpy(each.expand()) for name, each in masks.items()}
+    return counted({**state, **learned, **kept}.values())
+
+
+def adapter(base: Path, folder: Path) -> Counted:
+    adapters.make(base, folder, LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS"))
+    # PEFT keeps the head that the adapter replaces beside its own.
+    replaced = [t for name, t in load_file(folder / "adapter_model.safetensors").items() if "qa_outputs" not in name]
+    return counted([*load_file(base / "model.safetensors").values(), *replaced])
+
+
+def quantized(base: Path, folder: Path) -> Counted:
+    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["qa_outputs"])
+    model = AutoModelForQuestionAnswering.from_pretrained(
+        base, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
+    )
+    model.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    states = ((p, getattr(p, "quant_state", None)) for p in model.parameters())
+    return counted(p.detach() if state is None else dequantize_4bit(p.data, state) for p, state in states)
+
+
+def graph(base: Path, folder: Path) -> Counted:
+    """Of an exported reader, which is not of `base`; its weights are the tensors of more than one floating number."""
+    graphs.export("bert", base.with_name(f"{folder.name}-from"), folder)
+    tensors = (numpy_helper.to_array(each) for each in onnx.load(folder / "model.onnx").graph.initializer)
+    return counted(torch.from_numpy(each.copy()) for each in tensors if each.dtype.kind == "f" and each.size > 1)
+
+
+KINDS: Mapping[str, Callable[[Path, Path], Counted]] = {
+    "full": full,
+    "mask": mask,
+    "adapter": adapter,
+    "quantized": quantized,
+    "onnx": graph,
+}
+
+
+def of_kind(kind: str, base: Path, folder: Path) -> Counted:
+    """Make a checkpoint of a kind; the test fails where nobody has said how."""
+    if kind not in KINDS:
+        pytest.fail(f"register a maker for the kind {kind} in {__file__}")
+    return KINDS[kind](base, folder)
