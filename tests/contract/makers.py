@@ -113,9 +113,11 @@ def mask(base: Path, folder: Path) -> Counted:
 
 def adapter(base: Path, folder: Path) -> Counted:
     adapters.make(base, folder, LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS"))
-    # PEFT keeps the head that the adapter replaces beside its own.
-    replaced = [t for name, t in load_file(folder / "adapter_model.safetensors").items() if "qa_outputs" not in name]
-    return counted([*load_file(base / "model.safetensors").values(), *replaced])
+    added = load_file(folder / "adapter_model.safetensors")
+    # PEFT saves a head of the adapter's own under the names of the base's.
+    state = {**load_file(base / "model.safetensors")}
+    state |= {name.removeprefix("base_model.model."): tensor for name, tensor in added.items()}
+    return counted(state.values())
 
 
 def quantized(base: Path, folder: Path) -> Counted:
