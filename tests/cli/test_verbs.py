@@ -134,7 +134,7 @@ def test_resume_of_a_finished_run_does_nothing(trained: Trained, run: Run) -> No
     before = tree(trained.root)
     done = run("train", "demo/bert", "-o", trained.dense, "--lr", "1e-3", *trained.short, "--resume")
     assert done.code == 0
-    assert done.err.startswith(f"{trained.dense} is complete already\n")
+    assert done.err.startswith(f"{trained.dense} is complete")
     assert tree(trained.root) == before
 
 

@@ -33,8 +33,8 @@ from tests.models.tiny import random_masks
 
 
 def lstm(folder: Path) -> Path:
-    """A BiLSTM reader of every variant's parts but a vector file."""
-    options = LstmOptions.choose(variant="bidaf", hidden_size=6, embedding_dim=5, buckets=3, dropout=0.0)
+    """A BiLSTM reader with all that a variant has, and with dropout, so that a run draws random numbers."""
+    options = LstmOptions.choose(variant="bidaf", hidden_size=6, embedding_dim=5, buckets=3)
     write_reader(options, [*tiny.WORDS, ".", "?"], None, 0, folder)
     return folder
 
