@@ -20,7 +20,7 @@ Run = Callable[..., Done]
 
 
 # Keys of a pruning step's configuration, which --resume compares with those of a run from before.
-PRUNING = {"method", "sparsity", "score_lr", "penalty", "warmup", "cooldown", "block", "embeddings", "distill", "teacher"}
+PRUNING = "method sparsity score_lr penalty warmup cooldown block embeddings distill teacher"
 
 
 def manifest(folder: Path) -> Any:
@@ -67,7 +67,7 @@ def test_prune_reaches_its_sparsity_in_what_is_saved(method: str, trained: Train
     assert said["steps"][1]["metrics"]["sparsity"] == pytest.approx(100 * (1 - kept / weights))
     config = said["steps"][1]["config"]
     assert config["sparsity"] == SPARSITY
-    assert {key for key in config if key in PRUNING} == PRUNING
+    assert config.keys() >= set(PRUNING.split())
     assert "mask_embeddings" not in config, "its key is embeddings"
     zeros = sum(int((effective(trained.pruned(method))[name] == 0).sum()) for name in masks)
     assert zeros == weights - kept

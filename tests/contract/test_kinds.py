@@ -1,5 +1,6 @@
 """What every kind of checkpoint must fulfil. A new one is tested by being registered (see makers.py)."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import torch
 import transformers
 
 from compresskit.checkpoint.manifest import FILE, Manifest
+from compresskit.cli.app import main
 from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.kind import Kind
@@ -144,6 +146,11 @@ def test_contents_are_told_without_a_model(case: Case, monkeypatch: pytest.Monke
     for matrix in found.matrices:
         assert matrix.size == torch.Size(matrix.shape).numel()
         assert matrix.remaining is None or 0 <= matrix.remaining <= matrix.size
+
+
+def test_inspect_shows_it(case: Case, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(case.folder)]) == 0
+    assert re.search(rf"^kind +{case.kind.name}\b", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_its_parameters_are_counted(case: Case) -> None:
