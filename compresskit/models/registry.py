@@ -25,6 +25,7 @@ from compresskit.models.folder import (
     read_config,
     read_tokenizer,
 )
+from compresskit.models.lstm.auto import register_auto_classes
 from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.onnx import OnnxReader, method_of_graph, onnx_file, reader_device
 from compresskit.models.overlay import apply_overlay
@@ -33,6 +34,7 @@ from compresskit.models.source import Source, base_source, overlay_kind, own_fil
 
 # In this order: the encoders own whatever else transformers has a question-answering head for.
 FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily())
+register_auto_classes()
 
 # What transformers says while it loads and saves would run through our own lines.
 transformers_logging.set_verbosity_error()
