@@ -42,12 +42,12 @@ print(sys.meta_path == finders, {'torch', 'transformers', 'numpy'} & set(sys.mod
         "import compresskit; compresskit.register()",
         "import compresskit; compresskit.register(); compresskit.register()",
         "import transformers.models.auto.modeling_auto, compresskit; compresskit.register()",
-        "import compresskit.models.registry",
+        "from compresskit.models.registry import load; load({folder!r}, device='cpu')",
     ],
 )
 def test_the_auto_classes_know_our_models(first: str, tmp_path: Path) -> None:
     folder = str(small.folder(tmp_path))
-    assert run(first + OPEN.format(folder=folder)) == "LstmReaderConfig LstmReader WordTokenizer"
+    assert run((first + OPEN).format(folder=folder)) == "LstmReaderConfig LstmReader WordTokenizer"
 
 
 def test_they_do_not_know_them_unasked(tmp_path: Path) -> None:
