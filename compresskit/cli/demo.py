@@ -46,8 +46,8 @@ def demo(
     from compresskit import console
     from compresskit.checkpoint.store import check_free, write_text
     from compresskit.evaluate.evaluate import evaluate
-    from compresskit.evaluate.job import EvalSettings
     from compresskit.evaluate.report import render
+    from compresskit.evaluate.settings import EvalSettings
     from compresskit.methods import train
     from compresskit.methods.distill import DistillConfig
     from compresskit.methods.prune import apply as pruning

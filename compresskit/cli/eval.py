@@ -171,7 +171,7 @@ def eval_(
     check_metrics(config.settings.metrics)
     check_harness(config.settings.harness)
     rules = parse_rules(config.gates, has_baseline=config.baseline is not None, ci95=config.gate_ci)
-    report = evaluate(config.checkpoints, config.data, config.settings, config.baseline, keeping=config.keeping)
+    report = evaluate(config.checkpoints, config.data, config.settings, config.baseline, extras=config.extras)
     report = gated(report, rules)
     destination.deliver(report)
     delivery.require_rows(report)

@@ -68,7 +68,7 @@ def scorer(data: str | None, *, device: str, max_length: int, stride: int) -> Sc
 
     def score(folder: Path) -> Mapping[str, float | None]:
         from compresskit.evaluate.evaluate import evaluate
-        from compresskit.evaluate.job import EvalSettings
+        from compresskit.evaluate.settings import EvalSettings
 
         settings = EvalSettings(device=device, max_length=max_length, stride=stride, latency_questions=0)
         row = evaluate([str(folder)], data, settings, names=["scoring"]).rows[0]

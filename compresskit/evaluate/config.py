@@ -18,8 +18,8 @@ import yaml
 
 from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
-from compresskit.evaluate.evaluate import Keeping
-from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.evaluate import Extras
+from compresskit.evaluate.settings import EvalSettings
 
 PYPROJECT, YAML = "pyproject.toml", "compresskit.yaml"
 TABLE = "[tool.compresskit.eval]"
@@ -75,9 +75,9 @@ class EvalConfig:
             raise UsageError(f"--predictions {self.predictions}: is no folder; give the name of one")
 
     @property
-    def keeping(self) -> Keeping:
-        """What is kept beside the report."""
-        return Keeping(self.cache, self.predictions, self.show_flips)
+    def extras(self) -> Extras:
+        """What the evaluation does beyond its report."""
+        return Extras(self.cache, self.predictions, self.show_flips)
 
 
 def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:

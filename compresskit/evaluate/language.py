@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compresskit.data.examples import ExampleSet
 from compresskit.errors import InputError, MissingError, RunFailed
-from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.settings import EvalSettings
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import pytest
 from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.config import EvalConfig, configured, read
-from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.settings import EvalSettings
 
 TOML = """
 [tool.other]

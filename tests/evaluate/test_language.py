@@ -13,7 +13,7 @@ from compresskit.data.load import load as load_data
 from compresskit.errors import MissingError, RunFailed
 from compresskit.evaluate import language
 from compresskit.evaluate.evaluate import evaluate
-from compresskit.evaluate.job import EvalSettings
+from compresskit.evaluate.settings import EvalSettings
 from tests import tiny
 
 SETTINGS = EvalSettings(max_length=24, stride=8, batch_size=3, device="cpu", latency_questions=2)

@@ -1,0 +1,105 @@
+"""What passes between an evaluation and the process that measures one checkpoint.
+
+The parent writes a `Measurement` as JSON to the child's stdin; the child leaves two files in the folder that is named
+there: an `Outcome` as JSON, and the answers in the official format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from compresskit.checkpoint.store import write_text
+from compresskit.data.examples import ExampleFiles
+from compresskit.errors import CompresskitError, InputError, UsageError
+from compresskit.evaluate.row import Row
+from compresskit.evaluate.settings import EvalSettings
+
+OUTCOME_FILE = "outcome.json"
+PREDICTIONS_FILE = "predictions.json"
+
+# The call was understood; what one of its checkpoints is called was not.
+_ROW_CODES = {UsageError.exit_code: InputError.exit_code}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One checkpoint to measure in a process of its own; ``folder`` takes what it leaves.
+
+    ``questions`` are those to ask, ``tuning`` those to tune the null threshold on, both as the parent has read them.
+    ``name`` is what the progress bar says; ``index`` counts the measurements of one evaluation.
+    """
+
+    ref: str
+    name: str
+    questions: ExampleFiles
+    settings: EvalSettings
+    folder: Path
+    index: int = 0
+    tuning: ExampleFiles | None = None
+    quiet: bool = False
+    verbose: bool = False
+
+    def to_json(self) -> str:
+        """Return the measurement as JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> Measurement:
+        """Read back what `to_json` wrote."""
+        raw = json.loads(text)
+        settings: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in raw["settings"].items()
+        }
+        values = {
+            **raw,
+            "questions": ExampleFiles.from_dict(raw["questions"]),
+            "settings": EvalSettings(**settings),
+            "folder": Path(raw["folder"]),
+            "tuning": None if raw["tuning"] is None else ExampleFiles.from_dict(raw["tuning"]),
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the child has to say: a row, or in its place an error and the exit code for it.
+
+    ``question_em`` (0 or 1), ``question_f1`` (0-1) and ``paragraph`` (its number) have one entry a question, in the
+    data set's order.
+    """
+
+    row: Row | None = None
+    error: str | None = None
+    error_code: int | None = None
+    question_em: Sequence[float] = ()
+    question_f1: Sequence[float] = ()
+    paragraph: Sequence[int] = ()
+
+    @classmethod
+    def of(cls, error: CompresskitError) -> Outcome:
+        """Return the outcome of a checkpoint that cannot be scored; a name that means nothing is bad input here."""
+        return cls(error=str(error), error_code=_ROW_CODES.get(error.exit_code, error.exit_code))
+
+    def to_json(self) -> str:
+        """Return the outcome as JSON."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return json.dumps({**values, "row": None if self.row is None else self.row.to_dict()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """Read back what `to_json` wrote."""
+        raw = json.loads(text)
+        return cls(**{**raw, "row": None if raw["row"] is None else Row.from_dict(raw["row"])})
+
+    def write(self, folder: Path) -> None:
+        """Leave the outcome in a folder, whole or not at all."""
+        write_text(folder / OUTCOME_FILE, self.to_json())
+
+    @classmethod
+    def read(cls, folder: Path) -> Outcome:
+        """Read the outcome that `write` left in a folder; OSError or ValueError where there is none."""
+        return cls.from_json((folder / OUTCOME_FILE).read_text(encoding="utf-8"))
