@@ -27,7 +27,8 @@ import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
 from compresskit.checkpoint.store import write_text
-from compresskit.errors import UsageError
+from compresskit.errors import InputError, UsageError
+from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.gate import BYTES
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
 from compresskit.evaluate.row import Dataset
@@ -115,7 +116,7 @@ class Cache:
         outcome = _read(entry)
         if outcome is None:
             return None
-        if (entry / PREDICTIONS_FILE).is_file():
+        if len(outcome.question_em):
             try:
                 shutil.copyfile(entry / PREDICTIONS_FILE, folder / PREDICTIONS_FILE)
             except OSError:  # removed meanwhile
@@ -163,7 +164,7 @@ class Cache:
             return []
         found = []
         for folder in folders:
-            with contextlib.suppress(FileNotFoundError):  # another process removes it just now
+            with contextlib.suppress(OSError):  # another process removes it just now
                 size = sum(path.stat().st_size for path in folder.iterdir())
                 found.append(Entry(folder, size, folder.stat().st_mtime))
         return sorted(found, key=lambda entry: entry.used, reverse=True)
@@ -196,13 +197,14 @@ class Cache:
 
 
 def _read(entry: Path) -> Outcome | None:
-    """Return the outcome in an entry's folder; None where there is none that is whole."""
+    """Return the outcome in an entry's folder; None where there is none, or not with the answers to all questions."""
     try:
         outcome = Outcome.read(entry)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        questions = len(outcome.question_em)
+        answers = len(read_answers(entry / PREDICTIONS_FILE)) if questions else 0
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError):
         return None
-    is_whole = outcome.row is not None and (not outcome.question_em or (entry / PREDICTIONS_FILE).is_file())
-    return outcome if is_whole else None
+    return outcome if outcome.row is not None and answers == questions else None
 
 
 @functools.cache
