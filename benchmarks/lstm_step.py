@@ -25,16 +25,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from benchmarks.machine import headline
 from compresskit.data.load import load
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.prune.masker import Masker
-from compresskit.methods.prune.method import masked_objective
-from compresskit.methods.train import supervised
+from compresskit.methods.prune.method import Masks
+from compresskit.methods.run import with_penalties
+from compresskit.methods.teaching import supervised
 from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device
 from compresskit.models.lstm.layers import BiLSTM
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
-from compresskit.models.tasks.span_features import SpanFeatures
 from compresskit.training.sampler import LengthGroupedSampler
 
 QUESTIONS, STEPS, ROUNDS, WARM_UP = 4000, 5, 7, 3
@@ -97,22 +96,22 @@ class Run:
         LstmOptions.choose(variant=given.variant, embeddings="random").build(examples, 0, folder / "reader")
         loaded = load_trainable(Source("reader", folder / "reader"))
         self.model, self.device, self.way, self.size = loaded.model.train(), device, way, given.batch_size
-        self.objective = supervised(loaded.family)
+        self.objective = supervised(loaded.task)
         learning = list(self.model.parameters())
         if way == "smp":
             dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-            masker = Masker(loaded.family.prunable(self.model), PruneConfig(), dtype)
-            self.objective, learning = masked_objective(self.objective, masker), masker.scores()
+            masks = Masks(loaded, PruneConfig(), dtype)
+            learning = list(masks.added())
             scores = {id(p) for p in learning}
             for parameter in self.model.parameters():
                 parameter.requires_grad_(id(parameter) in scores)
+            self.objective = with_penalties(self.objective, loaded, masks)
         to_device: Callable[[torch.device], object] = self.model.to
         to_device(device)
-        self.features: SpanFeatures = loaded.family.features(
-            loaded.tokenizer, examples, WindowOptions(), folder / "features"
-        )
+        loaded.task.write(loaded.tokenizer, examples, WindowOptions(), folder / "features")
+        self.features = loaded.task.open(folder / "features")
         self.order = list(LengthGroupedSampler(self.features.lengths, self.size, 0))
-        self.collate = loaded.family.collator(loaded.tokenizer)
+        self.collate = loaded.task.collator(loaded.tokenizer)
         self.optimizer = torch.optim.AdamW(learning, lr=1e-3, fused=True)
         self.taken = 0
 

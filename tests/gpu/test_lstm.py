@@ -18,6 +18,7 @@ from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.lstm.layers import BiLSTM
 from compresskit.models.lstm.model import LstmReader
+from compresskit.models.tasks.span_batches import span_logits
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
@@ -124,14 +125,13 @@ def test_the_same_as_on_a_cpu_by_cudnns_kernel(kind: str, masked: bool) -> None:
     on_gpu.cuda()
     for model in (on_cpu, on_gpu) if masked else ():
         torch.manual_seed(1)
-        masker = Masker(LstmFamily().prunable(model), PruneConfig(sparsity=0.7, penalty=0.0))
+        masker = Masker(LstmFamily().weights(model), PruneConfig(sparsity=0.7, penalty=0.0))
         for scores in masker.scores():
             scores.data.copy_(torch.randn(scores.shape))
         masker.step(0.5)  # the thresholds are exact on both: a GPU samples larger matrices only
-    family = LstmFamily()
-    expected = family.logits(on_cpu, inputs)
+    expected = span_logits(on_cpu, inputs)
     with torch.profiler.profile() as profile:
-        found = family.logits(on_gpu, on_the_gpu(inputs))
+        found = span_logits(on_gpu, on_the_gpu(inputs))
         found[found.isfinite()].square().sum().backward()
     expected[expected.isfinite()].square().sum().backward()
     names = {event.key for event in profile.key_averages()}
@@ -152,12 +152,12 @@ def test_under_autocast_masks_in_bf16_teach_their_scores(kind: str) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         model: Any = reader(kind).train()
         model.cuda()
-        masker = Masker(LstmFamily().prunable(model), PruneConfig(sparsity=0.5, penalty=0.0), dtype)
+        masker = Masker(LstmFamily().weights(model), PruneConfig(sparsity=0.5, penalty=0.0), dtype)
         for number, scores in enumerate(masker.scores()):
             nn.init.normal_(scores, generator=torch.Generator("cuda").manual_seed(number))
         masker.step(0.9)
         with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
-            logits = LstmFamily().logits(model, on_the_gpu(batch()))
+            logits = span_logits(model, on_the_gpu(batch()))
         logits[logits.isfinite()].square().sum().backward()
         gradients.append(torch.cat([scores.grad.flatten() for scores in masker.scores()]))  # type: ignore[union-attr]
     exact, rounded = gradients
@@ -170,7 +170,7 @@ def test_small_gradients_survive_autocast() -> None:
     model: Any = reader("matching").train()
     model.cuda()
     with torch.autocast("cuda", torch.bfloat16):
-        logits = LstmFamily().logits(model, on_the_gpu(batch()))
+        logits = span_logits(model, on_the_gpu(batch()))
     (1e-9 * logits[logits.isfinite()].square().sum()).backward()
     assert all(p.grad.any() for name, p in model.named_parameters() if "encoder" in name)
 
@@ -179,9 +179,9 @@ def test_small_gradients_survive_autocast() -> None:
 def test_a_reader_loaded_in_half_the_bytes(dtype: torch.dtype) -> None:
     model: Any = reader("flow").eval()
     model.cuda()
-    exact = LstmFamily().logits(model, on_the_gpu(batch()))
+    exact = span_logits(model, on_the_gpu(batch()))
     model.to(dtype)
-    found = LstmFamily().logits(model, on_the_gpu(batch()))
+    found = span_logits(model, on_the_gpu(batch()))
     finite = exact.isfinite()
     assert torch.equal(finite, found.isfinite())
     assert float((found - exact)[finite].abs().max()) < 0.05
