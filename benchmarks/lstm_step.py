@@ -1,42 +1,43 @@
-"""A training step of a BiLSTM reader: dense, under learned masks, and with the sequences laid out in the other way.
+"""A training step of a BiLSTM reader: dense, under learned masks, and dense with packed sequences.
 
 python -m benchmarks.lstm_step --data TRAIN.json [--variant 1] [--batch-size 64] [--device cpu]
 
-Our layer packs on a GPU and pads on a CPU; the other way is the reverse. The ways take turns in one process, round by
-round; `/ dense` is the median over the rounds of the ratio to dense in the same round. Then: where the time goes.
+Our layer runs over padded sequences; `packed` has in its place one that packs them. The ways take turns in one process,
+round by round. A ratio is the median over the rounds of that in one round. Then: where the time of a dense step goes.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.machine import headline
 from compresskit.data.load import load
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.prune.masker import Masker
-from compresskit.methods.prune.method import masked_objective
-from compresskit.methods.train import supervised
+from compresskit.methods.prune.method import Masks
+from compresskit.methods.run import with_penalties
+from compresskit.methods.teaching import supervised
 from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device
 from compresskit.models.lstm.layers import BiLSTM
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
-from compresskit.models.tasks.span_features import SpanFeatures
 from compresskit.training.sampler import LengthGroupedSampler
 
 QUESTIONS, STEPS, ROUNDS, WARM_UP = 4000, 5, 7, 3
-WAYS = ("dense", "smp", "other layout")
+WAYS = ("dense", "smp", "packed")
 
 
 def main() -> None:
@@ -60,13 +61,19 @@ def main() -> None:
         print(f"variant {given.variant}, batch {given.batch_size}, {torch.get_num_threads()} threads, {padding(runs)}")
         print(f"{'way':14} {'ms/step':>9} {'examples/s':>11} {'/ dense':>8}")
         for way, taken in seconds.items():
-            ratio = statistics.median(own / dense for own, dense in zip(taken, seconds["dense"], strict=True))
             typical = statistics.median(taken)
-            print(f"{way:14} {1e3 * typical:9.2f} {given.batch_size / typical:11.0f} {ratio:8.3f}")
+            over = ratio(taken, seconds["dense"])
+            print(f"{way:14} {1e3 * typical:9.2f} {given.batch_size / typical:11.0f} {over:8.3f}")
+        print(f"padded / packed {ratio(seconds['dense'], seconds['packed']):.3f}")
         with torch.profiler.profile() as profile:
             runs["dense"].seconds(STEPS)
         kind = "self_cuda_time_total" if device.type == "cuda" else "self_cpu_time_total"
         print(profile.key_averages().table(sort_by=kind, row_limit=8, max_name_column_width=40))
+
+
+def ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """The median over the rounds of `times` to `others` of the same round."""
+    return statistics.median(own / other for own, other in zip(times, others, strict=True))
 
 
 def padding(runs: dict[str, Run]) -> str:
@@ -89,22 +96,22 @@ class Run:
         LstmOptions.choose(variant=given.variant, embeddings="random").build(examples, 0, folder / "reader")
         loaded = load_trainable(Source("reader", folder / "reader"))
         self.model, self.device, self.way, self.size = loaded.model.train(), device, way, given.batch_size
-        self.objective = supervised(loaded.family)
+        self.objective = supervised(loaded.task)
         learning = list(self.model.parameters())
         if way == "smp":
             dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-            masker = Masker(loaded.family.prunable(self.model), PruneConfig(), dtype)
-            self.objective, learning = masked_objective(self.objective, masker), masker.scores()
+            masks = Masks(loaded, PruneConfig(), dtype)
+            learning = list(masks.added())
             scores = {id(p) for p in learning}
             for parameter in self.model.parameters():
                 parameter.requires_grad_(id(parameter) in scores)
+            self.objective = with_penalties(self.objective, loaded, masks)
         to_device: Callable[[torch.device], object] = self.model.to
         to_device(device)
-        self.features: SpanFeatures = loaded.family.features(
-            loaded.tokenizer, examples, WindowOptions(), folder / "features"
-        )
+        loaded.task.write(loaded.tokenizer, examples, WindowOptions(), folder / "features")
+        self.features = loaded.task.open(folder / "features")
         self.order = list(LengthGroupedSampler(self.features.lengths, self.size, 0))
-        self.collate = loaded.family.collator(loaded.tokenizer)
+        self.collate = loaded.task.collator(loaded.tokenizer)
         self.optimizer = torch.optim.AdamW(learning, lr=1e-3, fused=True)
         self.taken = 0
 
@@ -123,7 +130,7 @@ class Run:
     def seconds(self, count: int) -> float:
         """How long the next `count` steps take, until the device has finished them."""
         started = time.perf_counter()
-        with other_layout() if self.way == "other layout" else contextlib.nullcontext():
+        with mock.patch.object(BiLSTM, "forward", packed) if self.way == "packed" else contextlib.nullcontext():
             for _ in range(count):
                 self.step()
         if self.device.type == "cuda":
@@ -131,19 +138,21 @@ class Run:
         return time.perf_counter() - started
 
 
-@contextlib.contextmanager
-def other_layout() -> Iterator[None]:
-    """Our layer with its two layouts exchanged."""
-    ours_packed, ours_padded = BiLSTM._packed, BiLSTM._padded
+def packed(layer: BiLSTM, inputs: Tensor, lengths: Tensor) -> Tensor:
+    """What `BiLSTM.forward` gives, by packed sequences: both directions in one call, no padding computed."""
+    weights = [getattr(layer, name).float() for name in layer._flat_weights_names]
+    with torch.autocast(inputs.device.type, enabled=False):
+        rows = pack_padded_sequence(inputs.float(), on_cpu(lengths), batch_first=True, enforce_sorted=False)
+        zeros = rows.data.new_zeros(2, len(inputs), layer.hidden_size)
+        data = torch.lstm(rows.data, rows.batch_sizes, (zeros, zeros), weights, True, 1, 0.0, layer.training, True)[0]
+        states = pad_packed_sequence(rows._replace(data=data), batch_first=True, total_length=inputs.shape[1])[0]
+    return states.to(inputs.dtype)
 
-    def packed(layer: BiLSTM, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
-        return ours_packed(layer, inputs, weights, lengths.cpu())
 
-    def padded(layer: BiLSTM, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
-        return ours_padded(layer, inputs, weights, lengths.to(inputs.device))
-
-    with mock.patch.object(BiLSTM, "_packed", padded), mock.patch.object(BiLSTM, "_padded", packed):
-        yield
+@functools.lru_cache(maxsize=2)
+def on_cpu(lengths: Tensor) -> Tensor:
+    """The lengths where packing wants them. All layers of a step share one tensor of them, and so wait once for it."""
+    return lengths.cpu()
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from compresskit import __version__, console
+from compresskit.cli.cache import cache
 from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
 from compresskit.cli.inspect import inspect
@@ -25,15 +27,36 @@ from compresskit.cli.report import report
 from compresskit.cli.train import train
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError
 
-# The verbs, in the order of the help text. A new one: import its function above, and name it here.
-VERBS: tuple[Callable[..., None], ...] = (train, prune, eval_, report, predict, inspect, merge, demo)
+# The verbs, in the order of the help text. A new one: import its function above, and name it here. One that has verbs
+# of its own is a `typer.Typer`.
+VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
+    train,
+    prune,
+    eval_,
+    report,
+    cache,
+    predict,
+    inspect,
+    merge,
+    demo,
+)
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended
 
 GLOBAL_OPTIONS = ("--version", "-q", "--quiet", "-v", "--verbose", "--no-color")
 
+
+class _InOrder(TyperGroup):
+    """The verbs in their order; typer would put those that have verbs of their own last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names that the help text and completion show."""
+        return verb_names()
+
+
 app = typer.Typer(
     name="compresskit",
+    cls=_InOrder,
     help="Make question-answering checkpoints smaller, and measure what that costs.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -97,7 +120,13 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
 
 def verb_names() -> list[str]:
     """The verbs' names, in the order of the help text."""
-    return [command.name for command in app.registered_commands if command.name]
+    names = [verb.name for verb in app.registered_commands] + [verb.name for verb in app.registered_groups]
+    order = {_name(verb): index for index, verb in enumerate(VERBS)}
+    return sorted(filter(None, names), key=lambda name: order.get(name, len(order)))
+
+
+def _name(verb: Callable[..., None] | typer.Typer) -> str:
+    return str(verb.info.name) if isinstance(verb, typer.Typer) else verb.__name__.rstrip("_")  # `eval_` is eval
 
 
 def _print_version(wanted: bool) -> None:
@@ -129,7 +158,10 @@ def _global_options(
 
 
 for _verb in VERBS:
-    app.command(_verb.__name__.rstrip("_"))(_verb)  # `eval_` is the verb eval
+    if isinstance(_verb, typer.Typer):
+        app.add_typer(_verb, name=_name(_verb))
+    else:
+        app.command(_name(_verb))(_verb)
 
 
 def _run(words: list[str]) -> int:

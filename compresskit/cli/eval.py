@@ -24,7 +24,7 @@ def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     check_metrics(settings.metrics)
     check_harness(settings.harness)
     rules = parse_rules(gating.gates, has_baseline=options.baseline is not None, ci95=gating.gate_ci)
-    report = evaluate(options.checkpoints, options.data, settings, options.baseline, keeping=options.keeping)
+    report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=options.extras)
     report = gated(report, rules)
     config.delivery.deliver(report)
     require_rows(report)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,12 +62,31 @@ class DatasetInfo:
     repaired: int
 
 
+@dataclass(frozen=True, slots=True)
+class ExampleFiles:
+    """Where an `ExampleSet` lies on the disk, so that another process can open it without reading the source again.
+
+    `folders` hold the Arrow files (see `Store`), `rows` is the file of the row numbers that the set consists of; `path`
+    and `sha256` are those of `DatasetInfo`.
+    """
+
+    folders: tuple[str, ...]
+    rows: str
+    path: str
+    sha256: str
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> ExampleFiles:
+        """Take back what `dataclasses.asdict` made, also by way of JSON."""
+        return cls(**{**raw, "folders": tuple(raw["folders"])})
+
+
 class ExampleSet:
     """A read-only sequence of `Example`, with random access and bounded memory.
 
     The rows live in memory-mapped Arrow files in a temporary folder, which goes with the last set that uses
     it. A set made by `sample` or `select` shares these files and holds only row numbers (8 bytes each).
-    Sets are made by `compresskit.data.load.load`.
+    Sets are made by `compresskit.data.load.load`; `opened` opens one that another process has made.
     """
 
     def __init__(self, store: Store, path: str, sha256: str, rows: NDArray[np.int64] | None = None) -> None:
@@ -83,6 +103,19 @@ class ExampleSet:
             paragraphs=counts.paragraphs,
             repaired=counts.repaired,
         )
+
+    @classmethod
+    def opened(cls, files: ExampleFiles) -> ExampleSet:
+        """The set of another process, which has to keep it as long as this one is used."""
+        from compresskit.data.store import Store
+
+        store = Store.opened([Path(folder) for folder in files.folders])
+        return cls(store, files.path, files.sha256, np.load(files.rows))
+
+    def files(self) -> ExampleFiles:
+        """Write down which rows this set holds, and return what another process needs for `opened`."""
+        folders = tuple(str(folder.path) for folder in self._store.folders)
+        return ExampleFiles(folders, str(self._store.save_rows(self._rows)), self.info.path, self.info.sha256)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -35,14 +35,23 @@ _QUESTIONS = pa.schema(
         ("repaired", pa.int32()),
     ]
 )
+_ARTICLES_FILE = "articles.arrow"
+_PARAGRAPHS_FILE = "paragraphs.arrow"
+_QUESTIONS_FILE = "questions.arrow"
 _BATCH_ROWS = 4096
 _BATCH_CHARS = 4_000_000
 
 
 class Folder:
-    """A temporary folder that is removed with this object, or at the end of the process."""
+    """A temporary folder that is removed with this object, or at the end of the process.
 
-    def __init__(self) -> None:
+    One that is there already, at `path`, belongs to another process, and is left to it.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        if path is not None:
+            self.path = path
+            return
         try:
             self.path = Path(tempfile.mkdtemp(prefix="compresskit-"))
         except OSError as error:
@@ -106,7 +115,12 @@ class _TableWriter:
             self._file.close()
         except OSError as error:
             raise _no_room(self._path.parent, error) from error
-        return pa.ipc.open_file(pa.memory_map(str(self._path))).read_all()
+        return _mapped(self._path)
+
+
+def _mapped(path: Path) -> pa.Table:
+    """The table in an Arrow IPC file, memory-mapped: what is not looked at is not read."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 class QuestionWriter:
@@ -114,7 +128,7 @@ class QuestionWriter:
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._table = _TableWriter(folder.path / "questions.arrow", _QUESTIONS)
+        self._table = _TableWriter(folder.path / _QUESTIONS_FILE, _QUESTIONS)
         self._hashes = array("q")
 
     def add(self, id: str, question: str, paragraph: int, answers: Sequence[Answer], repaired: int) -> None:
@@ -162,8 +176,8 @@ class StoreWriter:
         folder = Folder()
         self._folder = folder
         self._questions = QuestionWriter(folder)
-        self._paragraphs = _TableWriter(folder.path / "paragraphs.arrow", _PARAGRAPHS)
-        self._articles = _TableWriter(folder.path / "articles.arrow", _ARTICLES)
+        self._paragraphs = _TableWriter(folder.path / _PARAGRAPHS_FILE, _PARAGRAPHS)
+        self._articles = _TableWriter(folder.path / _ARTICLES_FILE, _ARTICLES)
 
     def article(self, title: str) -> None:
         """End the article to which the paragraphs since the last call belong, and name it."""
@@ -195,7 +209,10 @@ class Counts:
 
 
 class Store:
-    """Random access to the tables. Memory: 12 bytes a question, 4 a paragraph, whatever the texts weigh."""
+    """Random access to the tables. Memory: 12 bytes a question, 4 a paragraph, whatever the texts weigh.
+
+    The first of `folders` holds all three tables; each further one holds questions that come after those.
+    """
 
     def __init__(
         self, questions: pa.Table, paragraphs: pa.Table, articles: pa.Table, folders: tuple[Folder, ...]
@@ -215,6 +232,24 @@ class Store:
         self._repaired: NDArray[np.int32] = questions.column("repaired").to_numpy()
         self._answers: NDArray[np.int32] = pc.list_value_length(self._answer_starts).to_numpy()
         self._article: NDArray[np.int32] = paragraphs.column("article").to_numpy()
+
+    @classmethod
+    def opened(cls, folders: Sequence[Path]) -> Store:
+        """The store of another process, in these folders, which that process has to keep meanwhile."""
+        questions = pa.concat_tables([_mapped(folder / _QUESTIONS_FILE) for folder in folders])
+        paragraphs, articles = (_mapped(folders[0] / name) for name in (_PARAGRAPHS_FILE, _ARTICLES_FILE))
+        return cls(questions, paragraphs, articles, tuple(map(Folder, folders)))
+
+    def save_rows(self, rows: NDArray[np.int64]) -> Path:
+        """Write row numbers to a new file beside the tables, which goes with them; RunFailed where there is no room."""
+        folder = self.folders[0].path
+        try:
+            number, name = tempfile.mkstemp(".npy", "rows-", folder)
+            with os.fdopen(number, "wb") as file:
+                np.save(file, rows)
+        except OSError as error:
+            raise _no_room(folder, error) from error
+        return Path(name)
 
     def example(self, row: int) -> Example:
         """The question in row `row` of the table (0 ≤ row < questions)."""

@@ -1,8 +1,10 @@
 """Outcomes that are kept: an unchanged checkpoint on unchanged data is not measured again.
 
-An entry is a folder named by its key, with what the job left there: the outcome and the answers. The key covers the
-bytes of every file that the checkpoint needs, those of the data, the settings, the versions of the packages and of this
-one's own code, and the machine, since memory and time are the machine's.
+An entry is a folder named by its key: the outcome, the answers, and which data they are about. The key covers the bytes
+of every file that the checkpoint needs, those of the data, the settings, the versions of the packages and of this one's
+own code, and the machine, since memory and time are the machine's.
+
+An evaluation works on copies of what an entry holds. So any process may remove any entry at any time.
 """
 
 from __future__ import annotations
@@ -13,35 +15,55 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
-from compresskit.evaluate.job import PREDICTIONS_FILE, Outcome
+from compresskit.checkpoint.store import write_text
+from compresskit.errors import InputError, UsageError
+from compresskit.evaluate.answers import read_answers
+from compresskit.evaluate.gate import BYTES
+from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
+from compresskit.evaluate.row import Dataset
 from compresskit.evaluate.settings import EvalSettings
 
 FOLDER_VARIABLE = "COMPRESSKIT_CACHE"
-STAGED = ".new-"
-"""What the name of a folder that is not yet an entry begins with."""
+SIZE_VARIABLE = "COMPRESSKIT_CACHE_SIZE"
+DEFAULT_SIZE = "1GB"
+DATASET_FILE = "dataset.json"
+
 _DAY = 24 * 3600.0
+_ENTRY = re.compile("[0-9a-f]{64}")  # the user may have named a folder that holds other things too
+_UNFINISHED = ".new-"
 _GPUS = Path("/proc/driver/nvidia/gpus")
-# What decides where and how fast a checkpoint runs, and is no part of the settings.
+# What decides where and how fast a checkpoint runs, and is not part of the settings.
 _ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "WORLD_SIZE")
 
 
-def folder() -> Path:
+def cache_folder() -> Path:
     """Return where outcomes are kept: $COMPRESSKIT_CACHE, else compresskit in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(FOLDER_VARIABLE) or Path(home, "compresskit")) / "eval"
 
 
-def key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> str:
+def cache_limit() -> int:
+    """Return how many bytes the entries may take: $COMPRESSKIT_CACHE_SIZE, else 1 GB; UsageError for a bad value."""
+    text = os.environ.get(SIZE_VARIABLE) or DEFAULT_SIZE
+    units = {unit.lower(): factor for unit, factor in BYTES.items()}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
+    if found is None or (found[2] or "B").lower() not in units:
+        raise UsageError(f"{SIZE_VARIABLE}={text!r} is not a size; write a number and a unit, such as 500MB or 2GB")
+    return int(float(found[1]) * units[(found[2] or "B").lower()])
+
+
+def entry_key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> str:
     """Return the name of an entry: a SHA-256 in hex over all that a measurement depends on.
 
     ``checkpoint`` is the hash of the checkpoint's files, ``data`` those of the data sets.
@@ -57,56 +79,132 @@ def key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def find(name: str) -> tuple[Outcome, Path] | None:
-    """Return a kept outcome and its folder, or None where there is none that is whole."""
-    entry = folder() / name
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A folder of the cache: the bytes in it, and when it was last used, in seconds since 1970."""
+
+    folder: Path
+    bytes: int
+    used: float
+
+    def outcome(self) -> Outcome | None:
+        """Return what was measured; None where a file is missing or damaged."""
+        return _read(self.folder)
+
+    def data(self) -> str | None:
+        """Return the path or Hub id of the data; None where a file is missing or damaged."""
+        try:
+            return Dataset(**json.loads((self.folder / DATASET_FILE).read_text(encoding="utf-8"))).path
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+class Cache:
+    """The kept outcomes, for one evaluation: what that has read or written stays, whatever the limit says.
+
+    Raises UsageError where the limit in the environment is not a size.
+    """
+
+    def __init__(self) -> None:
+        self.folder = cache_folder()
+        self.limit = cache_limit()
+        self._in_use: set[Path] = set()
+
+    def fetch(self, key: str, folder: Path) -> Outcome | None:
+        """Return a kept outcome, with its answers copied to ``folder``; None where there is none that is whole."""
+        entry = self.folder / key
+        outcome = _read(entry)
+        if outcome is None:
+            return None
+        if len(outcome.question_em):
+            try:
+                shutil.copyfile(entry / PREDICTIONS_FILE, folder / PREDICTIONS_FILE)
+            except OSError:  # removed meanwhile
+                return None
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            os.utime(entry)
+        self._in_use.add(entry)
+        return outcome
+
+    def keep(self, key: str, outcome: Outcome, folder: Path, dataset: Dataset) -> Path | None:
+        """Make an entry of an outcome and of the answers in ``folder``, in place of an older one; return its folder.
+
+        Then the entries that were not used for longest go, until the limit holds. None where nothing can be written,
+        with a warning.
+        """
+        entry = self.folder / key
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.folder, ignore_cleanup_errors=True) as made:
+                staged = Path(made, key)
+                staged.mkdir()
+                outcome.write(staged)
+                write_text(staged / DATASET_FILE, json.dumps(dataset.to_dict()))
+                if (folder / PREDICTIONS_FILE).is_file():
+                    shutil.copyfile(folder / PREDICTIONS_FILE, staged / PREDICTIONS_FILE)
+                shutil.rmtree(entry, ignore_errors=True)
+                staged.rename(entry)
+        except OSError as error:
+            if not entry.is_dir():  # else another evaluation was quicker, with the same result
+                console.warn(
+                    f"{self.folder}: nothing can be kept there ({error.strerror}); "
+                    f"set {FOLDER_VARIABLE} to another folder, one with room"
+                )
+                return None
+        self._in_use.add(entry)
+        self._trim()
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Return what is kept, the entry last used first."""
+        try:
+            folders = [path for path in self.folder.iterdir() if _ENTRY.fullmatch(path.name) and path.is_dir()]
+        except OSError:  # there is no such folder yet
+            return []
+        found = []
+        for folder in folders:
+            with contextlib.suppress(OSError):  # another process removes it just now
+                size = sum(path.stat().st_size for path in folder.iterdir())
+                found.append(Entry(folder, size, folder.stat().st_mtime))
+        return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+    def clear(self, days: float = 0.0) -> list[Entry]:
+        """Remove the entries that were not used for so many days, and return them; OSError where one has to stay."""
+        old = [entry for entry in self.entries() if time.time() - entry.used >= days * _DAY]
+        for entry in old:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(entry.folder)
+        self._sweep()
+        return old
+
+    def _trim(self) -> None:
+        entries = self.entries()
+        total = sum(entry.bytes for entry in entries)
+        for entry in reversed(entries):
+            if total <= self.limit:
+                return
+            if entry.folder not in self._in_use:
+                shutil.rmtree(entry.folder, ignore_errors=True)
+                total -= entry.bytes
+
+    def _sweep(self) -> None:
+        """Remove what evaluations left that were killed a day ago or earlier."""
+        for left in self.folder.glob(f"{_UNFINISHED}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _DAY:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _read(entry: Path) -> Outcome | None:
+    """Return the outcome in an entry's folder; None where there is none, or not with the answers to all questions."""
     try:
         outcome = Outcome.read(entry)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        questions = len(outcome.question_em)
+        answers = len(read_answers(entry / PREDICTIONS_FILE)) if questions else 0
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError):
         return None
-    whole = outcome.row is not None and (not outcome.question_em or (entry / PREDICTIONS_FILE).is_file())
-    return (outcome, entry) if whole else None
-
-
-@contextlib.contextmanager
-def staging() -> Iterator[Path]:
-    """Yield an empty folder for a job, beside the entries, which goes at the end unless `keep` took it."""
-    try:
-        folder().mkdir(parents=True, exist_ok=True)
-        _sweep()
-        path = Path(tempfile.mkdtemp(prefix=STAGED, dir=folder()))
-    except OSError as error:
-        console.warn(
-            f"{folder()}: nothing can be kept there ({error.strerror}); set {FOLDER_VARIABLE} to another folder"
-        )
-        path = Path(tempfile.mkdtemp(prefix=STAGED))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _sweep() -> None:
-    """Remove what jobs left that were killed a day ago or earlier."""
-    for left in folder().glob(f"{STAGED}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _DAY:
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def keep(staged: Path, name: str) -> Path:
-    """Make what a job left in its folder an entry, in place of an older one, and return its folder.
-
-    Where the cache could not be written to, that is where the job left it.
-    """
-    entry = folder() / name
-    if staged.parent != folder():
-        return staged
-    shutil.rmtree(entry, ignore_errors=True)
-    try:
-        return staged.rename(entry)
-    except OSError:  # another evaluation was quicker, with the same result
-        return entry if entry.is_dir() else staged
+    return outcome if outcome.row is not None and answers == questions else None
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from compresskit.data.examples import Example
-from compresskit.evaluate.job import Outcome
+from compresskit.evaluate.measurement import Outcome
 from compresskit.evaluate.predict import Questions
 from compresskit.evaluate.row import Flip, Row
 from compresskit.evaluate.stats import bootstrap_intervals, mcnemar

@@ -23,7 +23,7 @@ from compresskit.evaluate.settings import METRICS, TIMING, EvalSettings
 from compresskit.options import OUTPUT, check, option, options_of
 
 if TYPE_CHECKING:
-    from compresskit.evaluate.evaluate import Keeping
+    from compresskit.evaluate.evaluate import Extras
 
 Part = TypeVar("Part")
 
@@ -63,11 +63,11 @@ class EvalOptions:
             raise UsageError(f"--predictions {self.predictions} is not a folder; give the name of one")
 
     @property
-    def keeping(self) -> Keeping:
-        """What is kept beside the report."""
-        from compresskit.evaluate.evaluate import Keeping
+    def extras(self) -> Extras:
+        """What the evaluation does beyond its report."""
+        from compresskit.evaluate.evaluate import Extras
 
-        return Keeping(self.cache, self.predictions, self.show_flips)
+        return Extras(self.cache, self.predictions, self.show_flips)
 
 
 # All that can be told on the command line or in the project's file.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,12 +17,12 @@ from compresskit.checkpoint.store import sha256_file
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
-from compresskit.evaluate import cache
 from compresskit.evaluate.answers import read_answers
-from compresskit.evaluate.apart import measure_apart
+from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
-from compresskit.evaluate.job import PREDICTIONS_FILE, Job, Outcome
 from compresskit.evaluate.measure import disk_bytes
+from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
+from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
@@ -30,8 +30,8 @@ from compresskit.models.kinds import fingerprint
 
 
 @dataclass(frozen=True, slots=True)
-class Keeping:
-    """What is kept of an evaluation beside its report.
+class Extras:
+    """What an evaluation does beyond its report.
 
     ``use_cache``: an unchanged checkpoint is not measured again. ``predictions`` is a folder for one ``NAME.json`` a
     checkpoint. ``flips`` is how many questions that flip against the baseline a row tells, of those won and of those
@@ -44,11 +44,39 @@ class Keeping:
 
 
 @dataclass(frozen=True, slots=True)
-class _Measured:
-    """A checkpoint's outcome, and the folder that holds its answers where it has any."""
+class _Data:
+    """The questions of an evaluation: ``asked`` of ``whole``, and those on which null thresholds are tuned.
+
+    The workers open their files, so it has to be kept until the last one is done.
+    """
+
+    whole: ExampleSet
+    asked: ExampleSet
+    tuning: ExampleSet | None
+
+    @property
+    def hashes(self) -> list[str]:
+        """The SHA-256 of all that was read."""
+        return [data.info.sha256 for data in (self.whole, self.tuning) if data is not None]
+
+    def described(self, seed: int) -> Dataset:
+        """What the report says of the questions; ``seed`` is that of their draw, where they are drawn."""
+        info, number = self.asked.info, len(self.whole)
+        drawn = (number, seed) if len(self.asked) < number else (None, None)
+        return Dataset(info.path, info.sha256, info.questions, info.unanswerable, *drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """A checkpoint's outcome, the folder with its answers, where it has any, and the cache's entry of both."""
 
     outcome: Outcome
     folder: Path
+    entry: Path | None = None
+
+    def answers(self) -> Mapping[str, str] | None:
+        """The answers by question; None where the checkpoint has none."""
+        return read_answers(self.folder / PREDICTIONS_FILE) if len(self.outcome.question_em) else None
 
 
 def evaluate(
@@ -57,7 +85,7 @@ def evaluate(
     settings: EvalSettings,
     baseline: str | None = None,
     names: Sequence[str] | None = None,
-    keeping: Keeping | None = None,
+    extras: Extras | None = None,
 ) -> Report:
     """Measure every one of ``checkpoints`` (alias, Hub id, folder, file of answers) on ``data_ref``; return the report.
 
@@ -68,112 +96,111 @@ def evaluate(
 
     Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data raises.
     """
-    keeping = keeping or Keeping()
+    extras, cache = extras or Extras(), Cache()
     refs = _with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
-    examples = load_data(data_ref, "eval")
-    asked = sampled(examples, settings)
-    hashes = [examples.info.sha256]
-    if settings.tune_data is not None:
-        hashes.append(_tuning_hash(settings.tune_data, examples))
-    names = names or _unique_names(refs)
-    with contextlib.ExitStack() as stack:
-        jobs = [
-            Job(ref, name, data_ref, settings, Path(), index, console.is_quiet(), console.is_verbose())
-            for index, (ref, name) in enumerate(zip(refs, names, strict=True))
-        ]
-        found = []
-        for job in jobs:
-            found.append(_measure(job, hashes, keeping, stack))
-            if found[-1].outcome.error is not None and len(jobs) > 1:  # the others may take their time
-                console.warn(f"{job.name} cannot be scored: {found[-1].outcome.error}")
+    data = _read(data_ref, settings)
+    dataset = data.described(settings.seed)
+    with tempfile.TemporaryDirectory(prefix="compresskit-", ignore_cleanup_errors=True) as folder:
+        measurements = _measurements(refs, names or _unique_names(refs), data, settings, Path(folder))
+        results = []
+        for each in measurements:
+            results.append(_measure(each, data.hashes, dataset, extras, cache))
+            if results[-1].outcome.error is not None and len(measurements) > 1:  # the others may take their time
+                console.warn(f"{each.name} cannot be scored: {results[-1].outcome.error}")
         rows = [
-            _row(job, measured, keeping, is_baseline=baseline is not None and _same(job.ref, baseline))
-            for job, measured in zip(jobs, found, strict=True)
+            _row(each, result, extras, is_baseline=baseline is not None and _same(each.ref, baseline))
+            for each, result in zip(measurements, results, strict=True)
         ]
-        rows = compared(rows, [measured.outcome for measured in found])
-        if keeping.flips:
-            rows = list(_with_flips(rows, found, asked, keeping.flips))
-    info = asked.info
-    drawn = (examples.info.questions, settings.seed) if info.questions < examples.info.questions else (None, None)
-    return Report(
-        created=_now(),
-        versions=_versions(),
-        device=next((row.device for row in rows if row.device), {}),
-        dataset=Dataset(info.path, info.sha256, info.questions, info.unanswerable, *drawn),
-        rows=tuple(rows),
-    )
+        rows = compared(rows, [result.outcome for result in results])
+        if extras.flips:
+            rows = list(_with_flips(rows, results, data.asked, extras.flips))
+    device = next((row.device for row in rows if row.device), {})
+    return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
 
 
-def sampled(examples: ExampleSet, settings: EvalSettings) -> ExampleSet:
-    """Return the questions that are asked: all, or whole paragraphs where the settings set a limit."""
-    return examples if settings.limit is None else examples.sample_paragraphs(settings.limit, settings.seed)
-
-
-def _tuning_hash(tune_data: str, examples: ExampleSet) -> str:
-    tuning = load_data(tune_data, "eval")
-    known = {(each.question, each.context) for each in examples}
+def _read(data_ref: str, settings: EvalSettings) -> _Data:
+    """Read the questions: all or, where the settings set a limit, whole paragraphs; and those to tune on."""
+    whole = load_data(data_ref, "eval")
+    asked = whole if settings.limit is None else whole.sample_paragraphs(settings.limit, settings.seed)
+    if settings.tune_data is None:
+        return _Data(whole, asked, None)
+    tuning = load_data(settings.tune_data, "eval")
+    known = {(each.question, each.context) for each in whole}
     shared = sum((each.question, each.context) in known for each in tuning)
     if shared:
         raise UsageError(
-            f"--tune-data {tune_data} shares {shared} questions with the evaluation data; "
+            f"--tune-data {settings.tune_data} shares {shared} questions with the evaluation data; "
             "tune the null threshold on other questions"
         )
-    return tuning.info.sha256
+    return _Data(whole, asked, tuning)
 
 
-def _measure(job: Job, data_hashes: Sequence[str], keeping: Keeping, stack: contextlib.ExitStack) -> _Measured:
+def _measurements(
+    refs: Sequence[str], names: Sequence[str], data: _Data, settings: EvalSettings, folder: Path
+) -> list[Measurement]:
+    """Return what is to be measured, each with a folder of its own in ``folder``."""
+    questions, tuning = data.asked.files(), None if data.tuning is None else data.tuning.files()
+    quiet, verbose = console.is_quiet(), console.is_verbose()
+    found = []
+    for index, (ref, name) in enumerate(zip(refs, names, strict=True)):
+        own = folder / str(index)
+        own.mkdir()
+        found.append(Measurement(ref, name, questions, settings, own, index, tuning, quiet, verbose))
+    return found
+
+
+def _measure(
+    measurement: Measurement, data_hashes: Sequence[str], dataset: Dataset, extras: Extras, cache: Cache
+) -> _Result:
     """Return what is known of a checkpoint, from the cache, or else from a process of its own."""
+    settings, folder = measurement.settings, measurement.folder
     try:
-        # A file of answers stands for itself; whatever else there is becomes known by its files.
-        checkpoint = sha256_file(Path(job.ref)) if Path(job.ref).is_file() else fingerprint(job.ref)
+        checkpoint = _checkpoint_hash(measurement.ref)
     except CompresskitError as error:
-        return _Measured(Outcome.of(error), Path())
-    except OSError as error:  # a name too long, a file that may not be read, a disk that fails
-        reason = error.strerror or type(error).__name__
-        return _Measured(Outcome.of(InputError(f"{job.ref}: cannot be read ({reason}); restore it")), Path())
-    name = cache.key(checkpoint, data_hashes, job.settings)
+        return _Result(Outcome.of(error), folder)
+    key = entry_key(checkpoint, data_hashes, settings)
     shard = Shard.from_environment()
     # All processes of a launcher measure together or none does; what one finds in its cache another may not.
     # What a task of the harness does is not known by its name.
-    may_be_kept = shard.world == 1 and not job.settings.harness
-    if keeping.use_cache and may_be_kept and (kept := cache.find(name)) is not None:
-        console.info(f"{job.name}: unchanged since {_when(kept[0])}, not run again (--no-cache runs it)")
-        return _Measured(*kept)
-    staged = stack.enter_context(cache.staging())
-    outcome = measure_apart(replace(job, folder=staged))
+    may_be_known = extras.use_cache and shard.world == 1 and not settings.harness
+    if may_be_known and (known := cache.fetch(key, folder)) is not None:
+        console.info(f"{measurement.name}: unchanged since {_when(known)}, not run again (--no-cache runs it)")
+        return _Result(known, folder, cache.folder / key)
+    outcome = measure_in_process(measurement)
     if outcome.row is None:
-        return _Measured(outcome, staged)
-    row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions(), settings=job.settings.to_dict())
+        return _Result(outcome, folder)
+    row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions(), settings=settings.to_dict())
     outcome = replace(outcome, row=row)
+    return _Result(outcome, folder, None if shard.rank else cache.keep(key, outcome, folder, dataset))
+
+
+def _checkpoint_hash(ref: str) -> str:
+    """Return a hash of all that a checkpoint consists of; InputError where it cannot be read."""
     try:
-        outcome.write(staged)
-        return _Measured(outcome, staged if shard.rank else cache.keep(staged, name))
-    except OSError as error:
-        console.warn(
-            f"{job.name}: its row cannot be kept ({error.strerror}); set {cache.FOLDER_VARIABLE} to a folder with room"
-        )
-        return _Measured(outcome, staged)
+        # A file of answers stands for itself; whatever else there is becomes known by its files.
+        return sha256_file(Path(ref)) if Path(ref).is_file() else fingerprint(ref)
+    except OSError as error:  # a name too long, a file that may not be read, a disk that fails
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"{ref}: cannot be read ({reason}); restore it") from error
 
 
-def _row(job: Job, measured: _Measured, keeping: Keeping, *, is_baseline: bool) -> Row:
+def _row(measurement: Measurement, result: _Result, extras: Extras, *, is_baseline: bool) -> Row:
     """Return the row under this evaluation's name, with its answers where the user wants them."""
-    outcome = measured.outcome
+    name, ref, outcome = measurement.name, measurement.ref, result.outcome
     if outcome.row is None:
-        row = Row(job.name, job.ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
+        row = Row(name, ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
         return replace(row, baseline=is_baseline)
-    row = replace(outcome.row, name=job.name, path=job.ref, baseline=is_baseline)
-    if Path(job.ref).is_dir():  # a kept row does not know of files that came since and are not needed to run it
-        row = replace(row, disk_bytes=disk_bytes(Path(job.ref)))
-    answers = measured.folder / PREDICTIONS_FILE
-    if not answers.is_file():  # a language model has none
+    row = replace(outcome.row, name=name, path=ref, baseline=is_baseline)
+    if Path(ref).is_dir():  # a kept row does not know of files that came since and are not needed to run it
+        row = replace(row, disk_bytes=disk_bytes(Path(ref)))
+    answers = result.folder / PREDICTIONS_FILE
+    if not answers.is_file() or Shard.from_environment().rank:  # a language model has none
         return row
-    if keeping.predictions is not None and Shard.from_environment().rank == 0:
-        answers = _copied(answers, keeping.predictions / f"{job.name}.json")
-    # A folder that goes at the end is no place to point to.
-    lasts = keeping.predictions is not None or not measured.folder.name.startswith(cache.STAGED)
-    return replace(row, predictions=os.path.abspath(answers) if lasts else None)
+    if extras.predictions is not None:
+        return replace(row, predictions=os.path.abspath(_copied(answers, extras.predictions / f"{name}.json")))
+    return row if result.entry is None else replace(row, predictions=os.path.abspath(result.entry / PREDICTIONS_FILE))
 
 
 def _copied(source: Path, target: Path) -> Path:
@@ -191,21 +218,15 @@ def _copied(source: Path, target: Path) -> Path:
         raise RunFailed(f"{target}: cannot be written ({reason}); free some space, or choose another") from error
 
 
-def _with_flips(rows: Sequence[Row], found: Sequence[_Measured], asked: ExampleSet, count: int) -> Iterator[Row]:
-    base = next((measured for row, measured in zip(rows, found, strict=True) if row.baseline), None)
-    base_answers = _answers(base)
-    for row, measured in zip(rows, found, strict=True):
-        answers = {} if base_answers is None or measured is base else _answers(measured)
+def _with_flips(rows: Sequence[Row], results: Sequence[_Result], asked: ExampleSet, count: int) -> Iterator[Row]:
+    base = next((result for row, result in zip(rows, results, strict=True) if row.baseline), None)
+    base_answers = None if base is None else base.answers()
+    for row, result in zip(rows, results, strict=True):
+        answers = {} if base_answers is None or result is base else result.answers()
         if base is None or base_answers is None or not answers:
             yield row
         else:
-            yield replace(row, flips=flips(measured.outcome, base.outcome, answers, base_answers, asked, count))
-
-
-def _answers(measured: _Measured | None) -> Mapping[str, str] | None:
-    if measured is None or not len(measured.outcome.question_em):
-        return None
-    return read_answers(measured.folder / PREDICTIONS_FILE)
+            yield replace(row, flips=flips(result.outcome, base.outcome, answers, base_answers, asked, count))
 
 
 def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:

@@ -1,24 +1,25 @@
 """One evaluation split over the processes of `accelerate launch` or `torchrun`: who takes which questions, who is told.
 
 Every process of the launcher measures the checkpoints one after the other, each in a fresh worker; the workers of one
-measurement join a `Group` and gather their results. What passes between them is JSON.
+measurement join a `Group` and gather their results.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from compresskit import errors
 from compresskit.errors import CompresskitError, RunFailed, UsageError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store  # type: ignore[attr-defined]  # public, and not marked so
+    from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]  # public, and not marked so
+
+Value = TypeVar("Value")
 
 JOIN_SECONDS = 600.0
 """How long a worker waits for the others to start: they follow one another checkpoint by checkpoint, so not long."""
@@ -27,7 +28,15 @@ GATHER_SECONDS = 3600.0
 
 
 class PeerFailed(RunFailed):
-    """Another process of the measurement was ended, or failed for a reason that is no `CompresskitError`."""
+    """Another process of the measurement was ended, or failed with an error that is not a `CompresskitError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a process says to the others in place of a value: the class of its exception, and the text in one line."""
+
+    kind: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Shard:
     def from_environment(cls) -> Shard:
         """Read RANK, WORLD_SIZE and LOCAL_RANK (default: RANK); a single process where WORLD_SIZE is unset or 1.
 
-        Raises UsageError where they are no whole numbers, or do not go together.
+        Raises UsageError where they are not whole numbers, or do not go together.
         """
         world = _number("WORLD_SIZE", "1")
         if world == 1:
@@ -76,8 +85,8 @@ class Group:
     others, whose next `gather` raises it; so nobody waits for a process that has failed. Without other processes
     nothing is joined, and `gather` hands back its value alone.
 
-    Entering raises UsageError where the environment does not say where to meet, RunFailed where they cannot, and
-    PeerFailed where not all of them come.
+    Entering raises UsageError where the environment does not say where to meet, and PeerFailed where the processes
+    cannot meet there, or not all of them come.
     """
 
     def __init__(
@@ -87,124 +96,107 @@ class Group:
         join_seconds: float = JOIN_SECONDS,
         gather_seconds: float = GATHER_SECONDS,
     ) -> None:
-        self._shard = shard
+        self.shard = shard
         self._index = index
         self._join_timeout = timedelta(seconds=join_seconds)
         self._gather_timeout = timedelta(seconds=gather_seconds)
-        self._whole = True
+        self._is_whole = True
+        self._peers: ProcessGroup | None = None
 
     def __enter__(self) -> Group:
-        if self._shard.world > 1:
-            from torch import distributed
+        if self.shard.world == 1:
+            return self
+        from torch import distributed
 
-            store = self._meet()
-            try:
-                distributed.init_process_group(
-                    "gloo",
-                    store=store,
-                    rank=self._shard.rank,
-                    world_size=self._shard.world,
-                    timeout=self._gather_timeout,
-                )
-            except RuntimeError as error:
-                raise PeerFailed(
-                    f"process {self._shard.rank} of {self._shard.world} cannot connect to the others "
-                    f"({_first_line(error)}); where machines have several networks, name one as GLOO_SOCKET_IFNAME"
-                ) from error
+        rank, world = self.shard.rank, self.shard.world
+        address, port = os.environ.get("MASTER_ADDR") or "localhost", _number("MASTER_PORT")
+        try:
+            store = self._open_store(address, port)
+            distributed.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=self._join_timeout)
+            # The same processes once more, since a group has one timeout for joining and for gathering.
+            self._peers = distributed.new_group(timeout=self._gather_timeout)
+        except (RuntimeError, ValueError) as error:
+            raise PeerFailed(
+                f"process {rank} of {world} cannot meet the others at {address}:{port} ({_first_line(error)}); read "
+                "what the others say; set MASTER_ADDR to the machine of process 0, MASTER_PORT to a free port there "
+                "and, where machines have several networks, GLOO_SOCKET_IFNAME to the name of one"
+            ) from error
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shard.world == 1:
+        if self.shard.world == 1:
             return
         from torch import distributed
 
         # Whoever is interrupted just leaves: so does everybody else.
-        if isinstance(error, Exception) and self._whole:
+        if isinstance(error, Exception) and self._is_whole:
             with contextlib.suppress(PeerFailed):
-                told = {"error": " ".join(str(error).split()), "class": type(error).__name__}
-                self._exchange(json.dumps(told))
+                self._exchange(_Failure(type(error).__name__, " ".join(str(error).split())))
         distributed.destroy_process_group()
 
-    def gather(self, value: object) -> list[Any]:
+    def gather(self, value: Value) -> list[Value]:
         """Every process's `value`, by rank, once all have given theirs; every process gets all of them.
 
-        Values are what JSON can say (infinity and NaN too), and come back as JSON has them: a tuple as a list.
         Raises what another process failed with (the first of them by rank): its error where that is a
         `CompresskitError`; PeerFailed for anything else, and where a process is gone or takes longer than
         the group's `gather_seconds`.
         """
-        text = json.dumps({"value": value})
-        self._whole = False
-        said = self._exchange(text)
-        for rank, message in enumerate(said):
-            if "error" in message:
-                raise _peer_error(rank, message["class"], message["error"])
-        self._whole = True
-        return [message["value"] for message in said]
+        if self.shard.world == 1:
+            return [value]
+        said = self._exchange(value)
+        for rank, part in enumerate(said):
+            if isinstance(part, _Failure):
+                raise _peer_error(rank, part)
+        self._is_whole = True
+        return said
 
-    def _meet(self) -> Store:
-        """A store that all processes of the group, and nobody else, use; returns when all of them do."""
-        from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+    def _open_store(self, address: str, port: int) -> Store:
+        """torch's own meeting place, in a part of it that belongs to this group.
 
-        shard, agent = self._shard, os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-        address, port = os.environ.get("MASTER_ADDR") or "localhost", _number("MASTER_PORT")
-        # torchrun's agent serves one store for all groups. Where there is none, process 0 serves one a group; a port of
-        # its own keeps a process that is early from meeting the store of the group before.
-        port += 0 if agent else self._index
-        serves = shard.rank == 0 and not agent
-        try:
-            store: Store = TCPStore(
-                address, port, shard.world, serves, timeout=self._join_timeout, wait_for_workers=False
-            )
-        except (RuntimeError, ValueError) as error:
-            raise RunFailed(
-                f"process {shard.rank} of {shard.world} cannot {'listen at' if serves else 'reach'} {address}:{port} "
-                f"({_first_line(error)}); set MASTER_ADDR to the machine of process 0, and MASTER_PORT to a free port"
-            ) from error
-        try:
-            # A launcher may start the evaluation anew, or a script several: what they left in the agent's store is
-            # told apart by how often this process came here.
-            restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-            store = PrefixStore(f"compresskit/{restart}/{self._index}", store)
-            store = PrefixStore(str(store.add(f"visits/{shard.rank}", 1)), store)
-            store.set(f"here/{shard.rank}", "")
-            store.wait([f"here/{rank}" for rank in range(shard.world)], self._join_timeout)
-        except RuntimeError as error:
-            raise PeerFailed(
-                f"not all {shard.world} processes came together within {self._join_timeout.total_seconds():.0f} s "
-                f"({_first_line(error)}); see what the others say, and start all of them again"
-            ) from error
-        return store
+        torch takes a store for one group of the processes that it started. Ours are started anew for every group, so
+        what earlier groups left in the store is kept apart.
+        """
+        from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
-    def _exchange(self, text: str) -> list[dict[str, Any]]:
-        """What the JSON of every process says, by rank. It travels as bytes, padded to the longest."""
-        if self._shard.world == 1:
-            return [json.loads(text)]
-        import torch
+        # torchrun's agent serves one store for all groups. Where there is none, process 0 of each group serves one; a
+        # port of its own keeps a process that is early from meeting the store of the group before.
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True):
+            port += self._index
+        host = f"[{address}]" if ":" in address else address
+        url = f"tcp://{host}:{port}"
+        store, _, _ = next(rendezvous(url, self.shard.rank, self.shard.world, timeout=self._join_timeout))
+        # A launcher may start the evaluation anew, and a script may run several: how often this process came to this
+        # measurement tells them apart.
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"compresskit/{restarts}/{self._index}", store)
+        return PrefixStore(str(store.add(f"visits/{self.shard.rank}", 1)), store)
+
+    def _exchange(self, part: Value | _Failure) -> list[Any]:
+        """What every process says, by rank.
+
+        It is pickled. That is safe here, and nowhere else: all of them run this program, started by one launcher.
+        """
         from torch import distributed
 
+        self._is_whole = False
+        said: list[Any] = [None] * self.shard.world
         try:
-            own = torch.frombuffer(bytearray(text, "ascii"), dtype=torch.uint8)
-            sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self._shard.world)]
-            distributed.all_gather(sizes, torch.tensor([len(own)]))
-            longest = max(int(size) for size in sizes)
-            received = [torch.empty(longest, dtype=torch.uint8) for _ in sizes]
-            distributed.all_gather(received, torch.nn.functional.pad(own, (0, longest - len(own))))
+            distributed.all_gather_object(said, part, group=self._peers)
         except RuntimeError as error:
             raise PeerFailed(
                 f"another process of the evaluation was ended, or is too slow ({_first_line(error)}); what it said "
                 "last tells why; out of memory most likely, then give a smaller --batch-size"
             ) from error
-        return [json.loads(part[: int(size)].numpy().tobytes()) for part, size in zip(received, sizes, strict=True)]
+        return said
 
 
-def _peer_error(rank: int, name: str, text: str) -> CompresskitError:
-    known = getattr(errors, name, None)
+def _peer_error(rank: int, failure: _Failure) -> CompresskitError:
+    known = getattr(errors, failure.kind, None)
     if isinstance(known, type) and issubclass(known, CompresskitError):
-        return known(text)
-    return PeerFailed(f"process {rank} of the evaluation failed: {name}: {text}")
+        return known(failure.text)
+    return PeerFailed(f"process {rank} of the evaluation failed: {failure.kind}: {failure.text}")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The process that measures one checkpoint: ``python -m compresskit.evaluate.worker``, a `Job` on stdin.
+"""The process that measures one checkpoint: ``python -m compresskit.evaluate.worker``, a `Measurement` on stdin.
 
 It is fresh, so that its memory and its timings are the checkpoint's own, and so that a crash takes only one
 row along.
@@ -16,14 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit import console
 from compresskit.data.examples import ExampleSet
-from compresskit.data.load import load as load_data
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed
 from compresskit.evaluate import measure
 from compresskit.evaluate.answers import AnswersWriter, read_answers
-from compresskit.evaluate.asking import Asking
-from compresskit.evaluate.cache import FOLDER_VARIABLE
-from compresskit.evaluate.evaluate import sampled
-from compresskit.evaluate.job import PREDICTIONS_FILE, Job, Outcome
+from compresskit.evaluate.collect import collect_answers, largest
+from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.metrics import PERPLEXITY, Metrics
 from compresskit.evaluate.predict import Questions, answers
 from compresskit.evaluate.row import Row
@@ -39,69 +36,69 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run the job on stdin, leave its outcome in the folder it names, and return the exit code."""
-    job = Job.from_json(sys.stdin.read())
-    console.configure(quiet=job.quiet, verbose=job.verbose)
+    """Run the measurement on stdin, leave its outcome in the folder it names, and return the exit code."""
+    measurement = Measurement.from_json(sys.stdin.read())
+    console.configure(quiet=measurement.quiet, verbose=measurement.verbose)
     try:
-        outcome = run(job)
+        outcome = run(measurement)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except CompresskitError as error:
         outcome = Outcome.of(error)
     except Exception as error:
         # Whatever a foreign checkpoint raises costs its own row, not the evaluation.
-        if job.verbose:
+        if measurement.verbose:
             console.traceback(error)
         outcome = Outcome(error=_reason(error), error_code=RunFailed.exit_code)
     try:
-        outcome.write(job.folder)
+        outcome.write(measurement.folder)
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        console.error(f"{job.folder}: cannot be written ({reason}); set {FOLDER_VARIABLE} to a folder with room")
+        console.error(f"{measurement.folder}: cannot be written ({reason}); set TMPDIR to a folder with room")
         return RunFailed.exit_code
     return outcome.error_code or EXIT_OK
 
 
-def run(job: Job) -> Outcome:
+def run(measurement: Measurement) -> Outcome:
     """Answer and time every question, and return the checkpoint's row; a file of answers is only scored."""
-    examples = sampled(load_data(job.data, "eval"), job.settings)
-    if Path(job.ref).is_file():
-        return scored(job, examples)
+    examples = ExampleSet.opened(measurement.questions)
+    if Path(measurement.ref).is_file():
+        return score_answers(measurement, examples)
     import torch
 
     from compresskit.models.device import resolve_device
     from compresskit.models.registry import load as load_model
     from compresskit.models.registry import require_head
 
-    torch.manual_seed(job.settings.seed)
-    if (figures := language_figures(job, examples)) is not None:
+    torch.manual_seed(measurement.settings.seed)
+    if (figures := language_figures(measurement, examples)) is not None:
         return figures
     shard = Shard.from_environment()
     if torch.cuda.is_available():
         # More processes than GPUs share them.
         torch.cuda.set_device(shard.local_rank % torch.cuda.device_count())
-    with Group(shard, job.index) as group:
-        with measure.PeakMemory(resolve_device(job.settings.device)) as memory:
+    with Group(shard, measurement.index) as group:
+        with measure.PeakMemory(resolve_device(measurement.settings.device)) as memory:
             start = time.perf_counter()
-            loaded = load_model(job.ref, device=job.settings.device, dtype=job.settings.dtype)
+            loaded = load_model(measurement.ref, device=measurement.settings.device, dtype=measurement.settings.dtype)
             measure.synchronize(loaded.device)
             seconds = time.perf_counter() - start
         costs = {"load_s": seconds, "load_memory_bytes": memory.bytes}
-        return measured(job, require_head(loaded), examples, Asking(shard, group), costs)
+        return measure_checkpoint(measurement, require_head(loaded), examples, group, costs)
 
 
-def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
+def language_figures(measurement: Measurement, examples: ExampleSet) -> Outcome | None:
     """Return the row of a language model that is asked for perplexity or the harness, and cannot be asked questions.
 
     None for any other checkpoint, and where no such figure was asked for.
     """
-    settings = job.settings
+    settings = measurement.settings
     if PERPLEXITY not in settings.metrics and not settings.harness:
         return None
     from compresskit.evaluate import language
     from compresskit.models.counting import count
 
-    source = resolve(job.ref)
+    source = resolve(measurement.ref)
     kind = language.language_kind(source.path) if (source.path / "config.json").is_file() else None
     if kind is None:
         return None
@@ -111,8 +108,8 @@ def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
         figures[PERPLEXITY] = language.perplexity(loaded, examples, settings)
     counts, needed = count(loaded.model), checkpoint_files(source)
     row = Row(
-        name=job.name,
-        path=job.ref,
+        name=measurement.name,
+        path=measurement.ref,
         family=kind,
         method="-",
         baseline=False,
@@ -127,50 +124,59 @@ def language_figures(job: Job, examples: ExampleSet) -> Outcome | None:
     return Outcome(row=row)
 
 
-def scored(job: Job, examples: Questions) -> Outcome:
+def score_answers(measurement: Measurement, examples: Questions) -> Outcome:
     """Return the row of a file of answers: its score, and nothing of what only a model has."""
     from compresskit.models.answering import Prediction
 
-    path = Path(job.ref)
-    if job.settings.null_threshold == "auto":
+    path = Path(measurement.ref)
+    if measurement.settings.null_threshold == "auto":
         raise InputError(f"{path}: answers in a file have no null score to tune; leave the file out")
     texts = read_answers(path)
     found = {question: Prediction(question, text, None, None, text) for question, text in texts.items()}
-    result, metrics = score(examples, found), Metrics(job.settings.metrics)
-    with AnswersWriter(job.folder / PREDICTIONS_FILE) as writer:
+    result, metrics = score(examples, found), Metrics(measurement.settings.metrics)
+    with AnswersWriter(measurement.folder / PREDICTIONS_FILE) as writer:
         for example in examples:
             writer.add(example.id, texts[example.id])
             metrics.add(example, found[example.id])
-    row = Row(job.name, job.ref, "-", "predictions", False, disk_bytes=path.stat().st_size, metrics=metrics.result())
+    row = Row(
+        measurement.name,
+        measurement.ref,
+        "-",
+        "predictions",
+        False,
+        disk_bytes=path.stat().st_size,
+        metrics=metrics.result(),
+    )
     return _outcome(row, result)
 
 
-def measured(
-    job: Job, loaded: LoadedModel, examples: ExampleSet, asking: Asking, costs: Mapping[str, float | None]
+def measure_checkpoint(
+    measurement: Measurement, loaded: LoadedModel, examples: ExampleSet, group: Group, costs: Mapping[str, float | None]
 ) -> Outcome:
     """Return the row of a loaded checkpoint, and its score with the questions one by one.
 
-    ``costs`` are those of loading, by the keys of the row. The answers are left in the job's folder.
+    ``costs`` are those of loading, by the keys of the row. The answers are left in the folder of the measurement.
     """
-    settings = job.settings
+    settings = measurement.settings
     options = answer_options(settings)
-    if settings.tune_data is not None:
-        tuning = load_data(settings.tune_data, "eval")
-        options = replace(options, null_threshold=tuned(loaded, tuning, options, asking))
+    if measurement.tuning is not None:
+        threshold = tune_threshold(loaded, ExampleSet.opened(measurement.tuning), options, group)
+        options = replace(options, null_threshold=threshold)
     metrics, scorer = Metrics(settings.metrics), Scorer()
-    with measure.PeakMemory(loaded.device) as memory, AnswersWriter(job.folder / PREDICTIONS_FILE) as writer:
+    with measure.PeakMemory(loaded.device) as memory, AnswersWriter(measurement.folder / PREDICTIONS_FILE) as writer:
         # The processes that share the questions have one machine's latency, measured while the others wait.
-        latency = None if asking.shard.rank else time_single_questions(loaded, examples, options, settings)
+        latency = None if group.shard.rank else time_single_questions(loaded, examples, options, settings)
         if settings.warmup_questions:
             # The first full batch pays for what later ones find ready: kernels chosen, memory pools grown.
             first = range(min(options.batch_size, len(examples)))
             list(answers(loaded, [examples[index] for index in first], options))
         sinks = (scorer.add, lambda example, prediction: writer.add(example.id, prediction.text), metrics.add)
-        rates = [asking.ask(loaded, examples, options, sinks, job.name)]
-        rates += [asking.ask(loaded, examples, options, (), f"{job.name} again") for _ in range(settings.repeat - 1)]
+        rates = [collect_answers(group, loaded, examples, options, sinks, measurement.name)]
+        again = f"{measurement.name} again"
+        rates += [collect_answers(group, loaded, examples, options, (), again) for _ in range(settings.repeat - 1)]
     row = Row(
-        name=job.name,
-        path=job.ref,
+        name=measurement.name,
+        path=measurement.ref,
         family=loaded.family.name,
         method=loaded.method,
         baseline=False,
@@ -189,7 +195,7 @@ def measured(
         "latency_ms_p50": None if latency is None else latency.p50_ms,
         "latency_ms_p95": None if latency is None else latency.p95_ms,
     }
-    return _outcome(with_sizes(replace(row, **asking.most(found)), loaded), scorer.result())
+    return _outcome(with_sizes(replace(row, **largest(group, found)), loaded), scorer.result())
 
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:
@@ -247,13 +253,13 @@ def _trained_parameters(loaded: LoadedModel) -> int | None:
     return int(found) if found is not None else None
 
 
-def tuned(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions, asking: Asking) -> float:
+def tune_threshold(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions, group: Group) -> float:
     """Return the null threshold at which the checkpoint's EM on ``examples`` is best.
 
     Raises InputError for a checkpoint whose answers carry no null score.
     """
     scorer = Scorer()
-    asking.ask(loaded, examples, options, (scorer.add,), "tune the null threshold")
+    collect_answers(group, loaded, examples, options, (scorer.add,), "tune the null threshold")
     threshold = scorer.result().best_em_threshold
     if threshold is None:
         raise InputError(f"{loaded.ref} gives no null score to tune; give a number as --null-threshold")

@@ -8,11 +8,15 @@ from compresskit.errors import InputError
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import Family
 from compresskit.models.folder import read_config
+from compresskit.models.lstm.auto import register_auto_classes
 from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.source import Source
 
 # In this order: the encoders own whatever else transformers has a question-answering head for.
 FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily())
+
+# Our own loading needs no call of `compresskit.register()`.
+register_auto_classes()
 
 
 def family_of(source: Source) -> Family:

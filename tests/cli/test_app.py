@@ -203,6 +203,13 @@ def test_help_lists_the_verbs_and_no_words_are_wrong_usage(capsys):
     assert (code, again.strip(), shown) == (2, printed.strip(), "")
 
 
+def test_verbs_stand_in_their_order_with_groups_among_them(capsys):
+    shown = run("--help", capsys=capsys)[1]
+    places = [shown.index(f"\u2502 {name} ") for name in cli.verb_names()]
+    assert places == sorted(places)
+    assert cli.verb_names()[3:5] == ["report", "cache"]
+
+
 def test_no_color_reaches_the_processes_that_a_verb_starts(capsys):
     assert run("--no-color", "fake", "x", capsys=capsys)[0] == 0
     assert os.environ["NO_COLOR"] == "1"

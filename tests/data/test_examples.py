@@ -1,5 +1,6 @@
 """ExampleSet: a sequence whose rows live on disk, for exactly as long as someone uses them."""
 
+import dataclasses
 import gc
 import json
 import math
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from compresskit.data import demo, squad
 from compresskit.data.examples import Example, ExampleSet
+from compresskit.data.negatives import with_negatives
 from compresskit.data.store import Folder
 from compresskit.errors import RunFailed
 
@@ -155,6 +157,57 @@ def test_the_files_go_with_the_last_set(tmp_path: Path) -> None:
     assert folder.is_dir()
     assert part[0] == Example("a", "", "?", "x", (), True, 0)
     del part
+    gc.collect()
+    assert not folder.exists()
+
+
+READ = """
+import dataclasses, json, sys
+from compresskit.data.examples import ExampleFiles, ExampleSet
+found = ExampleSet.opened(ExampleFiles.from_dict(json.loads(sys.stdin.read())))
+loaded = [name for name in ("ijson", "datasets", "torch") if name in sys.modules]
+print(json.dumps([dataclasses.asdict(found.info), list(map(dataclasses.asdict, found)), loaded]))
+"""
+
+
+def opened_elsewhere(whole: ExampleSet) -> list[object]:
+    """What another process finds in a set that is handed to it: info, examples, and what it needed for that."""
+    files = json.dumps(dataclasses.asdict(whole.files()))
+    said = subprocess.run([sys.executable, "-c", READ], check=True, input=files, stdout=subprocess.PIPE, text=True)
+    found: list[object] = json.loads(said.stdout)
+    return found
+
+
+def as_json(whole: ExampleSet) -> list[object]:
+    told = [dataclasses.asdict(whole.info), list(map(dataclasses.asdict, whole)), []]
+    found: list[object] = json.loads(json.dumps(told))
+    return found
+
+
+def test_another_process_opens_what_this_one_has_read(examples: ExampleSet) -> None:
+    for chosen in (examples, examples.select([9999, 0, 4096]), examples.select([])):
+        assert opened_elsewhere(chosen) == as_json(chosen)
+
+
+def test_questions_of_several_tables_are_opened_together(tmp_path: Path) -> None:
+    path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=60, eval_questions=10))
+    read = squad.read(path)
+    extended = with_negatives(with_negatives(read, 0.5, seed=1).select(range(5, len(read) + 3)), 0.5, seed=2)
+    assert len(extended.store.folders) == 3
+    assert opened_elsewhere(extended) == as_json(extended)
+    again = ExampleSet.opened(extended.files())
+    assert list(ExampleSet.opened(again.files())) == list(extended)  # handed on
+
+
+def test_what_is_opened_leaves_the_files(tmp_path: Path) -> None:
+    whole = _one_question(tmp_path)
+    folder = whole.store.folders[0].path
+    opened = ExampleSet.opened(whole.files())
+    assert opened[0] == whole[0]
+    del opened
+    gc.collect()
+    assert folder.is_dir()
+    del whole
     gc.collect()
     assert not folder.exists()
 

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from compresskit.data.examples import Answer, Example
 from compresskit.evaluate.compare import compared, flips
-from compresskit.evaluate.job import Outcome
+from compresskit.evaluate.measurement import Outcome
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.stats import bootstrap_intervals
 

@@ -1,9 +1,11 @@
 """Checkpoints measured apart: names, differences, and what becomes of a worker that fails."""
 
+import gc
 import json
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from compresskit.data.examples import ExampleFiles
 from compresskit.errors import InputError, RunFailed, UsageError
-from compresskit.evaluate import apart
 from compresskit.evaluate import evaluate as module
-from compresskit.evaluate.evaluate import Keeping, evaluate
-from compresskit.evaluate.job import Job, Outcome
+from compresskit.evaluate import process
+from compresskit.evaluate.evaluate import Extras, evaluate
+from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.row import Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.kinds import fingerprint
@@ -24,19 +27,19 @@ from compresskit.models.kinds import fingerprint
 FAKE = """
 import json, os, sys, time
 from pathlib import Path
-from compresskit.evaluate.job import Job, Outcome
+from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.row import Row
 
-job = Job.from_json(sys.stdin.read())
+measurement = Measurement.from_json(sys.stdin.read())
 print("noise on stdout")
-what = Path(job.ref).name
+what = Path(measurement.ref).name
 if what.startswith("em"):
-    row = Row(job.name, job.ref, "encoder", "train", False, em=float(what[2:4]), f1=90.0, params_total=os.getpid())
-    row = Row(**{**row.to_dict(), "device": {"kind": "cpu", "name": "fake"}})
+    row = Row(measurement.name, measurement.ref, "encoder", "train", False, em=float(what[2:4]), f1=90.0)
+    row = Row(**{**row.to_dict(), "device": {"kind": "cpu", "name": "fake"}, "params_total": os.getpid()})
     right = [float(float(what[2:4]) > 70), 1.0]
     outcome = Outcome(row=row, question_em=right, question_f1=right, paragraph=[0, 0])
     answers = {"q1": "Rome" if right[0] else "Tiber", "q2": ""}
-    (job.folder / "predictions.json").write_text(json.dumps(answers))
+    (measurement.folder / "predictions.json").write_text(json.dumps(answers))
 elif what == "killed":
     os.kill(os.getpid(), 9)
 elif what == "slow":
@@ -46,7 +49,7 @@ elif what == "exit":
     os._exit(7)
 else:
     outcome = Outcome(error="it is broken; mend it", error_code=int(what[4:]))
-outcome.write(job.folder)
+outcome.write(measurement.folder)
 sys.exit(outcome.error_code or 0)
 """
 
@@ -89,7 +92,7 @@ def _fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
     monkeypatch.setenv("FAKE_PID", str(tmp_path / "pid"))
     monkeypatch.setenv("COMPRESSKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(apart, "_WORKER", "fake_worker")
+    monkeypatch.setattr(process, "_WORKER", "fake_worker")
     monkeypatch.chdir(tmp_path)
     for name in ("em40", "em50", "em70", "em72", "em75", "killed", "slow", "exit", "code3", "code4"):
         (tmp_path / name).mkdir()
@@ -174,7 +177,7 @@ class TestWithAFakeWorker:
         for found in (
             evaluate(["em70"], data, EvalSettings(batch_size=2)),
             evaluate(["em70"], str(other), EvalSettings()),
-            evaluate(["em70"], data, EvalSettings(), keeping=Keeping(use_cache=False)),
+            evaluate(["em70"], data, EvalSettings(), extras=Extras(use_cache=False)),
         ):
             assert processes(found) != first
         # What ran for want of trust in the cache is what the cache knows from now on.
@@ -230,14 +233,14 @@ class TestWithAFakeWorker:
 
     def test_a_failure_is_not_kept(self, data: str, tmp_path: Path) -> None:
         assert evaluate(["code3"], data, EvalSettings()).rows[0].error is not None
-        assert not list((tmp_path / "cache" / "eval").iterdir())
+        assert not list((tmp_path / "cache").rglob("*"))
 
     def test_a_cache_that_cannot_be_written(
         self, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "file").touch()
         monkeypatch.setenv("COMPRESSKIT_CACHE", str(tmp_path / "file"))
-        report = evaluate(["em70"], data, EvalSettings(), baseline="em75", keeping=Keeping(flips=1))
+        report = evaluate(["em70"], data, EvalSettings(), baseline="em75", extras=Extras(flips=1))
         assert [row.em for row in report.rows] == [75.0, 70.0]
         assert [row.predictions for row in report.rows] == [None, None]
         assert len(report.rows[1].flips) == 1
@@ -253,8 +256,8 @@ class TestWithAFakeWorker:
         (row,) = evaluate(["em70"], data, EvalSettings()).rows
         assert row.predictions is not None
         assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
-        keeping = Keeping(predictions=tmp_path / "answers")
-        (row,) = evaluate(["em70"], data, EvalSettings(), names=["a/b c"], keeping=keeping).rows
+        extras = Extras(predictions=tmp_path / "answers")
+        (row,) = evaluate(["em70"], data, EvalSettings(), names=["a/b c"], extras=extras).rows
         assert row.predictions == str(tmp_path / "answers" / "a" / "b c.json")
         assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
         assert [path.name for path in (tmp_path / "answers" / "a").iterdir()] == ["b c.json"]
@@ -262,10 +265,10 @@ class TestWithAFakeWorker:
     def test_answers_that_cannot_be_written(self, data: str, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(RunFailed, match=r"em70\.json: cannot be written"):
-            evaluate(["em70"], data, EvalSettings(), keeping=Keeping(predictions=tmp_path / "file"))
+            evaluate(["em70"], data, EvalSettings(), extras=Extras(predictions=tmp_path / "file"))
 
     def test_flips(self, data: str) -> None:
-        report = evaluate(["em70", "em72", "killed"], data, EvalSettings(), baseline="em75", keeping=Keeping(flips=2))
+        report = evaluate(["em70", "em72", "killed"], data, EvalSettings(), baseline="em75", extras=Extras(flips=2))
         assert [len(row.flips) for row in report.rows] == [0, 1, 0, 0]
         (flip,) = report.rows[1].flips
         assert (flip.id, flip.gold, flip.baseline, flip.answer, flip.won) == ("q1", ("Rome",), "Rome", "Tiber", False)
@@ -296,8 +299,12 @@ class TestWithAFakeWorker:
             os.kill(int(pid_file.read_text()), 0)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-    def test_a_signal_that_ends_the_job_ends_the_worker_too(self, number: int, data: str, tmp_path: Path) -> None:
+    def test_a_signal_that_ends_the_job_ends_the_worker_too(
+        self, number: int, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         pid_file = tmp_path / "pid"
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
         def end() -> None:
             for _ in range(1000):
@@ -314,7 +321,9 @@ class TestWithAFakeWorker:
         assert caught.value.code == 128 + number
         with pytest.raises(ProcessLookupError):
             os.kill(int(pid_file.read_text()), 0)
-        assert not list((tmp_path / "cache" / "eval").iterdir())
+        del caught  # with it the data that were read
+        gc.collect()
+        assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_bad_data_is_found_before_any_checkpoint_is_run(tmp_path: Path) -> None:
@@ -336,10 +345,14 @@ def test_names_are_short_and_unique(tmp_path: Path) -> None:
     assert names == ["a/model", "b/model", "other", "bert", "owner/name"]
 
 
-def test_job_and_outcome_pass_through_json(tmp_path: Path) -> None:
+def test_measurement_and_outcome_pass_through_json(tmp_path: Path) -> None:
     settings = EvalSettings(batch_size=3, metrics=("bleu",), null_threshold="auto", tune_data="tune.json", limit=5)
-    job = Job("ref", "name", "data", settings, tmp_path, 3, verbose=True)
-    assert Job.from_json(job.to_json()) == job
+    questions, tuning = (ExampleFiles(("a", name), f"{name}/rows.npy", name, "hash") for name in ("eval", "tune"))
+    for measurement in (
+        Measurement("ref", "name", questions, settings, tmp_path, 3, tuning, verbose=True),
+        Measurement("ref", "name", questions, settings, tmp_path),
+    ):
+        assert Measurement.from_json(measurement.to_json()) == measurement
     row = Row("a", "a", "-", "-", True, delta_em_ci95=(0.1, 0.2), device={"threads": 2})
     outcome = Outcome(row=row, question_em=[1.0], question_f1=[0.5], paragraph=[3])
     outcome.write(tmp_path)

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from compresskit.data import demo
+from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
-from compresskit.evaluate.evaluate import Keeping, evaluate
+from compresskit.evaluate.evaluate import Extras, evaluate
 from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
 from compresskit.evaluate.settings import EvalSettings
@@ -76,8 +78,8 @@ def test_a_real_checkpoint_is_measured_in_a_process_of_its_own(
     (tmp_path / "torch.py").write_text("raise SystemExit('the wrong torch')", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     before = sorted(checkpoint.iterdir())
-    keeping = Keeping(predictions=tmp_path / "predictions")
-    report = evaluate([str(checkpoint)], data, SETTINGS, baseline=str(checkpoint), keeping=keeping)
+    extras = Extras(predictions=tmp_path / "predictions")
+    report = evaluate([str(checkpoint)], data, SETTINGS, baseline=str(checkpoint), extras=extras)
     (row,) = report.rows
 
     from transformers import AutoModelForQuestionAnswering
@@ -137,8 +139,8 @@ def test_timing_is_repeated(data: str, checkpoint: Path) -> None:
 
 
 def test_answers_in_a_file_are_scored_without_a_model(data: str, checkpoint: Path, tmp_path: Path) -> None:
-    keeping = Keeping(predictions=tmp_path)
-    (scored,) = evaluate([str(checkpoint)], data, SETTINGS, keeping=keeping).rows
+    extras = Extras(predictions=tmp_path)
+    (scored,) = evaluate([str(checkpoint)], data, SETTINGS, extras=extras).rows
     answers = tmp_path / "answers.json"
     answers.write_text((tmp_path / "tiny.json").read_text())
     report = evaluate([str(answers), str(checkpoint)], data, SETTINGS, baseline=str(checkpoint))
@@ -175,6 +177,32 @@ def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, 
     assert (given.em, given.f1) == (tuned.em, tuned.f1)
 
 
+def test_data_are_read_once_by_the_parent_alone(
+    data: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source is gone by the time that the workers start; with it or without, the row is the same."""
+    text = Path(data).read_text(encoding="utf-8")
+    sources = tmp_path / "eval.json", tmp_path / "tune.json"
+    for source, people in zip(sources, ("like", "love"), strict=True):
+        source.write_text(text.replace("its people like", f"its people {people}"), encoding="utf-8")
+    settings = replace(SETTINGS, null_threshold="auto", tune_data=str(sources[1]))
+    anew = Extras(use_cache=False)
+    (expected,) = evaluate([str(checkpoint)], str(sources[0]), settings, extras=anew).rows
+    read: list[str] = []
+
+    def read_and_remove(ref: str, split: Literal["train", "eval"]) -> ExampleSet:
+        found = load_data(ref, split)
+        Path(ref).unlink()
+        read.append(ref)
+        return found
+
+    monkeypatch.setattr("compresskit.evaluate.evaluate.load_data", read_and_remove)
+    rows = evaluate([str(checkpoint)], str(sources[0]), settings, names=["one"], extras=anew).rows
+    assert [row.error for row in rows] == [None]
+    assert read == [str(source) for source in sources]
+    assert (rows[0].em, rows[0].f1, rows[0].null_threshold) == (expected.em, expected.f1, expected.null_threshold)
+
+
 def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
     answers, other = tmp_path / "answers.json", tmp_path / "tune.json"
     answers.write_text("{}")
@@ -186,7 +214,7 @@ def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
 def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> None:
     path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=90, eval_questions=10))
     settings = replace(SETTINGS, limit=20, seed=3, max_length=64, stride=8)
-    report = evaluate([str(checkpoint)], str(path), settings, keeping=Keeping(predictions=tmp_path))
+    report = evaluate([str(checkpoint)], str(path), settings, extras=Extras(predictions=tmp_path))
     whole = load_data(str(path), "eval")
     asked = set(json.loads((tmp_path / "tiny.json").read_text()))
     assert (report.dataset.sampled_from, report.dataset.seed) == (len(whole), 3)

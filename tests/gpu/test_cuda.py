@@ -40,7 +40,7 @@ def test_a_step_in_bf16_masks_what_the_threshold_says(method):
         vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128
     )
     model = BertForQuestionAnswering(config).train()
-    masker = Masker(EncoderFamily().prunable(model), PruneConfig(method=method, sparsity=0.7), torch.bfloat16)
+    masker = Masker(EncoderFamily().weights(model), PruneConfig(method=method, sparsity=0.7), torch.bfloat16)
     for scores in masker.scores():
         torch.nn.init.normal_(scores)
     model.cuda()

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig
-from tests.models.test_quantized import CONFIGS, SIZES, quantize
 from torch import nn
 
-from compresskit.evaluate import measure
+from compresskit.models.counting import count
 from compresskit.models.registry import load
 from tests.models import adapters, tiny
+from tests.models.kinds.test_packed import CONFIGS, SIZES, quantize
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 
@@ -37,8 +37,8 @@ def test_a_quantized_checkpoint_goes_where_it_is_told(name: str, device: str, ba
     assert loaded.device.type == device
     assert {tensor.device.type for tensor in loaded.model.parameters()} == {device}
     assert (answers(loaded.model, device) - written).abs().mean() < 0.1
-    counts = measure.parameters(loaded.model)
-    assert counts.total == measure.parameters(load(str(base), device="cpu").model).total
+    counts = loaded.kind.stored(loaded)
+    assert counts.total == count(load(str(base), device="cpu").model).total
     assert counts.total is not None
     assert counts.nonzero is not None
     assert 0.8 * counts.total < counts.nonzero < counts.total

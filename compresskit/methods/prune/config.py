@@ -121,5 +121,5 @@ class PruneConfig:
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values, as they take effect."""
         values = {**asdict(self), "score_lr": self.scores_at, "penalty": self.pull}
-        values["embeddings"] = values.pop("mask_embeddings")
-        return values
+        embeddings = values.pop("mask_embeddings")
+        return {**values, "embeddings": embeddings}

@@ -7,7 +7,6 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from compresskit.models.lstm.config import LstmReaderConfig
 
@@ -16,50 +15,40 @@ warnings.filterwarnings("ignore", message="RNN module weights are not part of si
 
 
 class BiLSTM(nn.LSTM):
-    """One bidirectional layer over padded sequences; what stands beyond a sequence's length is not read, and is 0.
+    """One bidirectional layer over padded sequences. Padding has no effect on a sequence's states; its own are 0.
 
-    On a GPU the sequences are packed for cuDNN's fused kernel. On a CPU packing would leave oneDNN's kernel for a loop
-    over time (a step takes 1.5 times as long, see benchmarks/lstm_step.py), so there each direction runs over the
-    padded batch, the backward one from each sequence's own end.
+    Each direction runs over the padded batch, the backward one from each sequence's own end. The other way would be to
+    pack the sequences, which saves the computation of padding. But packed sequences are slower. On a CPU PyTorch then
+    uses a loop over time in place of oneDNN's kernel: a step takes 1.5 times as long. On a GPU it then leaves cuDNN's
+    persistent kernels for small layers (at most 128 units forward and backward, PyTorch's cudnn/RNN.cpp): a step with
+    100 units takes 3 times as long on an H100. benchmarks/lstm_step.py measures both.
 
-    The recurrence is computed in fp32 (by cuDNN in TF32), also under autocast, which hands cuDNN fp16 whatever its own
-    dtype is (PyTorch's AutocastRNN.cpp): most gradients of a new reader's states lie below fp16's least normal number.
+    The recurrence is computed in fp32 (by cuDNN in TF32). Autocast would hand cuDNN fp16 whatever its own dtype is
+    (PyTorch's AutocastRNN.cpp), and most gradients of a new reader's states lie below fp16's least normal number.
     """
 
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size, batch_first=True, bidirectional=True)
 
-    def forward(self, inputs: Tensor, lengths: Tensor, host_lengths: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, inputs: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
         """States of shape (B, time, 2·hidden) for `inputs` (B, time, input_size), of their dtype.
 
-        `lengths` (B,) are on the device of the inputs, `host_lengths` the same on the CPU; each at least 1.
+        `lengths` (B,), each at least 1, are on the device of the inputs.
         """
         # Read anew: a mask over a weight gives another tensor at every step, in the dtype of the computation around.
         weights = [getattr(self, name).float() for name in self._flat_weights_names]
+        back = reversal(lengths, inputs.shape[1])
+        inside = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(1)
         with torch.autocast(inputs.device.type, enabled=False):
-            if inputs.is_cuda:
-                states = self._packed(inputs.float(), weights, host_lengths)
-            else:
-                states = self._padded(inputs.float(), weights, lengths)
+            exact = inputs.float()
+            ahead = self._one_way(exact, weights[:4])
+            behind = _rows(self._one_way(_rows(exact, back), weights[4:]), back)
+            states = torch.cat((ahead, behind), dim=2) * inside.unsqueeze(2)
         return states.to(inputs.dtype)
 
-    def _packed(self, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        zeros = inputs.new_zeros(2, len(inputs), self.hidden_size)
-        # Not by nn.LSTM's own forward, which would take the masked weights anew, in the dtype that they come in.
-        states = torch.lstm(
-            packed.data, packed.batch_sizes, (zeros, zeros), weights, True, 1, 0.0, self.training, True
-        )[0]
-        return pad_packed_sequence(packed._replace(data=states), batch_first=True, total_length=inputs.shape[1])[0]
-
-    def _padded(self, inputs: Tensor, weights: list[Tensor], lengths: Tensor) -> Tensor:
-        back = reversal(lengths, inputs.shape[1])
-        ahead = self._one_way(inputs, weights[:4])
-        behind = _rows(self._one_way(_rows(inputs, back), weights[4:]), back)
-        inside = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(1)
-        return torch.cat((ahead, behind), dim=2) * inside.unsqueeze(2)
-
     def _one_way(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        """States (B, time, hidden) of one direction, whose four `weights` are given, from the first step on."""
+        # Not by nn.LSTM's own forward, which would take the masked weights anew, in the dtype that they come in.
         zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
         states: Tensor = torch.lstm(inputs, (zeros, zeros), weights, True, 1, 0.0, self.training, False, True)[0]
         return states

@@ -142,14 +142,17 @@ class LstmReader(PreTrainedModel):
         first = attention_mask.sum(dim=1) - second
         # A window without question or context reads a separator in its place; its logits are not looked at.
         lengths = torch.stack((second - 1, first - 2)).clamp(min=1)
-        host = lengths.cpu()  # packing needs them there, so a GPU is waited for
-        context, inside = self._part(input_ids, first, lengths[0], int(host[0].max()))
-        question, asked = self._part(input_ids, torch.ones_like(first), lengths[1], int(host[1].max()))
-        above = self._read(self.embeddings(context, question, asked), lengths[0], host[0])
-        below = self._read(self.embeddings(question, context, inside), lengths[1], host[1])
+        of_context, of_question = lengths
+        # A GPU is waited for here, for two numbers. Without them both parts would be as long as the window, and a
+        # recurrence takes time for every step of it, of padding too.
+        context_time, question_time = lengths.amax(dim=1).tolist()
+        context, inside = self._part(input_ids, first, of_context, context_time)
+        question, asked = self._part(input_ids, torch.ones_like(first), of_question, question_time)
+        above = self._read(self.embeddings(context, question, asked), of_context)
+        below = self._read(self.embeddings(question, context, inside), of_question)
         start = end = self.interaction(above, below, (inside, asked))
         if len(self.modelling):
-            start, end = self._modelled(start, lengths[0], host[0])
+            start, end = self._modelled(start, of_context)
         logits, null = self.head(start, end, inside)
         outside = ~inside | (second < 2).unsqueeze(1)
         whole = self._spread(
@@ -163,22 +166,22 @@ class LstmReader(PreTrainedModel):
         return output.to_tuple() if return_dict is False else output
 
     def _part(self, ids: Tensor, begin: Tensor, length: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """The ids from `begin` on, (B, longest), and which of them are within `length`; both (B,)."""
+        """The ids from `begin` (B,) on, and which of them are within `length` (B,); both of shape (B, longest)."""
         step = torch.arange(longest, device=ids.device)
         where = (begin.unsqueeze(1) + step).clamp(max=ids.shape[1] - 1)
         return ids.gather(1, where), step < length.unsqueeze(1)
 
-    def _read(self, states: Tensor, lengths: Tensor, host: Tensor) -> Tensor:
+    def _read(self, states: Tensor, lengths: Tensor) -> Tensor:
         for layer in self.encoder:
-            states = self.dropout(layer(states, lengths, host))
+            states = self.dropout(layer(states, lengths))
         return states
 
-    def _modelled(self, features: Tensor, lengths: Tensor, host: Tensor) -> tuple[Tensor, Tensor]:
+    def _modelled(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features for start and end: those of the attention, and beside them what the modelling layers make of it."""
         states = features
         for layer in list(self.modelling)[:-1]:
-            states = self.dropout(layer(states, lengths, host))
-        last = self.modelling[-1](states, lengths, host)
+            states = self.dropout(layer(states, lengths))
+        last = self.modelling[-1](states, lengths)
         return torch.cat((features, states), dim=2), torch.cat((features, last), dim=2)
 
     def _spread(self, logits: Tensor, null: Tensor, begin: Tensor, ids: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def plain(layer: BiLSTM) -> nn.LSTM:
 def test_a_layer_reads_each_sequence_as_if_it_were_alone() -> None:
     inputs, lengths = sequences()
     layer = BiLSTM(5, 3)
-    states = layer(inputs, lengths, lengths)
+    states = layer(inputs, lengths)
     for row, length in enumerate(LENGTHS):
         expected, _ = plain(layer)(inputs[row : row + 1, :length])
         torch.testing.assert_close(states[row, :length], expected[0])
@@ -57,7 +57,7 @@ def test_its_gradients_are_those_of_a_packed_lstm() -> None:
     inputs, lengths = sequences()
     layer = BiLSTM(5, 3)
     other = plain(layer)
-    layer(inputs, lengths, lengths).square().sum().backward()
+    layer(inputs, lengths).square().sum().backward()
     packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
     other(packed)[0].data.square().sum().backward()
     for name, parameter in other.named_parameters():
@@ -74,7 +74,7 @@ def test_masks_over_all_four_matrices_are_read_and_learned() -> None:
         nn.init.normal_(scores)
     layer.train()
     masker.step(1.0)
-    layer(inputs, lengths, lengths).square().sum().backward()
+    layer(inputs, lengths).square().sum().backward()
 
     other = plain(layer)
     masked = {name: other.get_parameter(name) for name in names}
@@ -92,7 +92,7 @@ def test_masks_over_all_four_matrices_are_read_and_learned() -> None:
     for name in names:
         kept = torch.from_numpy(masks[name].expand())
         torch.testing.assert_close(layer.get_parameter(name).detach(), dense.get_parameter(name).detach() * kept)
-    states = layer(inputs, lengths, lengths)
+    states = layer(inputs, lengths)
     torch.testing.assert_close(states[0, :4], plain(layer)(inputs[:1, :4])[0][0])
 
 
@@ -100,13 +100,13 @@ def test_masks_over_all_four_matrices_are_read_and_learned() -> None:
 def test_the_recurrence_is_in_fp32_whatever_is_around_it(dtype: torch.dtype) -> None:
     inputs, lengths = sequences()
     layer = BiLSTM(5, 3)
-    expected = layer(inputs, lengths, lengths)
+    expected = layer(inputs, lengths)
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(layer(inputs, lengths, lengths), expected)
+        torch.testing.assert_close(layer(inputs, lengths), expected)
     for parameter in layer.parameters():  # half the bytes, the same arithmetic
         parameter.data = parameter.data.to(dtype)
     rounded = plain(layer)
-    found = layer(inputs.to(dtype), lengths, lengths)
+    found = layer(inputs.to(dtype), lengths)
     assert found.dtype == dtype
     for row, length in enumerate(LENGTHS):
         exact, _ = rounded(inputs.to(dtype).float()[row : row + 1, :length])

@@ -1,4 +1,4 @@
-"""Asking all questions, and what the worker measures on the way: with a family that looks answers up."""
+"""Collecting all answers, and what the worker measures on the way: with a family that looks answers up."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,24 @@ from pathlib import Path
 from compresskit.data import demo
 from compresskit.data.load import load as load_data
 from compresskit.evaluate import worker
-from compresskit.evaluate.asking import Asking
-from compresskit.evaluate.job import PREDICTIONS_FILE, Job
+from compresskit.evaluate.collect import collect_answers, largest
+from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
 from compresskit.models.answering import AnswerOptions
 from tests.evaluate.look_up import LookUp, loaded
 
-ALONE = Asking(Shard(), Group(Shard()))
+ALONE = Group(Shard())
 
 
 def measured(tmp_path: Path, family: LookUp, settings: EvalSettings) -> Row:
     path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=30, eval_questions=10))
     folder = tmp_path / "checkpoint"
     folder.mkdir()
-    job = Job("ref", "name", "data", settings, tmp_path)
-    outcome = worker.measured(job, loaded(folder, family), load_data(str(path), "eval").select(range(10)), ALONE, {})
+    questions = load_data(str(path), "eval").select(range(10))
+    measurement = Measurement("ref", "name", questions.files(), settings, tmp_path)
+    outcome = worker.measure_checkpoint(measurement, loaded(folder, family), questions, ALONE, {})
     assert outcome.row is not None
     assert list(outcome.question_em) == list(outcome.question_f1) == [1.0] * 10
     return outcome.row
@@ -69,9 +70,10 @@ def test_the_time_of_the_sinks_does_not_count(tmp_path: Path) -> None:
 
     path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=30, eval_questions=10))
     asked = load_data(str(path), "eval").select(range(5))
-    rate = ALONE.ask(loaded(tmp_path, LookUp()), asked, AnswerOptions(), (lambda *_: time.sleep(0.05),), "ask")
+    sinks = (lambda *_: time.sleep(0.05),)
+    rate = collect_answers(ALONE, loaded(tmp_path, LookUp()), asked, AnswerOptions(), sinks, "ask")
     assert rate > 5 / 0.25  # the sinks alone took a quarter of a second
 
 
 def test_most_of_what_is_known() -> None:
-    assert ALONE.most({"load_s": 0.5, "peak_memory_bytes": None}) == {"load_s": 0.5, "peak_memory_bytes": None}
+    assert largest(ALONE, {"load_s": 0.5, "peak_memory_bytes": None}) == {"load_s": 0.5, "peak_memory_bytes": None}

@@ -1,7 +1,7 @@
-"""What an evaluation is told, and what passes between it and the process that measures one checkpoint.
+"""What passes between an evaluation and the process that measures one checkpoint.
 
-The parent writes a `Job` as JSON to the child's stdin; the child leaves two files in the folder that the job names: an
-`Outcome` as JSON, and the answers in the official format.
+The parent writes a `Measurement` as JSON to the child's stdin; the child leaves two files in the folder that is named
+there: an `Outcome` as JSON, and the answers in the official format.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from compresskit.checkpoint.store import write_text
+from compresskit.data.examples import ExampleFiles
 from compresskit.errors import CompresskitError, InputError, UsageError
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.settings import EvalSettings
@@ -25,33 +26,42 @@ _ROW_CODES = {UsageError.exit_code: InputError.exit_code}
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Measurement:
     """One checkpoint to measure in a process of its own; ``folder`` takes what it leaves.
 
-    ``name`` is what the progress bar says; ``index`` counts the jobs of one evaluation.
+    ``questions`` are those to ask, ``tuning`` those to tune the null threshold on, both as the parent has read them.
+    ``name`` is what the progress bar says; ``index`` counts the measurements of one evaluation.
     """
 
     ref: str
     name: str
-    data: str
+    questions: ExampleFiles
     settings: EvalSettings
     folder: Path
     index: int = 0
+    tuning: ExampleFiles | None = None
     quiet: bool = False
     verbose: bool = False
 
     def to_json(self) -> str:
-        """Return the job as JSON."""
+        """Return the measurement as JSON."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
-    def from_json(cls, text: str) -> Job:
+    def from_json(cls, text: str) -> Measurement:
         """Read back what `to_json` wrote."""
         raw = json.loads(text)
         settings: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in raw["settings"].items()
         }
-        return cls(**{**raw, "folder": Path(raw["folder"]), "settings": EvalSettings(**settings)})
+        values = {
+            **raw,
+            "questions": ExampleFiles.from_dict(raw["questions"]),
+            "settings": EvalSettings(**settings),
+            "folder": Path(raw["folder"]),
+            "tuning": None if raw["tuning"] is None else ExampleFiles.from_dict(raw["tuning"]),
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +96,10 @@ class Outcome:
         return cls(**{**raw, "row": None if raw["row"] is None else Row.from_dict(raw["row"])})
 
     def write(self, folder: Path) -> None:
-        """Leave the outcome in a job's folder, whole or not at all."""
+        """Leave the outcome in a folder, whole or not at all."""
         write_text(folder / OUTCOME_FILE, self.to_json())
 
     @classmethod
     def read(cls, folder: Path) -> Outcome:
-        """Read the outcome that a job left in its folder; OSError or ValueError where it left none."""
+        """Read the outcome that `write` left in a folder; OSError or ValueError where there is none."""
         return cls.from_json((folder / OUTCOME_FILE).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Run one job in a fresh process, so that its memory and time are its own and its crash is not ours."""
+"""Measure one checkpoint in a fresh process, so that its memory and time are its own and its crash is not ours."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 import compresskit
 from compresskit.errors import RunFailed
-from compresskit.evaluate.job import Job, Outcome
+from compresskit.evaluate.measurement import Measurement, Outcome
 
 _WORKER = "compresskit.evaluate.worker"
 _SECONDS_TO_END = 10.0
 
 
-def measure_apart(job: Job) -> Outcome:
-    """Run the worker on one job and return its outcome; a worker that left none was ended from outside, and says so."""
-    code = _run_worker(job)
+def measure_in_process(measurement: Measurement) -> Outcome:
+    """Run the worker and return its outcome; where it left none, the outcome says how its process ended."""
+    code = _run_worker(measurement)
     try:
-        return Outcome.read(job.folder)
+        return Outcome.read(measurement.folder)
     except (OSError, ValueError):
         return Outcome(error=_how_it_ended(code), error_code=RunFailed.exit_code)
 
 
-def _run_worker(job: Job) -> int:
-    """Start the worker, hand it the job, wait, and return its exit code; an interrupt ends it too.
+def _run_worker(measurement: Measurement) -> int:
+    """Start the worker, hand it the measurement, wait, and return its exit code; an interrupt ends it too.
 
     What the worker writes goes to stderr: stdout belongs to the report.
     """
@@ -42,7 +42,7 @@ def _run_worker(job: Job) -> int:
         ) as process,
     ):
         try:
-            process.communicate(job.to_json())
+            process.communicate(measurement.to_json())
             return process.wait()
         except BaseException:
             process.terminate()
