@@ -16,13 +16,13 @@ def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     from compresskit.evaluate.delivery import require_gates, require_rows
     from compresskit.evaluate.evaluate import evaluate
     from compresskit.evaluate.gate import gated, parse_rules
-    from compresskit.evaluate.language import check_harness
+    from compresskit.evaluate.harness import check_language_figures
     from compresskit.evaluate.metrics import check_metrics
 
     config = configured(given, Path())
     options, settings, gating = config.options, config.settings, config.gating
     check_metrics(settings.metrics)
-    check_harness(settings.harness)
+    check_language_figures(options.checkpoints, settings)
     rules = parse_rules(gating.gates, has_baseline=options.baseline is not None, ci95=gating.gate_ci)
     report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=options.extras)
     report = gated(report, rules)

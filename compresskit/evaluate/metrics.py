@@ -84,7 +84,7 @@ METRICS: Mapping[str, tuple[str, Callable[[], Metric]]] = {"bleu": ("sacrebleu",
 """What can be asked for of answers: the package that counts it, and how."""
 
 PERPLEXITY = "ppl"
-"""What can be asked for of language models beside; see `compresskit.evaluate.language`."""
+"""What can be asked for of language models beside; see `compresskit.models.tasks.generation`."""
 
 NAMES = (*Bleu.names, *Rouge.names, PERPLEXITY)
 """The figures that all these leave in `Row.metrics`."""

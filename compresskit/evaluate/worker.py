@@ -95,17 +95,20 @@ def language_figures(measurement: Measurement, examples: ExampleSet) -> Outcome 
     settings = measurement.settings
     if PERPLEXITY not in settings.metrics and not settings.harness:
         return None
-    from compresskit.evaluate import language
+    from compresskit.evaluate.harness import harness
     from compresskit.models.counting import count
+    from compresskit.models.kind import How
+    from compresskit.models.tasks import generation
 
     source = resolve(measurement.ref)
-    kind = language.language_kind(source.path) if (source.path / "config.json").is_file() else None
+    kind = generation.language_kind(source.path)
     if kind is None:
         return None
-    loaded = language.load_language_model(source.path, kind, settings)
-    figures = language.harness(loaded, settings.harness, settings) if settings.harness else {}
+    how = How(settings.device, settings.dtype)
+    loaded = generation.load_language_model(source.path, kind, how, settings.max_length)
+    figures = harness(loaded, settings.harness, settings) if settings.harness else {}
     if PERPLEXITY in settings.metrics:
-        figures[PERPLEXITY] = language.perplexity(loaded, examples, settings)
+        figures[PERPLEXITY] = generation.perplexity(loaded, examples, answer_options(settings))
     counts, needed = count(loaded.model), checkpoint_files(source)
     row = Row(
         name=measurement.name,
@@ -174,6 +177,9 @@ def measure_checkpoint(
         rates = [collect_answers(group, loaded, examples, options, sinks, measurement.name)]
         again = f"{measurement.name} again"
         rates += [collect_answers(group, loaded, examples, options, (), again) for _ in range(settings.repeat - 1)]
+    figures = metrics.result()
+    if PERPLEXITY in figures:
+        figures[PERPLEXITY] = loaded.task.perplexity(loaded, examples, options)
     row = Row(
         name=measurement.name,
         path=measurement.ref,
@@ -184,7 +190,7 @@ def measure_checkpoint(
         peak_memory_kind=None if memory.bytes is None else memory.kind,
         questions_per_s=statistics.median(rates),
         questions_per_s_range=(min(rates), max(rates)) if len(rates) > 1 else None,
-        metrics=metrics.result(),
+        metrics=figures,
         device=measure.describe_device(loaded.device),
     )
     found: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,16 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
 
 from compresskit.data.load import load as load_data
-from compresskit.errors import MissingError, RunFailed
-from compresskit.evaluate import language
+from compresskit.errors import MissingError, RunFailed, UsageError
+from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.answering import AnswerOptions
+from compresskit.models.kind import How
+from compresskit.models.tasks import generation
 from tests import tiny
 
+OPTIONS = AnswerOptions(max_length=24, stride=8, batch_size=3)
 SETTINGS = EvalSettings(max_length=24, stride=8, batch_size=3, device="cpu", latency_questions=2)
 VOCABULARY = len(tiny.TOKENS)
 
@@ -57,8 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_kinds(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    assert language.language_kind(folders[kind]) == kind
-    assert language.language_kind(tiny.checkpoint(tmp_path / "reader")) is None
+    assert generation.language_kind(folders[kind]) == kind
+    assert generation.language_kind(tiny.checkpoint(tmp_path / "reader")) is None
 
 
 @torch.no_grad()
@@ -97,20 +102,20 @@ def naive_seq2seq(model, tokenizer, examples, length: int) -> float:
 
 def test_perplexity_is_that_of_a_plain_loop(folders: dict[str, Path], data: str) -> None:
     examples = load_data(data, "eval")
-    causal = language.load_language_model(folders["causal"], "causal", SETTINGS)
+    causal = generation.load_language_model(folders["causal"], "causal", How(), 24)
     texts = [context for _, context in examples.paragraphs()]
     expected = naive_causal(causal.model, causal.tokenizer, texts, 24, 8)
-    assert language.perplexity(causal, examples, SETTINGS) == pytest.approx(expected, rel=1e-4)
-    seq2seq = language.load_language_model(folders["seq2seq"], "seq2seq", SETTINGS)
+    assert generation.perplexity(causal, examples, OPTIONS) == pytest.approx(expected, rel=1e-4)
+    seq2seq = generation.load_language_model(folders["seq2seq"], "seq2seq", How(), 24)
     expected = naive_seq2seq(seq2seq.model, seq2seq.tokenizer, examples, 24)
-    assert language.perplexity(seq2seq, examples, SETTINGS) == pytest.approx(expected, rel=1e-4)
+    assert generation.perplexity(seq2seq, examples, OPTIONS) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> None:
-    loaded = language.load_language_model(folders["causal"], "causal", SETTINGS)
+    loaded = generation.load_language_model(folders["causal"], "causal", How(), 24)
     torch.nn.init.constant_(loaded.model.get_parameter("transformer.wte.weight"), float("nan"))
     with pytest.raises(RunFailed, match="not numbers"):
-        language.perplexity(loaded, load_data(data, "eval"), SETTINGS)
+        generation.perplexity(loaded, load_data(data, "eval"), OPTIONS)
 
 
 def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
@@ -133,16 +138,30 @@ def test_without_such_a_wish_a_language_model_cannot_be_scored(folders: dict[str
     assert "none of the families" in (row.error or "")
 
 
-def test_the_harness_has_to_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_harness_has_to_be_there(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    language.check_harness([])
+    harness.check_language_figures([str(folders["causal"])], SETTINGS)
     with pytest.raises(MissingError, match="pip install 'lm_eval"):
-        language.check_harness(["hellaswag"])
+        harness.check_language_figures([str(folders["causal"])], replace(SETTINGS, harness=("hellaswag",)))
+
+
+@pytest.mark.parametrize(
+    ("flag", "settings"),
+    [("--metrics ppl", replace(SETTINGS, metrics=("ppl",))), ("--harness", replace(SETTINGS, harness=("hellaswag",)))],
+)
+def test_figures_of_language_models_have_no_effect_on_readers(
+    flag: str, settings: EvalSettings, tmp_path: Path
+) -> None:
+    reader = str(tiny.checkpoint(tmp_path / "reader"))
+    with pytest.raises(UsageError, match=flag):
+        harness.check_language_figures([reader], settings)
+    # What cannot be opened gets a row that says so.
+    harness.check_language_figures([reader, str(tmp_path / "nothing")], replace(settings, harness=()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_the_harness_scores_a_task(kind: language.Kind, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_the_harness_scores_a_task(kind: generation.LanguageKind, folders: dict[str, Path], tmp_path: Path) -> None:
     """A task of four examples in a YAML file: its accuracy arrives, under the harness's own name."""
     pytest.importorskip("lm_eval")
     choices = list(tiny.CITIES)
@@ -164,9 +183,9 @@ metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
     )
     settings = EvalSettings(max_length=48, stride=8, device="cpu")
-    loaded = language.load_language_model(folders[kind], kind, settings)
-    found = language.harness(loaded, [str(tmp_path / "cities.yaml")], settings)
+    loaded = generation.load_language_model(folders[kind], kind, How(), 48)
+    found = harness.harness(loaded, [str(tmp_path / "cities.yaml")], settings)
     assert list(found) == ["cities/acc"]
     assert found["cities/acc"] in {0.0, 0.25, 0.5, 0.75, 1.0}
     with pytest.raises(Exception, match="knows no task 'nothing'"):
-        language.harness(loaded, ["nothing"], settings)
+        harness.harness(loaded, ["nothing"], settings)

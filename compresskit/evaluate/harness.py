@@ -1,0 +1,90 @@
+"""Tasks of lm-evaluation-harness, asked of a language model."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
+from compresskit.evaluate.metrics import PERPLEXITY
+from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.source import resolve
+
+if TYPE_CHECKING:
+    from compresskit.models.tasks.generation import LanguageModel
+
+
+def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -> None:
+    """Refuse figures of language models that none of the checkpoints can have.
+
+    Raises UsageError where perplexity or tasks are asked for and no checkpoint is a language model, MissingError where
+    lm-evaluation-harness is needed and not installed.
+    """
+    flag = "--harness" if settings.harness else f"--metrics {PERPLEXITY}"
+    if not settings.harness and PERPLEXITY not in settings.metrics:
+        return
+    if not any(_may_be_language_model(ref) for ref in checkpoints):
+        raise UsageError(f"{flag} has no effect: none of the checkpoints is a language model; leave it out")
+    if settings.harness and importlib.util.find_spec("lm_eval") is None:
+        raise MissingError("--harness needs lm-evaluation-harness: pip install 'lm_eval[hf]'")
+
+
+def _may_be_language_model(ref: str) -> bool:
+    """Whether a checkpoint is a language model, or cannot be opened, of which its row will tell."""
+    from compresskit.models.tasks.generation import language_kind
+
+    if Path(ref).is_file():
+        return False
+    try:
+        return language_kind(resolve(ref).path) is not None
+    except CompresskitError:
+        return True
+
+
+def _task_name(file: Path) -> str:
+    """What a task's YAML file calls it; InputError where there is no such file, or it names no task."""
+    try:
+        # Not by a YAML reader: these files have tags of their own, which stand for functions.
+        found = re.search(r"^task:\s*[\"']?([^\s\"'#]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--harness {file}: cannot be read; give a task's YAML file, or a name") from error
+    if found is None:
+        raise InputError(f"--harness {file}: names no task; write one as `task: NAME`")
+    return found[1]
+
+
+def harness(loaded: LanguageModel, tasks: Sequence[str], settings: EvalSettings) -> dict[str, float | None]:
+    """The figures of lm-evaluation-harness as `task/metric`; as they come, most of them 0-1.
+
+    A task is a name that the harness knows, or the path of a task's YAML file. `settings.limit` is the number of
+    examples of each task. Raises InputError where the harness does not know a task.
+    """
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    files = [Path(task) for task in tasks if task.endswith((".yaml", ".yml"))]
+    manager = TaskManager(include_path=[str(file.parent) for file in files] or None)
+    names = [_task_name(Path(task)) if Path(task) in files else task for task in tasks]
+    if unknown := [name for name in names if not manager.match_tasks([name])]:
+        raise InputError(f"lm-evaluation-harness knows no task {unknown[0]!r}; `lm_eval ls tasks` has the list")
+    model = HFLM(
+        pretrained=loaded.model,
+        tokenizer=loaded.tokenizer,
+        backend=loaded.kind,
+        batch_size=settings.batch_size,
+        max_length=loaded.limit,
+    )
+    found = simple_evaluate(
+        model=model, tasks=names, limit=settings.limit, task_manager=manager, log_samples=False, bootstrap_iters=0
+    )
+    results = found["results"] if found else {}
+    return {
+        f"{task}/{metric.removesuffix(',none')}": float(value)
+        for task, figures in sorted(results.items())
+        for metric, value in figures.items()
+        if isinstance(value, int | float) and not metric.startswith(("alias", "sample_len")) and "_stderr" not in metric
+    }
