@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
+
+from compresskit.cli.flags import with_flags
+from compresskit.options import check, option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,10 +21,31 @@ if TYPE_CHECKING:
 cache = typer.Typer(name="cache", help="List or remove the measurements that eval keeps of unchanged checkpoints.")
 
 
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """How the entries are shown."""
+
+    format: Literal["table", "json"] = option("table", "How the entries are shown.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ClearOptions:
+    """Which entries are removed."""
+
+    older_than: float | None = option(
+        None, "Remove only what was not used for so long.", metavar="DAYS", least=0, shown="remove all"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 @cache.command()
-def ls(
-    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="How the entries are shown.")] = "table",
-) -> None:
+@with_flags()
+def ls(options: ListOptions) -> None:
     """List what is kept, the entry last used first."""
     from compresskit import console
     from compresskit.evaluate.cache import Cache
@@ -30,7 +55,7 @@ def ls(
     entries = kept.entries()
     total = sum(entry.bytes for entry in entries)
     shown = [_shown(entry) for entry in entries]
-    if format_ == "json":
+    if options.format == "json":
         whole = {"folder": str(kept.folder), "bytes": total, "limit_bytes": kept.limit, "entries": shown}
         console.out(json.dumps(whole, indent=2))
         return
@@ -40,21 +65,15 @@ def ls(
 
 
 @cache.command()
-def clear(
-    older_than: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DAYS", min=0, help="Remove only what was not used for so long.", show_default="remove all"
-        ),
-    ] = None,
-) -> None:
+@with_flags()
+def clear(options: ClearOptions) -> None:
     """Remove what is kept."""
     from compresskit import console
     from compresskit.evaluate.cache import Cache
     from compresskit.evaluate.report.table import size
 
     kept = Cache()
-    gone = kept.clear(older_than or 0.0)
+    gone = kept.clear(options.older_than or 0.0)
     console.out(f"removed {_counted(gone)}, {size(sum(entry.bytes for entry in gone))}, from {kept.folder}")
 
 

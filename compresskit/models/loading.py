@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -36,18 +37,7 @@ def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     model.config.update(own_dropout)  # the modules are built; what is saved is the checkpoint's own value
     missing_head = _check_missing(source.path, config, missing, family.head(model))
     place(model, How(how.device, how.dtype))
-    return TrainableModel(
-        model,
-        tokenizer_of(source.path, family, config),
-        family,
-        kind,
-        source.ref,
-        source.path,
-        source.manifest,
-        source.revision,
-        missing_head=missing_head or source.untrained,
-        files=own_files(source.path),
-    )
+    return TrainableModel(model, missing_head=missing_head or source.untrained, **_common(kind, source, family, config))
 
 
 def open_quantized(kind: Kind, source: Source, how: How) -> LoadedModel:
@@ -59,37 +49,31 @@ def open_quantized(kind: Kind, source: Source, how: How) -> LoadedModel:
         model, missing = load_quantized(
             family, source.path, config, resolve_dtype(how.dtype), resolve_device(how.device)
         )
-    return LoadedModel(
-        model,
-        tokenizer_of(source.path, family, config),
-        family,
-        kind,
-        source.ref,
-        source.path,
-        source.manifest,
-        source.revision,
-        missing_head=_check_missing(source.path, config, missing, family.head(model)),
-        files=own_files(source.path),
-        made_by=method_of(config),
-    )
+    missing_head = _check_missing(source.path, config, missing, family.head(model))
+    common = _common(kind, source, family, config)
+    return LoadedModel(model, missing_head=missing_head, made_by=method_of(config), **common)
 
 
 def open_graph(kind: Kind, source: Source, graph: Path, how: How) -> LoadedModel:
     """An ONNX graph. Raises InputError for one that does not answer as its family's task does."""
     config = read_config(source.path)
     family = family_of_config(config, source.ref)
-    return LoadedModel(
-        OnnxReader(graph, config, reader_device(how.device), family.task.graph_outputs),
-        tokenizer_of(source.path, family, config),
-        family,
-        kind,
-        source.ref,
-        source.path,
-        source.manifest,
-        source.revision,
-        files=own_files(source.path),
-        made_by=method_of_graph(graph),
-    )
+    model = OnnxReader(graph, config, reader_device(how.device), family.task.graph_outputs)
+    return LoadedModel(model, made_by=method_of_graph(graph), **_common(kind, source, family, config))
+
+
+def _common(kind: Kind, source: Source, family: Family, config: PretrainedConfig) -> dict[str, Any]:
+    """What every opened folder has, whatever its weights, by the names of `LoadedModel`'s fields."""
+    return {
+        "tokenizer": tokenizer_of(source.path, family, config),
+        "family": family,
+        "kind": kind,
+        "ref": source.ref,
+        "path": source.path,
+        "manifest": source.manifest,
+        "revision": source.revision,
+        "files": own_files(source.path),
+    }
 
 
 def stand_on(kind: Kind, source: Source, base: LoadedModel) -> LoadedModel:
