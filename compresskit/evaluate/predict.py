@@ -41,7 +41,7 @@ def predictions(
 
 def answers(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
     """Yield the prediction for every one of ``examples``, in their order, silently."""
-    return loaded.family.task.answer(loaded, examples, options)
+    return loaded.task.answer(loaded, examples, options)
 
 
 def answer_one(loaded: LoadedModel, question: str, context: str, options: AnswerOptions) -> Prediction:

@@ -75,6 +75,9 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         check(self)
+        for name, least in (("latency_questions", 0), ("warmup_questions", 0), ("max_answer_length", 1)):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)} is not at least {least}")
         if self.stride >= self.max_length:
             raise UsageError(
                 f"--stride {self.stride} does not fit in --max-length {self.max_length}; give a smaller one"

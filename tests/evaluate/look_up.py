@@ -1,4 +1,4 @@
-"""A family that looks answers up, so that asking is tested without a model, and questions about Rome."""
+"""A family and task that looks answers up, so that asking is tested without a model, and questions about Rome."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,11 +10,12 @@ from torch import nn
 
 from compresskit.data.examples import Answer, Example
 from compresskit.models.answering import AnswerOptions, Prediction
+from compresskit.models.kinds.full import FullKind
 from compresskit.models.loaded import LoadedModel
 
 
 class LookUp:
-    """Answers with the gold text, and remembers in what batches it was asked."""
+    """Its own task: answers with the gold text, and remembers in what batches it was asked."""
 
     name = "look-up"
 
@@ -33,11 +34,13 @@ def loaded(folder: Path, family: LookUp) -> LoadedModel:
     fake = SimpleNamespace(
         model=nn.Linear(3, 4),
         family=family,
+        task=family,
+        kind=FullKind(),
         path=folder,
         manifest=None,
         method="-",
         device=torch.device("cpu"),
-        deploy_files=lambda: [folder / "model.bin", folder / "model.bin"],
+        files=[folder / "model.bin", folder / "model.bin"],
     )
     return cast(LoadedModel, fake)
 
