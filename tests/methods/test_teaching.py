@@ -1,6 +1,6 @@
 """The loss of a student, against torch's own; the teacher's answers on disk, against the teacher; who may teach."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from compresskit.models.answering import WindowOptions
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.source import Source
-from compresskit.models.task import Choices, Features, Lesson
+from compresskit.models.task import Ask, Choices, Features, Kept, Lesson
 from compresskit.models.tasks.alignment import SameTokens, ThroughCharacters, same_tokens
 from compresskit.models.tasks.span_features import SpanFeatures, write_features
 from compresskit.models.tasks.spans import SPANS, SpanTask
@@ -287,6 +287,42 @@ def test_a_teacher_that_gives_no_numbers(teacher: LoadedModel, features: SpanFea
     with pytest.raises(RunFailed, match="tiny gives logits that are not numbers"):
         ask(teacher, features, tmp_path)
     assert not (tmp_path / "teacher.json").exists()
+
+
+class Columns:
+    """A pairing that keeps two columns of each feature: whole numbers, and logits, some of which fp16 cannot hold."""
+
+    def key(self, lesson: Lesson) -> str:
+        return "columns"
+
+    def kept(self, lesson: Lesson, ask: Ask) -> Iterator[tuple[int, Kept]]:
+        for index in reversed(range(len(lesson.features))):
+            count = int(lesson.features.lengths[index])
+            yield index, {"tokens": self.tokens(index, count), "logits": self.logits(index, count)}
+
+    def tokens(self, index: int, count: int) -> Any:
+        return np.arange(count * 3, dtype=np.int32).reshape(count, 3) + 100_000 * index
+
+    def logits(self, index: int, count: int) -> Any:
+        logits = np.full((count, 2), index / 4, np.float32)
+        logits[0] = 1e6, -np.inf
+        logits[-1, 1] = -1e6
+        return logits
+
+
+def test_columns_of_any_width_are_kept_in_their_places(
+    teacher: LoadedModel, features: SpanFeatures, tmp_path: Path
+) -> None:
+    examples: Any = None
+    columns = Columns()
+    ask_teacher(teacher, columns, Lesson(features, examples, WindowOptions(40, 8)), tmp_path, "cpu", "float32")
+    taught = TaughtFeatures(features, open_kept(tmp_path))
+    for index in range(len(taught)):
+        count = int(features.lengths[index])
+        assert taught[index]["tokens"].tolist() == columns.tokens(index, count).tolist()
+        expected = columns.logits(index, count).clip(-6e4, 6e4)
+        expected[0, 1] = -np.inf
+        np.testing.assert_allclose(taught[index]["logits"], expected, rtol=2**-10)
 
 
 # Who may teach.

@@ -1,15 +1,19 @@
 """What is masked, what learns under the masks, and what is refused before anything is trained."""
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
 
 from compresskit.errors import UsageError
+from compresskit.methods.distillation import Distillation
+from compresskit.methods.job import Job
 from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masker import Masker
-from compresskit.methods.prune.method import Masks, maskable
+from compresskit.methods.prune.method import Masks, PruneMethod, maskable
 from compresskit.methods.run import with_penalties
+from compresskit.models.source import Source
 from compresskit.training.arguments import TrainingOptions
 from tests import tiny
 from tests.models.lstm import small
@@ -96,3 +100,63 @@ def test_a_models_own_penalty_is_on_the_weights_that_learn(method: Method, tmp_p
     )
     assert objective(loaded.model.train(), {}, 0.0).item() == pytest.approx(expected, rel=1e-5)
     assert objective(loaded.model.eval(), {}, 0.0).item() == 0
+
+
+# What is pruned, and with which options.
+
+
+def test_a_teacher_takes_the_place_of_an_untrained_base_of_its_family(tmp_path: Path) -> None:
+    """Of another family it cannot; a base that was trained is pruned itself."""
+    prune = PruneMethod()
+    lstm, bert = small.folder(tmp_path), tiny.checkpoint(tmp_path / "bert")
+    untrained, trained, other = Source("lstm", lstm, untrained=True), Source("trained", lstm), Source("bert", bert)
+    with pytest.raises(UsageError, match="lstm has random weights: nothing to prune yet; train it"):
+        prune.prepare_base(untrained, other)
+    with pytest.raises(UsageError, match=r"lstm has random weights: .* --distill"):
+        prune.prepare_base(untrained, None)
+    assert prune.prepare_base(untrained, trained) is trained
+    assert prune.prepare_base(trained, other) is trained
+    assert prune.prepare_base(trained, None) is trained
+
+
+def asked(method: Method, lr: float | None = None, block: tuple[int, int] = (1, 1)) -> Job:
+    return Job("prune", TrainingOptions("tiny", lr=lr), PruneConfig(method=method, block=block))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_learning_rate_at_which_nothing_learns(method: Method, missing: bool) -> None:
+    """With SMP only scores learn, and a head that is not there."""
+    prune, loaded = PruneMethod(), tiny.loaded(missing_head=missing)
+    prune.examine(asked(method), loaded)
+    if method.startswith("smp") and not missing:
+        with pytest.raises(UsageError, match=f"--lr has no effect with --method {method} "):
+            prune.examine(asked(method, lr=1e-4), loaded)
+    else:
+        prune.examine(asked(method, lr=1e-4), loaded)
+
+
+def test_a_learning_rate_for_a_head_that_the_teacher_gives() -> None:
+    """Only once the teacher is there is it known that the head needs no training."""
+    prune, loaded = PruneMethod(), tiny.loaded(missing_head=True)
+    prune.examine(asked("smp", lr=1e-4), loaded)
+    with pytest.raises(UsageError, match="--lr has no effect with --method smp "):
+        prune.prepare(asked("smp", lr=1e-4), loaded, tiny.loaded(model=tiny.bert(seed=5)))
+    assert prune.prepare(asked("smp"), tiny.loaded(missing_head=True), tiny.loaded()) == {"head": "teacher"}
+
+
+def test_blocks_that_do_not_divide_are_told_before_anything_is_trained() -> None:
+    with pytest.raises(UsageError, match=r"\.weight of 16x16 .* 5x5; .* --block"):
+        PruneMethod().examine(asked("smp", block=(5, 5)), tiny.loaded())
+
+
+def test_what_a_run_leaves_is_called_after_method_and_sparsity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for model, config, distillation, name in (
+        ("bert", PruneConfig(), Distillation(), "bert-smp-0.5"),
+        ("demo/bert", PruneConfig("movement", 0.97), Distillation(distill=True), "demo-bert-movement-0.97-distill"),
+        ("./mine/", PruneConfig("smp-l", 0.0), Distillation(teacher="other"), "mine-smp-l-0"),
+    ):
+        job = Job("prune", TrainingOptions(model), config, distillation)
+        assert PruneMethod().output(job) == Path("runs") / name
