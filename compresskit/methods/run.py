@@ -192,7 +192,7 @@ def _teacher(job: Job, source: Source) -> Source | None:
 def _opened(teacher: Source, student: TrainableModel) -> LoadedModel:
     """A teacher in memory. Raises InputError where it has no head, or cannot teach this student."""
     loaded = require_head(load_trainable(teacher))
-    loaded.task.pairing(loaded, student)
+    student.task.pairing(loaded, student)
     return loaded
 
 

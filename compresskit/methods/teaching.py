@@ -95,7 +95,7 @@ def taught_features(session: Session, teacher: LoadedModel) -> TaughtFeatures:
 
     Raises InputError where the teacher cannot teach this student, RunFailed where its logits are not numbers.
     """
-    pairing = teacher.task.pairing(teacher, session.loaded)
+    pairing = session.loaded.task.pairing(teacher, session.loaded)
     if session.is_main:
         lesson = Lesson(session.features, session.examples, session.options.windows)
         ask_teacher(teacher, pairing, lesson, session.work, session.options.device, compute_dtype(session.options))

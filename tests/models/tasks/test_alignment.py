@@ -13,16 +13,30 @@ from hypothesis import strategies as st
 
 from compresskit.checkpoint.store import read_json
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed, UsageError
-from compresskit.methods import align, distill
-from compresskit.methods.prune import apply as pruning
+from compresskit.errors import RunFailed
+from compresskit.methods import teaching
+from compresskit.methods.distillation import Distillation
+from compresskit.methods.job import Job
 from compresskit.methods.prune.config import PruneConfig
-from compresskit.methods.teaching import Texts, check_teacher, distillation_loss, open_logits
+from compresskit.methods.run import run
+from compresskit.methods.teaching import TaughtFeatures, ask_teacher, distillation_loss, open_kept
 from compresskit.models.answering import WindowOptions
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.registry import load_trainable
-from compresskit.models.source import Source, resolve
-from compresskit.models.tasks.alignment import same_tokens
+from compresskit.models.source import resolve
+from compresskit.models.task import Lesson
+from compresskit.models.tasks import alignment
+from compresskit.models.tasks.alignment import (
+    SameTokens,
+    Shown,
+    ThroughCharacters,
+    same_tokens,
+    show,
+    spread,
+    to_student,
+)
+from compresskit.models.tasks.span_batches import span_logits
+from compresskit.models.tasks.span_features import write_features
 from compresskit.models.tasks.windows import Windows, null_position, token_characters
 from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import Engine
@@ -70,24 +84,24 @@ def context_characters(windows: Windows, window: int) -> dict[int, tuple[int, in
     return {token: token_characters(windows.encoding, window, token) for token in inside}
 
 
-def naive(asked: align.Asked, logits: Any, teacher: Any, student: Any, window: int) -> Any:
-    """The student's row by probabilities of characters, one at a time; 0 for "no answer" where nothing is asked."""
-    ids = asked.windows.encoding["input_ids"][window]
-    own = context_characters(asked.windows, window)
+def naive(shown: Shown, logits: Any, teacher: Any, student: Any, window: int) -> Any:
+    """The student's row by probabilities of characters, one at a time; 0 for "no answer" where nothing is shown."""
+    ids = shown.windows.encoding["input_ids"][window]
+    own = context_characters(shown.windows, window)
     holder: dict[int, int] = {}
     for token, (begin, end) in own.items():
         for character in range(begin, end):
             holder.setdefault(character, token)
     row = np.full((len(ids), 2), -np.inf)
     nulls = []
-    for number in range(len(asked.taught or ()) if window in asked.shown else 0):
-        assert asked.taught is not None
-        if asked.shown[asked.taught.example[number]] != window:
+    for number in range(len(shown.taught or ()) if window in shown.numbers else 0):
+        assert shown.taught is not None
+        if shown.numbers[shown.taught.example[number]] != window:
             continue
-        nulls.append(logits[number][null_position(teacher.tokenizer, asked.taught.encoding["input_ids"][number])])
+        nulls.append(logits[number][null_position(teacher.tokenizer, shown.taught.encoding["input_ids"][number])])
         sums = np.zeros((len(ids), 2))
         shift = min(begin for begin, _ in own.values())
-        for token, (begin, end) in context_characters(asked.taught, number).items():
+        for token, (begin, end) in context_characters(shown.taught, number).items():
             for side, (character, step) in enumerate(((begin + shift, 1), (end + shift - 1, -1))):
                 if not holder:
                     continue
@@ -106,45 +120,45 @@ def naive(asked: align.Asked, logits: Any, teacher: Any, student: Any, window: i
 def test_as_character_by_character(
     readers: Readers, teaching: str, learning: str, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(align, "LONGEST", longest)
+    monkeypatch.setattr(alignment, "LONGEST", longest)
     teacher, student, examples = readers[teaching], readers[learning], examples_of(*CONTEXTS)
-    asked = align.ask(teacher, student, examples, OPTIONS)
-    logits = random_logits(asked.taught)
-    rows = list(align.to_student(asked, logits, teacher, student))
-    assert len(rows) == len(asked.windows)
+    shown = show(teacher, student, examples, OPTIONS)
+    logits = random_logits(shown.taught)
+    rows = list(to_student(shown, logits, teacher, student))
+    assert len(rows) == len(shown.windows)
     for window, row in enumerate(rows):
-        np.testing.assert_allclose(row, naive(asked, logits, teacher, student, window), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(row, naive(shown, logits, teacher, student, window), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("teaching", "learning"), PAIRS)
 def test_the_teacher_sees_what_the_student_sees(readers: Readers, teaching: str, learning: str) -> None:
     examples = examples_of(*CONTEXTS)
-    asked = align.ask(readers[teaching], readers[learning], examples, OPTIONS)
-    assert asked.taught is not None
-    for window, snippet in zip(asked.shown, asked.snippets, strict=True):
-        characters = list(context_characters(asked.windows, window).values())
-        example = examples[asked.windows.example[window]]
+    shown = show(readers[teaching], readers[learning], examples, OPTIONS)
+    assert shown.taught is not None
+    for window, snippet in zip(shown.numbers, shown.snippets, strict=True):
+        characters = list(context_characters(shown.windows, window).values())
+        example = examples[shown.windows.example[window]]
         assert snippet.context == example.context[characters[0][0] : characters[-1][1]]
         assert snippet.question == example.question
-    assert set(asked.taught.example) == set(range(len(asked.snippets)))
+    assert set(shown.taught.example) == set(range(len(shown.snippets)))
 
 
 def test_a_long_snippet_takes_several_of_the_teachers_windows(
     readers: Readers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A place that two of them see has the larger value; "no answer" has the least."""
-    monkeypatch.setattr(align, "LONGEST", 40)
+    monkeypatch.setattr(alignment, "LONGEST", 40)
     teacher, student = readers["roberta"], readers["lstm"]
-    asked = align.ask(teacher, student, examples_of(CONTEXTS[1]), WindowOptions(64, 8))
-    assert asked.taught is not None
-    assert len(asked.windows) == 1
-    assert len(asked.taught) > 1
-    low = [np.full((len(ids), 2), -5.0 - n, np.float32) for n, ids in enumerate(asked.taught.encoding["input_ids"])]
-    (before,) = align.to_student(asked, low, teacher, student)
+    shown = show(teacher, student, examples_of(CONTEXTS[1]), WindowOptions(64, 8))
+    assert shown.taught is not None
+    assert len(shown.windows) == 1
+    assert len(shown.taught) > 1
+    low = [np.full((len(ids), 2), -5.0 - n, np.float32) for n, ids in enumerate(shown.taught.encoding["input_ids"])]
+    (before,) = to_student(shown, low, teacher, student)
     for place in (0, 1):
         high = [values.copy() for values in low]
         high[place][:] = 5
-        (row,) = align.to_student(asked, high, teacher, student)
+        (row,) = to_student(shown, high, teacher, student)
         assert (row >= before).all()
         assert (row > before).any()
         assert row[0].tolist() == [-4.0 - len(low)] * 2
@@ -158,14 +172,14 @@ def test_a_long_snippet_takes_several_of_the_teachers_windows(
 )
 def test_no_probability_is_lost(readers: Readers, context: str, pair: tuple[str, str], seed: int) -> None:
     teacher, student = readers[pair[0]], readers[pair[1]]
-    asked = align.ask(teacher, student, examples_of(context), WindowOptions(64, 8))
-    logits = random_logits(asked.taught, seed)
-    (row,) = align.to_student(asked, logits, teacher, student)
+    shown = show(teacher, student, examples_of(context), WindowOptions(64, 8))
+    logits = random_logits(shown.taught, seed)
+    (row,) = to_student(shown, logits, teacher, student)
     assert not np.isnan(row).any()
-    null = null_position(student.tokenizer, asked.windows.encoding["input_ids"][0])
-    own = context_characters(asked.windows, 0)
+    null = null_position(student.tokenizer, shown.windows.encoding["input_ids"][0])
+    own = context_characters(shown.windows, 0)
     assert not np.isfinite(np.delete(row, [null, *own], axis=0)).any()
-    theirs = [] if asked.taught is None else list(context_characters(asked.taught, 0))
+    theirs = [] if shown.taught is None else list(context_characters(shown.taught, 0))
     mapped = np.logaddexp.reduce(row[list(own)], axis=0, initial=-np.inf)
     if not theirs or not any(begin < end for begin, end in own.values()):
         assert np.isneginf(mapped).all()
@@ -179,8 +193,8 @@ def test_a_context_without_words(readers: Readers, teaching: str, learning: str,
     """It alone, and among others; only "no answer" has a finite logit where no token has a word."""
     teacher, student = readers[teaching], readers[learning]
     for examples in (examples_of(context), examples_of("bad face", context, "yes")):
-        asked = align.ask(teacher, student, examples, OPTIONS)
-        rows = list(align.to_student(asked, random_logits(asked.taught), teacher, student))
+        shown = show(teacher, student, examples, OPTIONS)
+        rows = list(to_student(shown, random_logits(shown.taught), teacher, student))
         assert len(rows) == len(examples)
         row = rows[len(examples) // 2]
         assert np.isfinite(row[0]).all()
@@ -204,7 +218,7 @@ def test_a_context_without_words(readers: Readers, teaching: str, learning: str,
 def test_which_token_is_meant(theirs: tuple[int, int], starts: int, ends: int) -> None:
     """The student has a word, a token without characters, two bytes of one character, and two of another."""
     ours = np.array([(0, 3), (5, 5), (5, 6), (5, 6), (7, 8), (7, 8)])
-    mapped = align.spread(np.array([theirs]), np.array([[1.0, 2.0]], np.float32), ours)
+    mapped = spread(np.array([theirs]), np.array([[1.0, 2.0]], np.float32), ours)
     assert np.flatnonzero(np.isfinite(mapped[:, 0])).tolist() == [starts]
     assert np.flatnonzero(np.isfinite(mapped[:, 1])).tolist() == [ends]
     assert mapped[starts, 0] == 1
@@ -228,26 +242,26 @@ def ask(readers: Readers, tmp_path: Path) -> Ask:
 
     def asked(teaching: str, learning: str, contexts: tuple[str, ...] = CONTEXTS, dtype: str = "float32") -> Any:
         teacher, student, examples = readers[teaching], readers[learning], squad(tmp_path, contexts)
-        features = student.family.features(student.tokenizer, examples, OPTIONS, tmp_path / f"{learning}-features")
-        texts = Texts(student, examples, OPTIONS)
-        logits = distill.teacher_logits(teacher, features, tmp_path, device="cpu", dtype=dtype, texts=texts)
-        return logits, features
+        features = write_features(student.tokenizer, examples, OPTIONS, tmp_path / f"{learning}-features")
+        pairing = student.task.pairing(teacher, student)
+        ask_teacher(teacher, pairing, Lesson(features, examples, OPTIONS), tmp_path, "cpu", dtype)
+        return open_kept(tmp_path)["teacher"], features
 
     return asked
 
 
 def alone(teacher: Any, student: Any, examples: list[Example]) -> Any:
     """The expected logits: each of the teacher's windows asked by itself, without padding."""
-    asked = align.ask(teacher, student, examples, OPTIONS)
-    assert asked.taught is not None
-    encoding, logits = asked.taught.encoding, []
-    collate = teacher.family.collator(teacher.tokenizer)
+    shown = show(teacher, student, examples, OPTIONS)
+    assert shown.taught is not None
+    encoding, logits = shown.taught.encoding, []
+    collate = teacher.task.collator(teacher.tokenizer)
     teacher.model.eval()
     for ids, types in zip(encoding["input_ids"], encoding["token_type_ids"], strict=True):
         with torch.no_grad():
-            values = teacher.task.logits(teacher.model, collate([{"input_ids": ids, "token_type_ids": types}]))
+            values = span_logits(teacher.model, collate([{"input_ids": ids, "token_type_ids": types}]))
         logits.append(values[0, : len(ids)].numpy())
-    rows = [naive(asked, logits, teacher, student, window) for window in range(len(asked.windows))]
+    rows = [naive(shown, logits, teacher, student, window) for window in range(len(shown.windows))]
     return np.concatenate(rows)
 
 
@@ -264,11 +278,10 @@ def test_what_is_stored(readers: Readers, ask: Ask, teaching: str, learning: str
 def test_the_student_can_learn_from_it(readers: Readers, ask: Ask, teaching: str, learning: str) -> None:
     logits, features = ask(teaching, learning)
     student = readers[learning]
-    rows = distill.DistilledFeatures(features, logits)
-    batch = student.family.collator(student.tokenizer)([rows[index] for index in range(len(rows))])
-    teacher = batch.pop("teacher")
+    taught = TaughtFeatures(features, {"teacher": logits})
+    batch = student.task.collator(student.tokenizer)([taught[index] for index in range(len(taught))])
     student.model.zero_grad()
-    loss = distillation_loss(student.task.logits(student.model, batch), teacher, 2.0)
+    loss = distillation_loss(student.task.choices(student.model, batch).logits, student.task.recall(batch), 2.0)
     assert math.isfinite(loss.item())
     assert loss.item() > 0
     loss.backward()
@@ -277,32 +290,16 @@ def test_the_student_can_learn_from_it(readers: Readers, ask: Ask, teaching: str
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)
 
 
-def test_what_the_student_cannot_choose_is_no_target() -> None:
-    """A teacher of the same tokens may have logits at the question's, where the student has none."""
-    generator = torch.Generator().manual_seed(3)
-    student, teacher = (torch.randn(2, 6, 2, generator=generator) for _ in range(2))
-    student[:, 1:3] = float("-inf")
-    teacher[:, 3] = float("-inf")
-    student.requires_grad_()
-    loss = distillation_loss(student, teacher, 1.0)
-    loss.backward()
-    p, q = student[:, [0, 3, 4, 5]].log_softmax(1), teacher[:, [0, 3, 4, 5]].log_softmax(1)
-    expected = (q.exp() * (q - p)).nan_to_num(0.0).sum(1).mean()
-    torch.testing.assert_close(loss, expected)
-    assert student.grad is not None
-    assert student.grad.isfinite().all()
-
-
 def test_it_is_computed_once(readers: Readers, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Again for other texts, even of the same tokens, another dtype, another teacher, and for the direct way."""
     calls: list[int] = []
-    write = distill._write
+    write = teaching._write
 
     def counted(*args: Any) -> int:
         calls.append(1)
         return write(*args)
 
-    monkeypatch.setattr(distill, "_write", counted)
+    monkeypatch.setattr(teaching, "_write", counted)
     for number, asked in enumerate(
         (
             ("bert", "lstm"),
@@ -316,10 +313,14 @@ def test_it_is_computed_once(readers: Readers, ask: Ask, tmp_path: Path, monkeyp
         ask(*asked)
         ask(*asked)
         assert len(calls) == number
+    roberta = readers["roberta"]
     _, features = ask("bert", "roberta")
-    before = read_json(tmp_path / "teacher-logits.json")["key"]
-    distill.teacher_logits(readers["roberta"], features, tmp_path, device="cpu", dtype="float32")
-    assert read_json(tmp_path / "teacher-logits.json")["key"] != before
+    lesson = Lesson(features, squad(tmp_path, CONTEXTS), OPTIONS)
+    keys = set()
+    for pairing in (ThroughCharacters(roberta, roberta), SameTokens()):
+        ask_teacher(roberta, pairing, lesson, tmp_path, "cpu", "float32")
+        keys.add(read_json(tmp_path / "teacher.json")["key"])
+    assert len(keys) == 2
 
 
 def test_logits_that_are_no_numbers(ask: Ask, readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,7 +332,8 @@ def test_logits_that_are_no_numbers(ask: Ask, readers: Readers, monkeypatch: pyt
 
 @pytest.mark.parametrize(("teaching", "learning"), PAIRS)
 def test_readers_of_spans_teach_each_other(readers: Readers, teaching: str, learning: str) -> None:
-    check_teacher(readers[teaching], readers[learning])
+    student = readers[learning]
+    assert isinstance(student.task.pairing(readers[teaching], student), ThroughCharacters)
     assert not same_tokens(readers[teaching], readers[learning])
 
 
@@ -353,7 +355,7 @@ def test_a_run_with_a_teacher_of_another_tokenizer(
         dtype="float32",
         resume=True,
     )
-    run = (PruneConfig(), pruning.Teaching(distill.DistillConfig(), folders["roberta"]))
+    job = Job("prune", options, PruneConfig(), Distillation(distill=True, teacher=folders["roberta"]))
 
     def stopped(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -361,21 +363,9 @@ def test_a_run_with_a_teacher_of_another_tokenizer(
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "fit", stopped)
         with pytest.raises(KeyboardInterrupt):
-            pruning.apply(options, *run)
+            run(job)
     expected = alone(readers["roberta"], readers["bert"], examples_of(*CONTEXTS))
-    np.testing.assert_allclose(open_logits(tmp_path / "out.partial"), expected, rtol=2**-9, atol=2e-3)
-    monkeypatch.setattr(distill, "_write", stopped)
-    made = pruning.apply(options, *run)
+    np.testing.assert_allclose(open_kept(tmp_path / "out.partial")["teacher"], expected, rtol=2**-9, atol=2e-3)
+    monkeypatch.setattr(teaching, "_write", stopped)
+    made = run(job)
     assert read_json(made / "compresskit.json")["steps"][-1]["metrics"]["teacher_sha256"]
-
-
-def test_random_weights_and_a_teacher_of_another_family(readers: Readers) -> None:
-    """A teacher takes the place of an untrained base only where it is the same model, trained."""
-    lstm, bert = readers["lstm"].path, readers["bert"].path
-    assert lstm is not None
-    assert bert is not None
-    untrained, trained, other = Source("lstm", lstm, untrained=True), Source("trained", lstm), Source("bert", bert)
-    with pytest.raises(UsageError, match="lstm has random weights: nothing to prune yet; train it"):
-        pruning._base(untrained, other)
-    assert pruning._base(untrained, trained) is trained
-    assert pruning._base(trained, other) is trained

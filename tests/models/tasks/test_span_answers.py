@@ -10,14 +10,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from compresskit.data.examples import Example
 from compresskit.errors import RunFailed
-from compresskit.models import span
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
+from compresskit.models.tasks import span_answers
+from compresskit.models.tasks.span_answers import best_spans
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
 
@@ -127,7 +128,7 @@ def test_the_batch_size_does_not_change_answers(loaded: LoadedModel, batch_size:
 
 def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = answers(bert, asked(11))
-    monkeypatch.setattr(span, "CHUNK", 3)
+    monkeypatch.setattr(span_answers, "CHUNK", 3)
     found = answers(bert, asked(11))
     assert [(p.id, p.text) for p in found] == [(p.id, p.text) for p in expected]
 
@@ -138,7 +139,7 @@ def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.Mon
     most=st.integers(1, 20),
 )
 def test_batches_hold_what_fits_with_its_padding(lengths: list[int], tokens: int, most: int) -> None:
-    batches = list(span.batches_by_tokens(lengths, tokens, most))
+    batches = list(span_answers.batches_by_tokens(lengths, tokens, most))
     assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     for rows, following in itertools.zip_longest(batches, batches[1:]):
         longest = max(lengths[row] for row in rows)
@@ -185,7 +186,7 @@ def test_a_question_alone_starts_no_thread(bert: LoadedModel, monkeypatch: pytes
             threads.append(max_workers)
             super().__init__(max_workers)
 
-    monkeypatch.setattr(span, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(span_answers, "ThreadPoolExecutor", Counted)
     assert answers(bert, asked(1))[0].span_text == expected[0].span_text
     assert threads == []
     assert [p.id for p in answers(bert, asked(200))] == [p.id for p in expected]
@@ -280,7 +281,7 @@ def test_the_tokenizer_is_asked_in_the_order_of_the_questions(
     bert: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next chunk is read while a chunk is answered, and no further ahead."""
-    monkeypatch.setattr(span, "CHUNK", 2)
+    monkeypatch.setattr(span_answers, "CHUNK", 2)
     read: list[str] = []
 
     def questions() -> Any:
@@ -292,3 +293,45 @@ def test_the_tokenizer_is_asked_in_the_order_of_the_questions(
     assert next(stream).id == "q0"
     assert len(read) <= 4
     assert [prediction.id for prediction in stream] == [f"q{i}" for i in range(1, 12)]
+
+
+# The best spans of a batch.
+
+
+def every_span(logits: Tensor, context: Tensor, longest: int) -> dict[tuple[int, int], float]:
+    """The score of every span inside the context, by a loop."""
+    inside = [position for position, is_context in enumerate(context.tolist()) if is_context]
+    return {
+        (start, end): float(logits[start, 0] + logits[end, 1])
+        for start in inside
+        for end in inside
+        if start <= end < start + longest
+    }
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    lengths=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 8)), min_size=1, max_size=3),
+    n_best=st.integers(1, 7),
+    longest=st.integers(1, 20),
+    whole=st.booleans(),
+)
+def test_best_spans_are_those_of_a_loop(seed, lengths, n_best: int, longest: int, whole: bool) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(len(lengths), 16, 2, generator=generator)
+    if whole:
+        logits = logits.round()  # many spans of one score
+    context = torch.zeros(len(lengths), 16, dtype=torch.bool)
+    for row, (first, size) in enumerate(lengths):
+        context[row, first : first + size] = True
+        logits[row, first + size + 1 :] = float("-inf")  # padding
+    found = best_spans(logits, context, n_best, longest)
+    for row in range(len(lengths)):
+        spans = every_span(logits[row], context[row], longest)
+        best = sorted(spans.values(), reverse=True)[:n_best]
+        shown = [score for score in found.scores[row].tolist() if score != float("-inf")]
+        assert shown == pytest.approx(best)
+        places = list(zip(found.starts[row].tolist(), found.ends[row].tolist(), strict=True))[: len(shown)]
+        assert len(set(places)) == len(places)
+        assert [spans[place] for place in places] == pytest.approx(shown)

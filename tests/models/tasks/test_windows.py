@@ -13,12 +13,20 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from compresskit import console
-from compresskit.data import features
 from compresskit.data.examples import Example
 from compresskit.errors import MissingError, UsageError
 from compresskit.models.answering import WindowOptions
+from compresskit.models.tasks import span_features
+from compresskit.models.tasks import windows as windows_module
 from compresskit.models.tasks.span_features import SpanFeatures, write_features
-from compresskit.models.tasks.windows import encode
+from compresskit.models.tasks.windows import (
+    MIN_STEP,
+    Windows,
+    encode,
+    max_question_tokens,
+    null_position,
+    token_characters,
+)
 from tests.models.tiny import TOKENIZERS, example
 
 TOKENS = {name: make() for name, make in TOKENIZERS.items()}
@@ -55,9 +63,9 @@ def by_hand(tokenizer: PreTrainedTokenizerFast, asked: Example, options: WindowO
         begin += width - options.stride
 
 
-def char_spans(windows: features.Windows, window: int) -> list[tuple[int, int]]:
+def char_spans(windows: Windows, window: int) -> list[tuple[int, int]]:
     tokens = range(windows.context_start[window], windows.context_end[window])
-    return [features.token_characters(windows.encoding, window, token) for token in tokens]
+    return [token_characters(windows.encoding, window, token) for token in tokens]
 
 
 def some_answer(data: st.DataObject, context: str) -> tuple[int, int] | None:
@@ -74,7 +82,7 @@ def some_answer(data: st.DataObject, context: str) -> tuple[int, int] | None:
 @given(questions=st.lists(QUESTION, min_size=3, max_size=3), contexts=st.lists(TEXT, min_size=3, max_size=3), o=OPTIONS)
 def test_windows_are_the_tokens_cut_at_equal_steps(name: str, questions: list[str], contexts: list[str], o) -> None:
     tokenizer = TOKENS[name]
-    limit = features.max_question_tokens(tokenizer, o)
+    limit = max_question_tokens(tokenizer, o)
     asked = [example(q[: limit // 3], c) for q, c in zip(questions, contexts, strict=True)]  # 日 is three tokens
     windows = encode(tokenizer, asked, o)
     expected = [(index, window) for index, one in enumerate(asked) for window in by_hand(tokenizer, one, o)]
@@ -161,7 +169,7 @@ def test_a_long_question_is_cut_with_a_warning_that_counts(monkeypatch: pytest.M
     told: list[str] = []
     monkeypatch.setattr(console, "warn", told.append)
     tokenizer, options = TOKENS["wordpiece"], WindowOptions(48, 8)
-    limit = 48 - 8 - 3 - features.MIN_STEP
+    limit = 48 - 8 - 3 - MIN_STEP
     long, fits = "a " * 60, "b " * limit
     windows = encode(tokenizer, [example(long, "c " * 99), example(fits, "d"), example(long, "e")], options)
     assert told == [f"2 question(s) longer than {limit} tokens were cut; raise --max-length to keep them whole"]
@@ -219,7 +227,7 @@ def direct(tokenizer: PreTrainedTokenizerFast, asked: Sequence[Example], options
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_a_feature_set_is_the_tokenizers_output(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "CHUNK", 3)  # the questions fall into several chunks
+    monkeypatch.setattr(span_features, "CHUNK", 3)  # the questions fall into several chunks
     tokenizer, options = TOKENS[name], WindowOptions(64, 8)
     built = write_features(tokenizer, iter(MANY), options, tmp_path)
     expected = direct(tokenizer, MANY, options)
@@ -257,8 +265,8 @@ def test_null_stands_on_the_first_token(name: str, tmp_path: Path) -> None:
     made = write_features(TOKENS[name], [example("a bad", "face")], WindowOptions(48, 0), tmp_path)
     assert (made[0]["start"], made[0]["end"]) == (0, 0)
     assert made[0]["input_ids"][0] == TOKENS[name].cls_token_id
-    assert features.null_position(TOKENS[name], [9, 8, TOKENS[name].cls_token_id]) == 2
-    assert features.null_position(TOKENS[name], [9, 8]) == 0
+    assert null_position(TOKENS[name], [9, 8, TOKENS[name].cls_token_id]) == 2
+    assert null_position(TOKENS[name], [9, 8]) == 0
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -273,9 +281,9 @@ def test_a_full_disk_is_told_as_one(file: str, tmp_path: Path) -> None:
 
 def test_a_tokenizers_that_loses_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check passes here; a library that stops after the first window is named, with the mend."""
-    features.require_windows.cache_clear()
-    features.require_windows()
-    features.require_windows.cache_clear()
-    monkeypatch.setattr(features, "_count_windows", lambda **_: 1)
+    windows_module.require_windows.cache_clear()
+    windows_module.require_windows()
+    windows_module.require_windows.cache_clear()
+    monkeypatch.setattr(windows_module, "_count_windows", lambda **_: 1)
     with pytest.raises(MissingError, match=r"drops the windows of long contexts; .*tokenizers>=0\.23\.3"):
-        features.require_windows()
+        windows_module.require_windows()
