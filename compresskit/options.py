@@ -10,7 +10,7 @@ Flags, help texts, keys of TOML and YAML, the checks of values and the manifest 
             check(self)
 
 The type of a field is bool, int, float, str, Path, a Literal of texts, or a tuple of texts; `| None` stands for "not
-given". Other types have an option with `parse`. A field without an option is no flag. Nothing here imports what is slow
+given". Other types have an option with `parse`. A field without an option is not a flag. Nothing here imports what is slow
 to import.
 """
 
@@ -40,7 +40,7 @@ class Option:
     `flag` is the long flag (by default the field's name with dashes), `short` a one-letter one. `least` and `most` are
     bounds that a number may reach, `above` and `below` bounds that it may not. `panel` is the heading under which the
     help lists it, `shown` the default as the help tells it where the field's own would not do. `parse` reads a text
-    that is no plain value of the field's type, and raises ValueError. `hint` is a mend that a message about a wrong
+    that is not a plain value of the field's type, and raises ValueError. `hint` is a mend that a message about a wrong
     value ends with. `argument` is True for what the command line takes without a flag, `negatable` for a switch that
     has a flag `--no-…` too.
     """

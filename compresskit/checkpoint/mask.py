@@ -118,7 +118,9 @@ def load_masks(folder: Path) -> dict[str, Mask]:
     path = folder / FILE
     metadata = read_safetensors_metadata(path)
     if metadata.get("schema") != SCHEMA:
-        raise InputError(f"{path} is no mask file of compresskit (schema {metadata.get('schema')!r}, not {SCHEMA!r})")
+        raise InputError(
+            f"{path} is not a mask file of compresskit (schema {metadata.get('schema')!r}, not {SCHEMA!r})"
+        )
     words = load_file(path)
     masks = {}
     name = "?"

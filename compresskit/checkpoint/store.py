@@ -126,7 +126,7 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is no whole safetensors file ({error}); copy or download it again") from error
+        raise InputError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
 def tensor_names(folder: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compresskit.cli.flags import Settings
-from compresskit.evaluate.scoring import ScoringOptions
+from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.models.architecture import ARCHITECTURES, chosen
 from compresskit.options import OUTPUT
 from compresskit.training.arguments import TrainingOptions
@@ -42,7 +42,7 @@ def with_architecture(options: TrainingOptions, architecture: Mapping[str, Any])
     return replace(options, architecture=chosen(options.model, architecture))
 
 
-def launch(job: Job, scoring: ScoringOptions, *, plan: bool) -> None:
+def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
     """Run a job that trains, or print its plan."""
     from compresskit.methods import run
 

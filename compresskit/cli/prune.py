@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
 from compresskit.cli.launch import Architecture, PlanFlag, launch, with_architecture
-from compresskit.evaluate.scoring import ScoringOptions
+from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.prune.config import DEFAULTS, PruneConfig
 from compresskit.models.defaults import number, shown
@@ -16,7 +16,7 @@ from compresskit.training.arguments import TrainingOptions
 )
 def prune(
     options: TrainingOptions,
-    scoring: ScoringOptions,
+    scoring: EvaluatorOptions,
     config: PruneConfig,
     distillation: Distillation,
     architecture: Architecture,

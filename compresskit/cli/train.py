@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
 from compresskit.cli.launch import Architecture, PlanFlag, launch, with_architecture
-from compresskit.evaluate.scoring import ScoringOptions
+from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.methods.distillation import Distillation
 from compresskit.models.defaults import shown
 from compresskit.training.arguments import TrainingOptions
@@ -13,7 +13,7 @@ from compresskit.training.arguments import TrainingOptions
 @with_flags(epochs=shown("epochs"), lr=shown("lr"), teacher_epochs=shown("epochs"), teacher_lr=shown("lr"))
 def train(
     options: TrainingOptions,
-    scoring: ScoringOptions,
+    scoring: EvaluatorOptions,
     distillation: Distillation,
     architecture: Architecture,
     plan: PlanFlag = False,

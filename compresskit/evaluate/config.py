@@ -158,7 +158,7 @@ def _mapping(value: object, where: str) -> Mapping[str, Any] | None:
 
 
 def _found(patterns: Sequence[str], folder: Path, where: str) -> tuple[str, ...]:
-    """Return the checkpoints that the patterns mean, in their order; what is no glob stays as it is.
+    """Return the checkpoints that the patterns mean, in their order; what is not a glob stays as it is.
 
     A glob takes folders, but not those of runs that go on, and files only where it ends like one.
     """

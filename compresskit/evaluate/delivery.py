@@ -53,9 +53,9 @@ class Delivery:
             if not path.parent.is_dir():
                 raise UsageError(f"--{name} {path}: there is no folder {path.parent}; make it first")
             if path.is_dir():
-                raise UsageError(f"--{name} {path}: is a folder; give the name of a file in it")
+                raise UsageError(f"--{name} {path} is a folder; give the name of a file in it")
             if path.exists() and not path.is_file():
-                raise UsageError(f"--{name} {path}: is no regular file; for a pipe or a terminal use --format")
+                raise UsageError(f"--{name} {path} is not a regular file; for a pipe or a terminal use --format")
             if (other := taken.setdefault(path.resolve(), name)) != name:
                 raise UsageError(f"--{name} {path}: is the file of --{other} too; give each its own")
         if self.plot is not None:

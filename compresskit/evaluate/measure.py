@@ -174,10 +174,10 @@ def disk_bytes(folder: Path) -> int:
     """Return the bytes of the files in ``folder`` and below; hard links to one file count once.
 
     Links are not followed, save those of the Hub's cache, which keeps the content of ``snapshots/<revision>``
-    in ``blobs`` beside it. Raises InputError where ``folder`` is no folder.
+    in ``blobs`` beside it. Raises InputError where ``folder`` is not a folder.
     """
     if not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; give the folder of a checkpoint")
+        raise InputError(f"{folder}: is not a folder; give the folder of a checkpoint")
     folder = folder.resolve()
     home = folder.parents[1] if folder.parent.name == "snapshots" else folder
     return _bytes_once(path for path in _files(folder) if path.resolve().is_relative_to(home))

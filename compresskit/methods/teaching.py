@@ -171,7 +171,7 @@ def _new_file(path: Path, rows: NDArray[Any], features: Features) -> Any:
 
 
 def _stored(rows: NDArray[Any]) -> NDArray[Any]:
-    """Logits in fp16, whole numbers as they are. What fp16 cannot hold is cut; -inf, which is no choice, stays."""
+    """Logits in fp16, whole numbers as they are. What fp16 cannot hold is cut; -inf, which is not a choice, stays."""
     if not np.issubdtype(rows.dtype, np.floating):
         return rows
     return np.where(np.isneginf(rows), rows, rows.clip(-6e4, 6e4)).astype(np.float16)

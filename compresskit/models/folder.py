@@ -32,7 +32,7 @@ FOREIGN_WEIGHTS: Mapping[str, str] = {
 def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a checkpoint; InputError where there is none, or transformers cannot read it."""
     if not (folder / "config.json").is_file():
-        raise InputError(f"{folder} is no checkpoint: it has no config.json{_instead(folder)}")
+        raise InputError(f"{folder} is not a checkpoint: it has no config.json{_instead(folder)}")
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     return config

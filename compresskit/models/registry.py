@@ -14,7 +14,7 @@ def load(ref: str, *, device: str = "auto", dtype: str = "float32") -> LoadedMod
 
     `dtype` is that of the weights, but for those that are stored quantized and for ONNX, which brings its own.
 
-    Raises UsageError for an unknown name, InputError for a folder that is no checkpoint, is damaged, or is an
+    Raises UsageError for an unknown name, InputError for a folder that is not a checkpoint, is damaged, or is an
     overlay on another base, MissingError where the Hub, the GPU or a package is not there.
     """
     loaded = open_source(resolve(ref), How(device, dtype))

@@ -192,7 +192,7 @@ def finish(
             loaded.tokenizer.save_pretrained(staging)
             write_text(staging / "log.jsonl", (session.work / "log.jsonl").read_text())
             known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
-            # The training ends here: scoring a checkpoint is no part of making it.
+            # The training ends here: scoring a checkpoint is not a part of making it.
             wall_time = time.perf_counter() - session.started
             step = Step(method, config, options.seed, session.data, wall_time, metrics)
             known.add(step, kind=kind, base=base).write(staging)

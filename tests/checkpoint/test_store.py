@@ -103,7 +103,7 @@ def test_truncated_tensors(tmp_path: Path, cut: int) -> None:
     store.save_arrays(path, {"a": np.arange(20, dtype=np.float32)})
     path.write_bytes(path.read_bytes()[:cut])
     for read in (store.load_tensors, store.read_safetensors_metadata):
-        with pytest.raises(InputError, match=r"t\.safetensors is no whole safetensors file"):
+        with pytest.raises(InputError, match=r"t\.safetensors is not a whole safetensors file"):
             read(path)
     with pytest.raises(InputError, match="does not exist"):
         store.load_tensors(tmp_path / "none")

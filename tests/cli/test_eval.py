@@ -87,7 +87,11 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
         (2, "eval DENSE --data DATA --html no/a.html", "--html no/a.html: there is no folder no; make it first"),
         (2, "eval DENSE --data DATA --html .", "--html .: is a folder; give the name of a file in it"),
         (2, "eval DENSE --data DATA --plot a.pdf", "--plot a.pdf: "),
-        (2, "eval DENSE --data DATA -o /dev/null", "--output /dev/null: is no regular file; for a pipe or a terminal"),
+        (
+            2,
+            "eval DENSE --data DATA -o /dev/null",
+            "--output /dev/null: is not a regular file; for a pipe or a terminal",
+        ),
         (2, "eval DENSE --data DATA -o a --html a", "--html a: is the file of --output too; give each its own"),
         (2, "eval DENSE --data DATA --null-threshold nan", "--null-threshold nan is not "),
         (2, "eval DENSE --data DATA --gate best_em>=3", "--gate 'best_em>=3': best_em is chosen on the very questions"),

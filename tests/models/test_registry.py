@@ -208,8 +208,11 @@ def empty(folder: Path) -> None:
 
 
 DAMAGED = {
-    "an empty folder": (empty, "is no checkpoint: it has no config.json; give the folder that save_pretrained wrote"),
-    "GGUF alone": (gguf, r"is no checkpoint: it has no config\.json; it holds GGUF weights of llama\.cpp; give the"),
+    "an empty folder": (
+        empty,
+        "is not a checkpoint: it has no config.json; give the folder that save_pretrained wrote",
+    ),
+    "GGUF alone": (gguf, r"is not a checkpoint: it has no config\.json; it holds GGUF weights of llama\.cpp; give the"),
     "GGUF weights": (only("a.gguf"), r"holds no safetensors weights; it holds GGUF weights of llama\.cpp; give the"),
     "a pickle": (only("pytorch_model.bin"), "it holds pickled weights, which .*; convert them where you trust them"),
     "pickles": (only("pytorch_model-00001-of-00002.bin"), "it holds pickled weights, which can run any code"),
@@ -217,7 +220,7 @@ DAMAGED = {
     "old TensorFlow": (only("model.ckpt.index"), "it holds TensorFlow weights; convert them with the script"),
     "Flax": (only("flax_model.msgpack"), "it holds Flax weights; convert them with transformers 4"),
     "a subfolder": (in_a_subfolder, r"no config\.json; its folder 0_Transformer has one: give .*0_Transformer$"),
-    "a cut shard": (truncate_shard, r"model-00002-of-.* is no whole safetensors file .*; copy or download it again"),
+    "a cut shard": (truncate_shard, r"model-00002-of-.* is not a whole safetensors file .*; copy or download it again"),
     "a missing shard": (lose_shard, r"lacks model-00002-of-.*, which model\.safetensors\.index\.json names; copy or"),
     "a broken index": (break_index, r"index\.json lists no weights; it is damaged"),
     "other sizes": (
@@ -228,13 +231,16 @@ DAMAGED = {
     "impossible heads": (change_config(num_attention_heads=3), r"does not open as a bert model \(The hidden size"),
     "a text as size": (change_config(hidden_size="x"), r"config\.json cannot be read \(.*'hidden_size'"),
     "null as configuration": (text("config.json", "null"), r"config\.json cannot be read \(.*; it is damaged, or of"),
-    "no configuration": (drop("config.json"), "bert is no checkpoint: it has no config.json"),
+    "no configuration": (drop("config.json"), "bert is not a checkpoint: it has no config.json"),
     "a broken configuration": (text("config.json", "{"), r"config\.json cannot be read"),
     "a configuration of no model": (text("config.json", "{}"), r"config\.json cannot be read"),
     "an unknown model": (text("config.json", '{"model_type": "brt"}'), r"config\.json cannot be read \(.*brt"),
     "no weights": (drop("model.safetensors"), "holds no safetensors weights; convert"),
-    "truncated weights": (truncate, r"model\.safetensors is no whole safetensors file \(.*copy or download it again"),
-    "a cut header": (cut_header, r"model\.safetensors is no whole safetensors file"),
+    "truncated weights": (
+        truncate,
+        r"model\.safetensors is not a whole safetensors file \(.*copy or download it again",
+    ),
+    "a cut header": (cut_header, r"model\.safetensors is not a whole safetensors file"),
     "missing tensors": (lose_tensors, r"lacks 2 tensors of a bert model, such as bert\.encoder\.layer\.0\.attention"),
     "no tokenizer": (drop("tokenizer.json", "tokenizer_config.json"), r"holds no tokenizer \(no tokenizer\.json"),
     "a cut tokenizer": (text("tokenizer.json", '{"version"'), r"holds no tokenizer \(.*; copy the files of its base"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}
-# Integers so short that they are no shapes and no indices.
+# Integers so short that they are neither shapes nor indices.
 SHORT = {TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UINT4}
 # Which inputs of a node are quantized weights, their scale and their zero point (ONNX, and onnxruntime's own nodes).
 QUANTIZED: Mapping[str, tuple[int, int | None, int]] = {
@@ -32,7 +32,7 @@ PACKED = {"MatMulNBits", "MatMulBnb4", "GatherBlockQuantized"}
 
 @dataclass(slots=True)
 class _Roles:
-    """What is no weight (scales and zero points), and the zero point, and its axis, of each quantized weight."""
+    """What is not a weight (scales and zero points), and the zero point, and its axis, of each quantized weight."""
 
     others: set[str] = field(default_factory=set)
     zeros: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -46,7 +46,7 @@ def count(path: Path) -> tuple[int, int] | None:
     """How many weights a graph holds, and how many are not zero; None where it packs them.
 
     Weights are its floating-point initializers of more than one number, and the quantized ones, of which those at the
-    zero point are zero. Scales, zero points, shapes and indices are no weights.
+    zero point are zero. Scales, zero points, shapes and indices are not weights.
     """
     graph = onnx.load(path).graph
     if any(node.op_type in PACKED for node in graph.node):

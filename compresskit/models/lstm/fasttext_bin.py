@@ -125,7 +125,7 @@ def _parts(path: Path, data: mmap.mmap, wanted: int | None) -> tuple[Subwords, _
         raise InputError(f"{path} has version {version} of fastText's format, not {VERSION}; give its .vec")
     dimension, *_, buckets, shortest, longest, _, _ = ARGUMENTS.unpack_from(data, HEAD.size)
     if dimension < 1 or min(buckets, shortest, longest) < 0:
-        raise InputError(f"{path} is damaged: its settings are no model's; {_AGAIN}")
+        raise InputError(f"{path} is damaged: its settings are not a model's; {_AGAIN}")
     if wanted is not None and wanted != dimension:
         raise InputError(
             f"{path} has vectors of {dimension} numbers, not {wanted}; leave --embedding-dim out, or give {dimension}"

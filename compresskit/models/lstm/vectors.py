@@ -97,7 +97,7 @@ class Selection:
     def forms(self, word: str) -> list[str]:
         """The words of the vocabulary that a word of the file serves: those that none before has served as well.
 
-        Words with spaces or brackets (`. . .`, `[UNK]`) are no tokens of a text, so they are not taken beyond those
+        Words with spaces or brackets (`. . .`, `[UNK]`) are not tokens of a text, so they are not taken beyond those
         wanted.
         """
         key = word.lower() if self.lowercase else word

@@ -258,7 +258,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "another input": (add_input, "wants the input pixel_values, which no tokenizer gives"),
     "several graphs": (several, r"holds several ONNX files \(a\.onnx, b\.onnx\); give a folder with one, or name one"),
-    "no configuration": (lambda f: (f / "config.json").unlink(), r"is no checkpoint: it has no config\.json"),
+    "no configuration": (lambda f: (f / "config.json").unlink(), r"is not a checkpoint: it has no config\.json"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "holds no tokenizer"),
 }
 

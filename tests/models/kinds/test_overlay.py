@@ -176,7 +176,7 @@ def test_truncated_files(name: str, base: Path, tmp_path: Path) -> None:
     overlays.make(base, tmp_path / "overlay", learns=True)
     path = tmp_path / "overlay" / name
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(InputError, match=rf"{name} is no whole safetensors file"):
+    with pytest.raises(InputError, match=rf"{name} is not a whole safetensors file"):
         load(str(tmp_path / "overlay"))
     path.unlink()
     with pytest.raises(InputError, match=rf"{name} does not exist"):

@@ -180,7 +180,7 @@ HEAD = "base_model.model.qa_outputs.weight"
 DAMAGED = {
     "a pickle": (pickled, r"as a pickle \(adapter_model\.bin\), which can run any code; convert it .*save_pretrained"),
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), r"safetensors does not exist"),
-    "cut weights": (truncate, r"adapter_model\.safetensors is no whole safetensors file"),
+    "cut weights": (truncate, r"adapter_model\.safetensors is not a whole safetensors file"),
     "a lost tensor": (change_tensors(lambda t: t.pop(A)), r"it lacks 1 tensors, such as .*query\.lora_A\.weight; give"),
     "a lost head": (
         change_tensors(lambda t: t.pop(HEAD)),
@@ -222,5 +222,5 @@ def test_a_base_of_another_family(tmp_path: Path, adapter: Path) -> None:
     """The words of the base's own loader."""
     (tmp_path / "base").mkdir()
     change_config(base_model_name_or_path=str(tmp_path / "base"))(adapter)
-    with pytest.raises(InputError, match=r"base is no checkpoint: it has no config\.json"):
+    with pytest.raises(InputError, match=r"base is not a checkpoint: it has no config\.json"):
         load(str(adapter), device="cpu")

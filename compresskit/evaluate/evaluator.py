@@ -14,7 +14,7 @@ FIGURES = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "best_em")
 
 
 @dataclass(frozen=True, slots=True)
-class ScoringOptions:
+class EvaluatorOptions:
     """On which questions a new checkpoint is scored; None for none."""
 
     eval_data: str | None = option(
