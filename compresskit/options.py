@@ -10,8 +10,8 @@ Flags, help texts, keys of TOML and YAML, the checks of values and the manifest 
             check(self)
 
 The type of a field is bool, int, float, str, Path, a Literal of texts, or a tuple of texts; `| None` stands for "not
-given". Other types have an option with `parse`. A field without an option is not a flag. Nothing here imports what is slow
-to import.
+given". Other types have an option with `parse`. A field without an option is not a flag. Nothing here imports what is
+slow to import.
 """
 
 from __future__ import annotations
@@ -253,8 +253,9 @@ def refuse(values: Any, names: Iterable[str], why: str) -> None:
     kind: type = type(values)
     known = options_of(kind)
     for name in names:
-        if getattr(values, name) not in (None, False):
-            raise UsageError(f"{known[name].flag} has no effect {why}; leave it out")
+        if (value := getattr(values, name)) not in (None, False):
+            given = known[name].flag if value is True else f"{known[name].flag} {_shown(value)}"
+            raise UsageError(f"{given} has no effect {why}; leave it out")
 
 
 def read(kinds: Sequence[type], raw: Mapping[Any, Any], where: str) -> dict[str, Any]:

@@ -59,6 +59,8 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.baseline is None and self.show_flips:
+            raise UsageError(f"--show-flips {self.show_flips} has no effect without --baseline; leave it out")
         if self.predictions is not None and self.predictions.exists() and not self.predictions.is_dir():
             raise UsageError(f"--predictions {self.predictions} is not a folder; give the name of one")
 
@@ -101,6 +103,8 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "
             f"or list them in {TABLE} of {PYPROJECT}, or in {YAML}"
         )
+    if "seed" in values and "limit" not in values:
+        raise UsageError(f"--seed {values['seed']} has no effect without --limit; leave it out")
     for key in ("metrics", "harness"):
         values[key] = tuple(name.strip() for text in values.get(key, ()) for name in text.split(","))
     return EvalConfig(

@@ -28,6 +28,7 @@ from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable, require_head
 from compresskit.models.source import Source, base_of, resolve
 from compresskit.models.task import Batch, Items
+from compresskit.options import refuse
 from compresskit.training.arguments import Evaluator, TrainingOptions
 from compresskit.training.engine import Engine, Objective, compute_dtype
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
@@ -50,9 +51,9 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     input, a taken output, an option without effect, and a run that fails.
     """
     method, asked, job = METHODS[job.method], job, completed(job)
-    method.check(asked)
     if not method.trains:
         return _convert(method, job)
+    check_effects(method, asked)
     options, described = job.training, describe(job)
     if is_complete(options, described):
         console.info(f"{options.target} is complete already")
@@ -74,7 +75,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
 def plan(job: Job) -> list[Plan]:
     """What `run` would do with a job that trains, without doing it; first the plan of a teacher that it trains."""
     method, asked, job = METHODS[job.method], job, completed(job)
-    method.check(asked)
+    check_effects(method, asked)
     options = job.training
     source = starting_point(options)
     require_kind(method, source)
@@ -102,6 +103,14 @@ def plan(job: Job) -> list[Plan]:
         ],
     )
     return [*plan(job.teacher), own] if job.teacher is not None else [own]
+
+
+def check_effects(method: Method, asked: Job) -> None:
+    """UsageError for an option that has no effect in a job that trains, as far as can be told without a model."""
+    if asked.training.max_steps is not None:
+        refuse(asked.options, ("epochs",), "with --max-steps")
+        refuse(asked.distillation, ("teacher_epochs",), "with --max-steps")
+    method.check(asked)
 
 
 def completed(job: Job) -> Job:
@@ -186,7 +195,7 @@ def _teacher(job: Job, source: Source) -> Source | None:
         )
     if known is None or other:
         console.info(f"no --teacher: fine-tuning {source.ref} first, to {target}")
-    return resolve(str(run(replace(training, options=replace(training.training, resume=True)))))
+    return resolve(str(run(replace(job.teacher, options=replace(job.teacher.training, resume=True)))))
 
 
 def _opened(teacher: Source, student: TrainableModel) -> LoadedModel:
