@@ -254,7 +254,7 @@ def refuse(values: Any, names: Iterable[str], why: str) -> None:
     known = options_of(kind)
     for name in names:
         if (value := getattr(values, name)) not in (None, False):
-            given = known[name].flag if value is True else f"{known[name].flag} {_shown(value)}"
+            given = known[name].flag if value is True else f"{known[name].flag} {shown(value)}"
             raise UsageError(f"{given} has no effect {why}; leave it out")
 
 

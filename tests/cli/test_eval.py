@@ -85,7 +85,7 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
         (2, "eval DENSE --data DATA --max-length 64 --stride 64", "--stride 64 does not fit in --max-length 64"),
         (2, "eval DENSE --data DATA --gate em>=base", "--gate 'em>=base' compares with a baseline; name it with"),
         (2, "eval DENSE --data DATA --html no/a.html", "--html no/a.html: there is no folder no; make it first"),
-        (2, "eval DENSE --data DATA --html .", "--html .: is a folder; give the name of a file in it"),
+        (2, "eval DENSE --data DATA --html .", "--html . is a folder"),
         (2, "eval DENSE --data DATA --plot a.pdf", "--plot a.pdf: "),
         (
             2,
