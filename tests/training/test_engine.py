@@ -211,7 +211,7 @@ def test_dtypes(tmp_path: Path, dtype: Any, expected: str) -> None:
 
 
 def test_an_unknown_dtype() -> None:
-    with pytest.raises(UsageError, match="--dtype float16 .*auto, float32, bfloat16"):
+    with pytest.raises(UsageError, match=r"--dtype float16 .*auto, float32, bfloat16"):
         TrainingOptions("m", dtype="float16")  # type: ignore[arg-type]
 
 
