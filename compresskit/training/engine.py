@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
-from compresskit.errors import RunFailed, UsageError
+from compresskit.errors import RunFailed
 from compresskit.models.device import resolve_device
 from compresskit.models.task import Batch, Items
 from compresskit.training import state
@@ -199,8 +199,6 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
 
 def compute_dtype(options: TrainingOptions) -> str:
     """`auto` is bf16 on a GPU, fp32 on a CPU (where bf16 without AMX is several times slower)."""
-    if options.dtype not in ("auto", "float32", "bfloat16"):
-        raise UsageError(f"unknown dtype {options.dtype!r}; train in auto, float32 or bfloat16")
     if options.dtype != "auto":
         return options.dtype
     return "bfloat16" if resolve_device(options.device).type == "cuda" else "float32"

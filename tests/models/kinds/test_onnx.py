@@ -13,12 +13,12 @@ from transformers import AutoModelForQuestionAnswering
 
 from compresskit.errors import InputError, MissingError
 from compresskit.models.answering import AnswerOptions
-from compresskit.models.encoder import EncoderFamily
-from compresskit.models.family import CountsParameters
+from compresskit.models.kind import ParameterCount
 from compresskit.models.kinds import checkpoint_files
 from compresskit.models.kinds.onnx_graph import OnnxReader, reader_device
 from compresskit.models.registry import load, load_trainable, require_head
 from compresskit.models.source import resolve
+from compresskit.models.tasks.span_batches import span_logits
 from tests.models import graphs, tiny
 from tests.models.adapters import logits
 
@@ -166,9 +166,13 @@ def in_torch(base: Path) -> int:
 
 
 def count(folder: Path) -> tuple[int, int] | None:
-    reader = load(str(folder), device="cpu").model
-    assert isinstance(reader, CountsParameters)
-    return reader.count_parameters()
+    loaded = load(str(folder), device="cpu")
+    counted = loaded.kind.stored(loaded)
+    if counted.total is None or counted.nonzero is None:
+        assert counted == ParameterCount(None, None, None)
+        return None
+    assert counted.trainable == 0
+    return counted.total, counted.nonzero
 
 
 def prune_first_matrix(path: Path) -> int:
@@ -214,8 +218,8 @@ def test_a_graph_that_packs_its_weights_is_not_counted(graph: Path) -> None:
 
 def test_without_the_package_onnx_there_is_no_count(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "compresskit.models.onnx_weights", raising=False)
-    monkeypatch.delattr("compresskit.models.onnx_weights", raising=False)
+    monkeypatch.delitem(sys.modules, "compresskit.models.kinds.onnx_weights", raising=False)
+    monkeypatch.delattr("compresskit.models.kinds.onnx_weights", raising=False)
     assert count(graph) is None
 
 
@@ -252,10 +256,7 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cut graph": (cut, r"model\.onnx does not open in onnxruntime \("),
     "an empty graph": (lambda f: (f / "model.onnx").write_bytes(b""), r"model\.onnx does not open in onnxruntime \("),
     "a text": (lambda f: (f / "model.onnx").write_text("<html>"), r"model\.onnx does not open in onnxruntime \("),
-    "another task": (
-        rename_output,
-        "no question-answering model: it has no start and end logits, but hidden, logits",
-    ),
+    "another task": (rename_output, r"model\.onnx .* gives hidden, logits, and not start_logits and end_logits"),
     "another input": (add_input, "wants the input pixel_values, which no tokenizer gives"),
     "several graphs": (several, r"holds several ONNX files \(a\.onnx, b\.onnx\); give a folder with one, or name one"),
     "no configuration": (lambda f: (f / "config.json").unlink(), r"is not a checkpoint: it has no config\.json"),
@@ -291,7 +292,7 @@ def test_safetensors_come_first(graph: Path, made: Path) -> None:
 
 
 def test_it_is_not_trained_or_merged(graph: Path) -> None:
-    with pytest.raises(InputError, match="is an ONNX graph: eval and predict take it; give what"):
+    with pytest.raises(InputError, match=r"graph is of kind onnx: eval and predict .* give what"):
         load_trainable(resolve(str(graph)))
 
 
@@ -328,9 +329,9 @@ def test_cuda_is_demanded_in_vain(made: Path) -> None:
         load(str(made / "graph"), device="cuda")
 
 
-def test_the_family_knows_it_as_a_module(made: Path) -> None:
+def test_the_task_asks_it_as_a_module(made: Path) -> None:
     reader = load(str(made / "graph"), device="cpu").model
     assert isinstance(reader, OnnxReader)
-    scores = EncoderFamily().logits(reader, batch(2, 9))
+    scores = span_logits(reader, batch(2, 9))
     assert scores.shape == (2, 9, 2)
     assert bool((scores[1, 5:] == float("-inf")).all())

@@ -8,6 +8,7 @@ from compresskit.data import demo
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load
 from compresskit.errors import InputError
+from compresskit.models.family import Regularized
 from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.lstm.vector_file import read_vectors
 from compresskit.models.registry import load_trainable
@@ -94,6 +95,7 @@ def test_data_without_words(examples: ExampleSet, tmp_path: Path) -> None:
 
 def test_the_l2_penalty_is_that_of_the_matrices(tmp_path: Path) -> None:
     loaded = small.loaded(tmp_path, l2=0.5)
+    assert isinstance(loaded.family, Regularized)
     penalty = loaded.family.penalty(loaded.model.config, list(loaded.model.named_parameters()))
     assert penalty is not None
     expected = 0.0
@@ -106,4 +108,5 @@ def test_the_l2_penalty_is_that_of_the_matrices(tmp_path: Path) -> None:
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad, weight.detach())
     without = small.loaded(tmp_path / "other")
+    assert isinstance(without.family, Regularized)
     assert without.family.penalty(without.model.config, list(without.model.named_parameters())) is None

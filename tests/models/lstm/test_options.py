@@ -1,4 +1,3 @@
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +5,7 @@ import pytest
 
 from compresskit.errors import UsageError
 from compresskit.models.lstm.options import PRESETS, LstmOptions
+from compresskit.options import options_of
 
 VECTORS = {"embeddings": "v.txt"}
 
@@ -37,8 +37,8 @@ def test_what_is_given_wins_over_the_preset(variant: str) -> None:
 
 def test_help_says_which_defaults_a_variant_changes() -> None:
     changed = {name for preset in PRESETS.values() for name in preset}
-    told = {item.name for item in fields(LstmOptions) if item.metadata["shown"] == "as --variant says"}
-    assert changed <= told
+    told = {name for name, known in options_of(LstmOptions).items() if known.option.shown == "as --variant says"}
+    assert told == changed
 
 
 @pytest.mark.parametrize("variant", ["2", "3", "4"])
@@ -52,16 +52,16 @@ def test_variants_that_need_vectors(variant: str) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"variant": "5"}, "--variant '5' is not one of 1, 2, 3, 4, bidaf"),
-        ({"attention": "hard"}, "--attention 'hard' is not one of additive, multi-head, self, flow"),
-        ({"pooling": "mean"}, "--pooling 'mean' is not one of flatten, max"),
-        ({"dropout": 1.0}, r"--dropout 1 is not in \[0, 1\)"),
-        ({"l2": -1.0}, "--l2 -1 must be at least 0"),
-        ({"l2": float("nan")}, "--l2 nan must be at least 0 and finite"),
-        ({"layers": 0}, "--layers must be at least 1"),
-        ({"buckets": 0}, "--buckets must be at least 1"),
-        ({"highway": -1}, "--highway must be at least 0"),
-        ({"hidden_size": 65, "attention": "multi-head"}, "--hidden-size must be even"),
+        ({"variant": "5"}, "--variant '?5'? is not one of 1, 2, 3, 4, bidaf"),
+        ({"attention": "hard"}, "--attention hard is not one of additive, multi-head, self, flow"),
+        ({"pooling": "mean"}, "--pooling mean is not one of flatten, max"),
+        ({"dropout": 1.0}, "--dropout 1 .*at least 0 and below 1"),
+        ({"l2": -1.0}, "--l2 -1 .*at least 0"),
+        ({"l2": float("nan")}, "--l2 nan .*finite"),
+        ({"layers": 0}, "--layers 0 .*at least 1"),
+        ({"buckets": 0}, "--buckets 0 .*at least 1"),
+        ({"highway": -1}, "--highway -1 .*at least 0"),
+        ({"hidden_size": 65, "attention": "multi-head"}, "--hidden-size 65 is not even"),
         ({"freeze_embeddings": True}, "--freeze-embeddings keeps random vectors random"),
     ],
 )

@@ -117,10 +117,10 @@ def test_dropout_is_on_vectors_on_what_each_lstm_gives_and_on_what_the_head_read
 @pytest.mark.parametrize("kind", KINDS)
 def test_under_masks_all_may_learn_but_the_words_vectors(tmp_path: Path, kind: str) -> None:
     model, family = reader(tmp_path, kind), LstmFamily()
-    masked = set(family.prunable(model))
+    masked = set(family.weights(model))
     names = {name for name, _ in model.named_parameters()}
     assert masked == {n for n in names if ".weight_ih_l0" in n or ".weight_hh_l0" in n}
-    assert family.trainable_with_masks(model) == names - masked - {"embeddings.words.weight"}
+    assert family.alongside(model) == names - masked - {"embeddings.words.weight"}
 
 
 def test_the_loss_of_labels_and_the_tuple(tmp_path: Path) -> None:
