@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compresskit.errors import InputError
-from compresskit.evaluate.figure import check_suffix, new_figure, save_figure
+from compresskit.evaluate.image import check_suffix, new_figure, save_figure
 from compresskit.evaluate.report.drawing import Mark, draw
 from compresskit.evaluate.report.scatter import Scatter, scatters
 from compresskit.evaluate.row import Report
