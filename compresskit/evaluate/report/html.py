@@ -17,8 +17,9 @@ from compresskit.evaluate.report.drawing import MARK_RADIUS, Drawing, draw
 from compresskit.evaluate.report.page.columns import Cell, page_columns
 from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
 from compresskit.evaluate.report.scatter import Scatter, scatters
-from compresskit.evaluate.report.table import UNMEASURED, count, foot, per_cent, size, three_digits
-from compresskit.evaluate.row import Flip, Gate, Report, Row
+from compresskit.evaluate.report.table import UNMEASURED, foot
+from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
+from compresskit.evaluate.units import per_cent
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -154,10 +155,14 @@ def _figures(row: Row) -> str:
     """What matters most of a row, in one line."""
     figures = (
         None if row.em is None else f"EM {per_cent(row.em)}",
-        None if row.deploy_bytes is None else size(row.deploy_bytes),
-        None if row.latency_ms_p50 is None else f"{three_digits(row.latency_ms_p50)} ms",
+        *(_alone(row, name) for name in ("deploy_bytes", "latency_ms_p50")),
     )
     return " · ".join(filter(None, figures))
+
+
+def _alone(row: Row, name: str) -> str | None:
+    value = row.value(name)
+    return None if value is None else FIGURES[name].unit.alone(value)
 
 
 def _facts(row: Row) -> Pairs:
@@ -167,14 +172,13 @@ def _facts(row: Row) -> Pairs:
         best = (
             f"{per_cent(row.best_em)} at null threshold {row.best_null_threshold:.4g}, chosen on these very questions"
         )
-    trainable = None if row.params_trainable is None else count(row.params_trainable)
     return pairs(
         {
             "Path": row.path,
             "Family": row.family,
             "Method": row.method,
             "SHA-256": row.sha256,
-            "Trainable": trainable,
+            "Trainable": _alone(row, "params_trainable"),
             "Null threshold": row.null_threshold,
             "Best EM": best,
             "Measured": row.created,
@@ -199,14 +203,10 @@ def _gate(gate: Gate) -> GateView:
 def _unit_of(rule: str) -> Callable[[float], str]:
     """Return how figures of a rule's metric are written."""
     try:
-        metric = gates.parse(rule).metric
+        figure = figure_of(gates.parse(rule).metric)
     except UsageError:  # a rule of another version
-        return written
-    if metric.endswith("_bytes"):
-        return size
-    if metric.startswith("latency_ms"):
-        return lambda value: f"{three_digits(value)} ms"
-    return count if metric.startswith("params_") else written
+        figure = None
+    return written if figure is None else figure.unit.alone
 
 
 def _plot(scatter: Scatter) -> Plot:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from compresskit.evaluate.report.drawing import MARK_RADIUS, Box, draw, place_labels
 from compresskit.evaluate.report.scatter import LOG_RATIO, Axis, Point, axis, pareto_front, scatters
-from compresskit.evaluate.report.table import size
+from compresskit.evaluate.units import size
 from tests.evaluate.report.samples import REPORT, ROWS
 
 # Few values, so that ties are frequent.
