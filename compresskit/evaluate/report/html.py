@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from compresskit.errors import UsageError
 from compresskit.evaluate import gate as gates
-from compresskit.evaluate.report.drawing import MARK_RADIUS, Drawing, draw
+from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.page.columns import Cell, page_columns
 from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
-from compresskit.evaluate.report.scatter import Scatter, scatters
+from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.report.table import UNMEASURED, foot
 from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
 from compresskit.evaluate.units import per_cent
@@ -24,10 +24,8 @@ from compresskit.evaluate.units import per_cent
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# The plane of a plot and the room around it for ticks, and the size of its letters, in units of its viewBox.
-_PLANE = (384.0, 262.0)
-_ROOM = {"left": 44, "top": 26, "right": 12, "bottom": 46}
-_LETTERS = 12.0
+# Of the usual system fonts, in parts of their size.
+_LETTER_WIDTH = 0.56
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +70,6 @@ class RowView:
         return any(cell.figure is not None for cell in self.cells)
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A scatter plot and where everything in it goes; None where it has no points."""
-
-    scatter: Scatter
-    drawing: Drawing | None
-
-
 def render(report: Report) -> str:
     """Return the page; the same report gives the same text."""
     columns = page_columns(report)
@@ -99,10 +89,8 @@ def render(report: Report) -> str:
             groups=_groups([column.group for column in columns]),
             rows=[_row(report, index, cells[index]) for index in range(len(report.rows))],
             foot=foot(report),
-            plots=[_plot(scatter) for scatter in scatters(report)],
-            room=_ROOM,
-            plane=_PLANE,
-            radius=MARK_RADIUS,
+            drawings=[draw(scatter, _LETTER_WIDTH) for scatter in scatters(report)],
+            size=(WIDTH, HEIGHT),
             devices=list(dict.fromkeys(str(device["name"]) for device in devices if "name" in device)),
             device=pairs(report.device),
             versions=pairs(report.versions),
@@ -207,9 +195,3 @@ def _unit_of(rule: str) -> Callable[[float], str]:
     except UsageError:  # a rule of another version
         figure = None
     return written if figure is None else figure.unit.alone
-
-
-def _plot(scatter: Scatter) -> Plot:
-    # A letter of the usual system fonts is 0.56 of their size wide.
-    drawing = draw(scatter, *_PLANE, 0.56 * _LETTERS, 1.25 * _LETTERS) if scatter.points else None
-    return Plot(scatter, drawing)

@@ -49,11 +49,12 @@ class Axis:
 class Scatter:
     """EM against one cost of the rows that have both figures; ``missing`` names the rows that do not.
 
-    ``cost`` names what lies along x and ``quantity`` is the same as the name of an axis; ``text`` writes one of its
-    figures, with its unit.
+    ``cost`` names what lies along x, ``advantage`` says what a checkpoint with less of it is (smaller, faster), and
+    ``quantity`` is what the axis is called; ``text`` writes one of its figures, with its unit.
     """
 
     cost: str
+    advantage: str
     quantity: str
     points: tuple[Point, ...]
     missing: tuple[str, ...]
@@ -80,12 +81,14 @@ class Scatter:
 def scatters(report: Report) -> tuple[Scatter, Scatter]:
     """Return EM against deploy size, and EM against latency (p50, one question at a time)."""
     return (
-        _scatter(report, "deploy size", "Deploy size", "deploy_bytes", _size_tick),
-        _scatter(report, "latency", "Latency p50, ms", "latency_ms_p50", _plain_tick),
+        _scatter(report, "deploy size", "smaller", "Deploy size", "deploy_bytes", _size_tick),
+        _scatter(report, "latency", "faster", "Latency p50, ms", "latency_ms_p50", _plain_tick),
     )
 
 
-def _scatter(report: Report, cost: str, quantity: str, key: str, tick: Callable[[float], str]) -> Scatter:
+def _scatter(
+    report: Report, cost: str, advantage: str, quantity: str, key: str, tick: Callable[[float], str]
+) -> Scatter:
     points, missing = [], []
     for row in report.rows:
         x = row.value(key)
@@ -95,6 +98,7 @@ def _scatter(report: Report, cost: str, quantity: str, key: str, tick: Callable[
             points.append(Point(row.name, float(x), row.em, row.baseline))
     return Scatter(
         cost,
+        advantage,
         quantity,
         tuple(points),
         tuple(missing),
