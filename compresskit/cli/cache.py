@@ -49,7 +49,7 @@ def ls(options: ListOptions) -> None:
     """List what is kept, the entry last used first."""
     from compresskit import console
     from compresskit.evaluate.cache import Cache
-    from compresskit.evaluate.report.table import size
+    from compresskit.evaluate.units import size
 
     kept = Cache()
     entries = kept.entries()
@@ -70,7 +70,7 @@ def clear(options: ClearOptions) -> None:
     """Remove what is kept."""
     from compresskit import console
     from compresskit.evaluate.cache import Cache
-    from compresskit.evaluate.report.table import size
+    from compresskit.evaluate.units import size
 
     kept = Cache()
     gone = kept.clear(options.older_than or 0.0)
@@ -102,7 +102,7 @@ def _table(shown: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from compresskit.evaluate.report.table import per_cent, size
+    from compresskit.evaluate.units import per_cent, size
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("Checkpoint", "Data", "EM", "Size", "Last used"):

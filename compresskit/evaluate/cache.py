@@ -29,10 +29,10 @@ from compresskit.checkpoint.manifest import package_versions
 from compresskit.checkpoint.store import write_text
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.answers import read_answers
-from compresskit.evaluate.gate import BYTES
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
 from compresskit.evaluate.row import Dataset
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.evaluate.units import BYTES
 
 FOLDER_VARIABLE = "COMPRESSKIT_CACHE"
 SIZE_VARIABLE = "COMPRESSKIT_CACHE_SIZE"
@@ -56,7 +56,7 @@ def cache_folder() -> Path:
 def cache_limit() -> int:
     """Return how many bytes the entries may take: $COMPRESSKIT_CACHE_SIZE, else 1 GB; UsageError for a bad value."""
     text = os.environ.get(SIZE_VARIABLE) or DEFAULT_SIZE
-    units = {unit.lower(): factor for unit, factor in BYTES.items()}
+    units = {unit.lower(): factor for unit, factor in BYTES.suffixes.items()}
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
     if found is None or (found[2] or "B").lower() not in units:
         raise UsageError(f"{SIZE_VARIABLE}={text!r} is not a size; write a number and a unit, such as 500MB or 2GB")

@@ -5,64 +5,36 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compresskit.errors import UsageError
-from compresskit.evaluate.metrics import NAMES
-from compresskit.evaluate.row import Gate, Interval, Report, Row
+from compresskit.evaluate.figures import ASKED, Figure
+from compresskit.evaluate.row import FIGURES, Gate, Report, Row, figure_of
+from compresskit.evaluate.units import POINTS
 
-SHORT_NAMES: Mapping[str, str] = {
-    "size": "deploy_bytes",
-    "memory": "peak_memory_bytes",
-    "latency": "latency_ms_p50",
-}
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
     "<": operator.lt,
 }
-BYTES: Mapping[str, float] = {
-    **{"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9},
-    **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
-}
-MILLISECONDS: Mapping[str, float] = {"ms": 1, "s": 1e3}
-# The figures that a sample of questions gives, and those of them that have an interval.
-_SAMPLED = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "delta_em", "delta_f1", *NAMES)
-_WITH_INTERVAL = ("em", "f1", "delta_em", "delta_f1")
-# Chosen on the very questions that would be gated: a threshold that nobody will have.
-_NOT_FAIR = ("best_em", "best_null_threshold")
-
 _RULE = re.compile(r"(?P<metric>[\w./@:-]+)\s*(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?{_NUMBER})?\s*(?P<unit>[A-Za-z]*)")
 
-
-def _is_figure(annotation: object) -> bool:
-    return str(annotation) in ("float | None", "int | None")
-
-
-FIGURES: Sequence[str] = tuple(
-    field.name
-    for field in fields(Row)
-    if _is_figure(field.type) and field.name not in (*_NOT_FAIR, "null_threshold", "error_code")
-)
-"""The keys of a row that a rule can name, beside those of its `metrics`."""
-
-
-def figure(row: Row, metric: str) -> float | None:
-    """Return a figure of a row by its key, or by its name among the metrics that were asked for."""
-    value = getattr(row, metric) if metric in FIGURES else row.metrics.get(metric)
-    return None if value is None else float(value)
+_FAIR: Mapping[str, Figure] = {name: figure for name, figure in FIGURES.items() if figure.unfair is None}
+_BY_SHORT_NAME: Mapping[str, str] = {figure.short: name for name, figure in _FAIR.items() if figure.short is not None}
+# What a rule can name, as a message lists it: the short names stand behind EM and F1.
+_NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED]))
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """``metric op limit``: the limit is ``number``, ``number`` times the baseline's figure, or that figure plus it.
 
-    `text` is the rule as the user wrote it; `metric` is a key of `Row`. With `ci95` the worse end of the figure's 95 %
-    interval has to hold the rule, where the figure comes from a sample of questions.
+    `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
+    worse end of the figure's 95 % interval has to hold the rule.
     """
 
     text: str
@@ -76,7 +48,7 @@ class Rule:
         """Return the limit in the metric's own unit; None where the baseline's figure is needed but not there."""
         if self.kind == "absolute":
             return self.number
-        base = figure(baseline, self.metric) if baseline is not None else None
+        base = None if baseline is None else _value(baseline, self.metric)
         if base is None:
             return None
         return base * self.number if self.kind == "ratio" else base + self.number
@@ -88,12 +60,13 @@ class Rule:
         baseline's figure; an absolute one that of the figure itself.
         """
         if not self.ci95:
-            return figure(row, self.metric)
-        interval: Interval | None = getattr(row, f"{self.metric}_ci95")
+            return _value(row, self.metric)
+        figure = FIGURES[self.metric]
+        interval = row.interval(figure)
         shift: float | None = 0.0
         if self.kind != "absolute" and baseline is not None:
-            interval = getattr(row, f"delta_{self.metric}_ci95")
-            shift = figure(baseline, self.metric)
+            interval = None if figure.difference is None else row.interval(FIGURES[figure.difference])
+            shift = _value(baseline, self.metric)
         if interval is None or shift is None:
             return None
         return shift + interval[0 if self.op in (">=", ">") else 1]
@@ -103,6 +76,11 @@ class Rule:
         value, limit = self.value(row, baseline), self.limit(baseline)
         passed = value is not None and limit is not None and OPERATORS[self.op](value, limit)
         return Gate(self.text, row.name, passed, value, limit, self.ci95)
+
+
+def _value(row: Row, metric: str) -> float | None:
+    value = row.value(metric)
+    return None if value is None else float(value)
 
 
 def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False) -> list[Rule]:
@@ -117,9 +95,18 @@ def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False)
     for rule in rules:
         if rule.kind != "absolute" and not has_baseline:
             raise UsageError(f"--gate {rule.text!r} compares with a baseline; name it with --baseline")
-        if ci95 and rule.metric in _SAMPLED and rule.metric not in _WITH_INTERVAL:
-            raise UsageError(f"--gate-ci: {rule.metric} has no interval; gate one of {', '.join(_WITH_INTERVAL)}")
-    return [replace(rule, ci95=ci95 and rule.metric in _SAMPLED) for rule in rules]
+    return [_on_its_interval(rule) for rule in rules] if ci95 else rules
+
+
+def _on_its_interval(rule: Rule) -> Rule:
+    """Return a rule that demands the interval of its figure, where that is sampled; UsageError where it has none."""
+    figure = figure_of(rule.metric)
+    if figure is None or not figure.sampled:
+        return rule
+    if figure.interval is None:
+        known = ", ".join(name for name, figure in _FAIR.items() if figure.sampled and figure.interval is not None)
+        raise UsageError(f"--gate-ci: {rule.metric} has no interval; gate one of {known}")
+    return replace(rule, ci95=True)
 
 
 def parse(text: str) -> Rule:
@@ -131,30 +118,29 @@ def parse(text: str) -> Rule:
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is no rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
-    metric = SHORT_NAMES.get(rule["metric"], rule["metric"])
-    if metric in _NOT_FAIR:
-        mend = "tune the threshold on other data: --null-threshold auto --tune-data F, and gate em"
-        raise UsageError(f"--gate {text!r}: {metric} is chosen on the very questions that it is scored on; {mend}")
-    if metric not in (*FIGURES, *NAMES) and "/" not in metric:  # task/metric is a figure of the harness
-        names = ", ".join(["em", "f1", *SHORT_NAMES, *FIGURES[2:], *NAMES])
-        raise UsageError(f"--gate {text!r}: there is no figure {rule['metric']!r}; take one of {names}")
+    metric = _BY_SHORT_NAME.get(rule["metric"], rule["metric"])
+    figure = figure_of(metric)
+    if figure is None:
+        raise UsageError(f"--gate {text!r}: there is no figure {rule['metric']!r}; take one of {', '.join(_NAMES)}")
+    if figure.unfair is not None:
+        raise UsageError(f"--gate {text!r}: {metric} {figure.unfair}")
     value = _VALUE.fullmatch(rule["value"].strip())
     if value is None or (value["number"] is None) != (value["sign"] is None and value["base"] is not None):
         raise UsageError(f"--gate {text!r}: {rule['value']!r} is no limit; write 80, 300MB, 20ms, 0.3x or base-1.0")
     number, unit = float(value["number"] or 0), value["unit"]
-    if metric.startswith("delta_") and (value["base"] is not None or unit == "x"):
+    if figure.unit is POINTS and (value["base"] is not None or unit == "x"):
         raise UsageError(f"--gate {text!r}: {metric} is a difference from the baseline already; give a plain number")
     if value["base"] is not None:
         sign = -1 if value["sign"] == "-" else 1
-        return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, unit), "offset")
+        return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, figure, unit), "offset")
     if unit == "x":
         return Rule(text, metric, rule["op"], number, "ratio")
-    return Rule(text, metric, rule["op"], number * _scale(text, metric, unit), "absolute")
+    return Rule(text, metric, rule["op"], number * _scale(text, metric, figure, unit), "absolute")
 
 
-def _scale(text: str, metric: str, unit: str) -> float:
-    """Return what one ``unit`` is in the metric's own unit; UsageError where it is none of its units."""
-    units = BYTES if metric.endswith("_bytes") else MILLISECONDS if metric.startswith("latency_ms") else {}
+def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
+    """Return what one ``unit`` is in the figure's own unit; UsageError where it is none of its units."""
+    units = figure.unit.suffixes
     if unit and unit not in units:
         allowed = f"use {', '.join(units)}" if units else "it has none"
         raise UsageError(f"--gate {text!r}: {unit!r} is no unit of {metric}; {allowed}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compresskit.errors import InputError
-from compresskit.evaluate.figure import check_suffix, new_figure, save_figure
+from compresskit.evaluate.image import check_suffix, new_figure, save_figure
 from compresskit.models.kind import Matrix
 
 

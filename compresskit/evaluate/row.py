@@ -14,6 +14,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from compresskit.errors import InputError
+from compresskit.evaluate.figures import (
+    ASKED,
+    Figure,
+    Group,
+    asked_figure,
+    cost,
+    difference,
+    figure_in,
+    measured,
+    paired,
+    quality,
+)
+from compresskit.evaluate.units import (
+    BYTES,
+    LOGITS,
+    MILLISECONDS,
+    PARAMETERS,
+    PER_CENT,
+    PER_SECOND,
+    PROBABILITY,
+    QUESTIONS,
+    SECONDS,
+)
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -23,6 +46,18 @@ SCHEMA_FILE = Path(__file__).with_name("eval.schema.json")
 
 MemoryKind = Literal["cuda", "rss"]
 Interval = tuple[float, float]
+
+_BEST_EM = "EM at best_null_threshold, which was chosen on these very questions; not for gates"
+_DEPLOY = "what is needed to run it, the base of an overlay included"
+_RESERVED = "peak that torch's allocator reserved on CUDA"
+_PROCESS = "device memory of the process as NVML says"
+_LATENCY = "one question at a time, milliseconds"
+_LATENCY_P95 = "one question at a time, milliseconds; 95 of 100 took no longer"
+_QUESTIONS_PER_S = "at the chosen batch size; median of the repetitions"
+_UNFAIR = (
+    "is chosen on the very questions that it is scored on; "
+    "tune the threshold on other data: --null-threshold auto --tune-data F, and gate em"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +75,13 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One checkpoint in figures.
+    """One checkpoint in figures, each of which is described by its field.
 
     Metrics are per cent (0-100), times milliseconds (``load_s`` seconds); what was not measured is None. ``*_ci95``
-    are bootstrap intervals over paragraphs.
+    are bootstrap intervals over paragraphs, ``questions_per_s_range`` holds the least and most of the repetitions.
 
-    ``best_em`` is the EM at ``best_null_threshold``, the null threshold that would have suited these very questions
-    best; ``em`` is that at ``null_threshold``. ``questions_won`` are those right here and wrong in the baseline.
-
-    ``disk_bytes`` is what the checkpoint's folder holds, ``deploy_bytes`` what a user needs to run it (the
-    base of an overlay included), ``zstd_bytes`` the same compressed by zstandard. ``peak_memory_bytes`` is the peak of
-    answering (allocated by torch on CUDA, resident set elsewhere), ``load_memory_bytes`` that of loading,
-    ``reserved_memory_bytes`` what torch's allocator took from CUDA, ``process_memory_bytes`` what NVML says of the
-    process. ``questions_per_s`` is the median of the repetitions, whose least and most are ``questions_per_s_range``.
+    ``em`` is the EM at ``null_threshold``. ``peak_memory_kind`` says what ``peak_memory_bytes`` counts: what torch
+    allocated on CUDA, or the resident set elsewhere.
 
     ``metrics`` holds figures asked for by name. ``settings`` are how it was asked and measured. ``sha256`` is that of
     all files needed to run the checkpoint, ``manifest`` its compresskit.json, ``predictions`` the file of its answers.
@@ -64,38 +93,42 @@ class Row:
     family: str
     method: str
     baseline: bool
-    em: float | None = None
+    em: float | None = quality("EM", "exact match, per cent", 0, interval="em_ci95", difference="delta_em")
     em_ci95: Interval | None = None
-    f1: float | None = None
+    f1: float | None = quality("F1", "token F1, per cent", 1, interval="f1_ci95", difference="delta_f1")
     f1_ci95: Interval | None = None
-    has_ans_em: float | None = None
-    has_ans_f1: float | None = None
-    no_ans_em: float | None = None
+    has_ans_em: float | None = quality("HasAns\nEM", "EM of the questions that have an answer", 7)
+    has_ans_f1: float | None = quality("HasAns\nF1", "F1 of the questions that have an answer", 11)
+    no_ans_em: float | None = quality("NoAns\nEM", "EM of the questions that have no answer", 8)
     null_threshold: float | None = None
-    best_em: float | None = None
-    best_null_threshold: float | None = None
-    delta_em: float | None = None
+    best_em: float | None = measured(Figure("Best EM", PER_CENT, _BEST_EM, "higher", sampled=True, unfair=_UNFAIR))
+    best_null_threshold: float | None = measured(
+        Figure("Best threshold", LOGITS, "null threshold with the best EM, in logits", sampled=True, unfair=_UNFAIR)
+    )
+    delta_em: float | None = difference("Δ EM", "EM less the baseline's, in points", 2, interval="delta_em_ci95")
     delta_em_ci95: Interval | None = None
-    p_value: float | None = None
-    delta_f1: float | None = None
+    p_value: float | None = paired("p", PROBABILITY, "McNemar's exact test of EM")
+    delta_f1: float | None = difference("Δ F1", "F1 less the baseline's, in points", interval="delta_f1_ci95")
     delta_f1_ci95: Interval | None = None
-    questions_won: int | None = None
-    questions_lost: int | None = None
-    params_total: int | None = None
-    params_nonzero: int | None = None
-    params_trainable: int | None = None
-    disk_bytes: int | None = None
-    deploy_bytes: int | None = None
-    zstd_bytes: int | None = None
-    load_s: float | None = None
-    load_memory_bytes: int | None = None
-    peak_memory_bytes: int | None = None
+    questions_won: int | None = paired("Won", QUESTIONS, "right here, wrong in the baseline")
+    questions_lost: int | None = paired("Lost", QUESTIONS, "wrong here, right in the baseline")
+    params_total: int | None = cost("Params", PARAMETERS, "number of parameters", Group.SIZE, 12)
+    params_nonzero: int | None = cost("Nonzero", PARAMETERS, "number of parameters that are not zero")
+    params_trainable: int | None = cost("Trainable", PARAMETERS, "number of parameters that training would change")
+    disk_bytes: int | None = cost("Disk", BYTES, "what the folder holds", Group.SIZE, 3)
+    deploy_bytes: int | None = cost("Deploy", BYTES, _DEPLOY, Group.SIZE, 10, short="size")
+    zstd_bytes: int | None = cost("zstd", BYTES, "deploy_bytes after zstandard", Group.SIZE)
+    load_s: float | None = cost("Load\ns", SECONDS, "time of loading, seconds", Group.SPEED)
+    load_memory_bytes: int | None = cost("Load", BYTES, "peak memory of loading", Group.MEMORY, last=True)
+    peak_memory_bytes: int | None = cost("Memory", BYTES, "peak memory of answering", Group.MEMORY, 6, short="memory")
     peak_memory_kind: MemoryKind | None = None
-    reserved_memory_bytes: int | None = None
-    process_memory_bytes: int | None = None
-    latency_ms_p50: float | None = None
-    latency_ms_p95: float | None = None
-    questions_per_s: float | None = None
+    reserved_memory_bytes: int | None = cost("Reserved", BYTES, _RESERVED, Group.MEMORY)
+    process_memory_bytes: int | None = cost("Process", BYTES, _PROCESS, Group.MEMORY)
+    latency_ms_p50: float | None = cost("p50\nms", MILLISECONDS, _LATENCY, Group.SPEED, 4, short="latency")
+    latency_ms_p95: float | None = cost("p95\nms", MILLISECONDS, _LATENCY_P95, Group.SPEED, 14)
+    questions_per_s: float | None = measured(
+        Figure("q/s", PER_SECOND, _QUESTIONS_PER_S, "higher", Group.SPEED, 13, interval="questions_per_s_range")
+    )
     questions_per_s_range: Interval | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     created: str | None = None
@@ -109,6 +142,23 @@ class Row:
     error: str | None = None
     error_code: int | None = None
 
+    @property
+    def weights_left(self) -> float | None:
+        """Share of parameters that are not zero, per cent; see `figures.WEIGHTS_LEFT`."""
+        if not self.params_total or self.params_nonzero is None:
+            return None
+        return 100.0 * self.params_nonzero / self.params_total
+
+    def value(self, name: str) -> float | None:
+        """Return a figure by its key, or by its name among the metrics that were asked for."""
+        found: float | None = getattr(self, name) if name in FIGURES else self.metrics.get(name)
+        return found
+
+    def interval(self, figure: Figure) -> Interval | None:
+        """Return the interval of one of the row's figures; None where it has none, or none was measured."""
+        found: Interval | None = None if figure.interval is None else getattr(self, figure.interval)
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Return the row as it stands in the JSON, in the order of the schema; an error only where there is one."""
         values = asdict(self)
@@ -118,17 +168,29 @@ class Row:
     def from_dict(cls, value: Mapping[str, Any]) -> Row:
         """Return the row of a dictionary that holds to the schema."""
         values: dict[str, Any] = {
-            key: tuple(entry) if _is_interval(key, entry) else entry for key, entry in value.items()
+            key: tuple(entry) if key in _INTERVALS and entry is not None else entry for key, entry in value.items()
         }
         values["flips"] = tuple(Flip(**{**flip, "gold": tuple(flip["gold"])}) for flip in value.get("flips", ()))
         return cls(**values)
 
 
+FIGURES: Mapping[str, Figure] = {
+    entry.name: found for entry in fields(Row) if (found := figure_in(entry.metadata)) is not None
+}
+"""The figures of a row by their keys."""
+
+_INTERVALS = {figure.interval for figure in FIGURES.values()}
 _ERROR = ("error", "error_code")
 
 
-def _is_interval(key: str, value: object) -> bool:
-    return value is not None and key.endswith(("_ci95", "_range"))
+def figure_of(name: str) -> Figure | None:
+    """Return what is known of a figure: of a row by its key, of `Row.metrics` by its name; None where there is none.
+
+    A name with a slash (task/metric) is one of lm-evaluation-harness.
+    """
+    if name in FIGURES:
+        return FIGURES[name]
+    return asked_figure(name) if name in ASKED or "/" in name else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import pytest
 
 from compresskit.data.examples import Answer, Example
 from compresskit.errors import MissingError, UsageError
-from compresskit.evaluate.metrics import METRICS, NAMES, Metrics, check_metrics
+from compresskit.evaluate.figures import ASKED
+from compresskit.evaluate.metrics import METRICS, Metrics, check_metrics
 from compresskit.models.answering import Prediction
 
 GOLDS = [("the old town of Rome", "Rome"), ("Paris in the spring",), (), ("a b c d e",)]
@@ -44,7 +45,7 @@ def test_rouge_by_hand() -> None:
 def test_names() -> None:
     pytest.importorskip("sacrebleu")
     pytest.importorskip("rouge_score")
-    assert set(run([*METRICS, "ppl"])) == set(NAMES)
+    assert set(run([*METRICS, "ppl"])) == set(ASKED)
     assert run(["ppl"]) == {"ppl": None}  # answers have none
     assert run([]) == {}
     assert Metrics(["bleu", "ppl"]).result() == {"bleu": None, "ppl": None}  # no question, no figure

@@ -1,7 +1,7 @@
 """Rows and reports as JSON."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import Field, fields, replace
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from compresskit.errors import InputError
-from compresskit.evaluate.row import SCHEMA_FILE, Dataset, Flip, Gate, Report, Row
+from compresskit.evaluate.row import FIGURES, SCHEMA_FILE, Dataset, Flip, Gate, Report, Row
+from compresskit.evaluate.units import BYTES, PARAMETERS, PER_CENT, PROBABILITY, QUESTIONS, SECONDS
 
 # What the design names: a reader of the format may count on these.
 CONTRACT = {
@@ -89,6 +90,39 @@ def test_the_published_schema_is_one_and_knows_every_key() -> None:
     for kind in (Row, Dataset, Gate, Flip):
         assert list(definitions[kind.__name__.lower()]["properties"]) == [field.name for field in fields(kind)]
     assert set(definitions["row"]["required"]) == CONTRACT
+
+
+NUMBER, INTEGER, TEXT = ({"type": [kind, "null"]} for kind in ("number", "integer", "string"))
+INTERVAL = {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/interval"}]}
+IN_SCHEMA: dict[str, dict[str, Any]] = {
+    "float | None": NUMBER,
+    "int | None": INTEGER,
+    "str | None": TEXT,
+    "Interval | None": INTERVAL,
+    "str": {"type": "string"},
+    "bool": {"type": "boolean"},
+    "MemoryKind | None": {"enum": ["cuda", "rss", None]},
+    "Mapping[str, float | None]": {"type": "object", "additionalProperties": NUMBER},
+    "Mapping[str, str | int]": {"$ref": "#/$defs/device"},
+    "Mapping[str, str]": {"$ref": "#/$defs/versions"},
+    "Mapping[str, Any]": {"type": "object"},
+    "Mapping[str, Any] | None": {"type": ["object", "null"]},
+    "tuple[Flip, ...]": {"type": "array", "items": {"$ref": "#/$defs/flip"}},
+}
+
+
+@pytest.mark.parametrize("field", fields(Row), ids=lambda field: field.name)
+def test_the_published_schema_says_of_a_figure_what_its_field_says(field: Field[Any]) -> None:
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["$defs"]["row"]["properties"][field.name]
+    # An error stands in the JSON only where there is one.
+    expected = {"type": "string"} if field.name == "error" else IN_SCHEMA[str(field.type)]
+    assert {key: value for key, value in schema.items() if key not in ("minimum", "maximum", "description")} == expected
+    if field.name in FIGURES:
+        figure = FIGURES[field.name]
+        assert schema["description"] == figure.description
+        most = {PER_CENT: 100, PROBABILITY: 1}.get(figure.unit)
+        assert schema.get("maximum") == most
+        assert schema.get("minimum") == (0 if most or figure.unit in (BYTES, PARAMETERS, QUESTIONS, SECONDS) else None)
 
 
 @given(reports)

@@ -1,237 +1,185 @@
-"""A scatter plot laid out on a plane: where points, ticks, the Pareto front and the labels of the points go."""
+"""One drawing of a scatter plot, as lines, texts and marks: the HTML page and the image both write it out as it stands.
+
+Everything is placed in one unit, from the upper left corner on; y grows downwards. A role says what a thing is, and
+whoever writes it out gives each role its colour: the style sheet of the page, `compresskit.evaluate.report.plot`.
+"""
 
 from __future__ import annotations
 
 import itertools
-import math
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from compresskit.evaluate.report.labels import MARK_RADIUS, Anchor, Box, Label, Position, place_labels
 from compresskit.evaluate.report.scatter import Point, Scatter
 
-MARK_RADIUS = 4.5
-_LONGEST = 24
-_GAP = 3.0
-# How far from its point a label may go, nearest first; beyond the first a line leads to it.
-_DISTANCES = (0.0, 5.0, 10.0, 15.0, 20.0, 27.0, 34.0, 44.0, 56.0, 70.0)
-# Right and left read best, then above and below; y grows downwards.
-_DIRECTIONS = (
-    *((1, 0), (-1, 0), (0, -1), (0, 1)),
-    *((1, -1), (1, 1), (-1, -1), (-1, 1)),
-    *((1, -0.5), (1, 0.5), (-1, -0.5), (-1, 0.5)),
-)
+WIDTH, HEIGHT = 440.0, 334.0
+PLANE = Box(44.0, 26.0, 384.0, 262.0)
+"""Where the points are; around it is room for ticks and for what the axes are called."""
+LETTERS = 12.0
+"""Size of the letters of a label."""
 
-Position = tuple[float, float]
-Segment = tuple[Position, Position]
-Anchor = Literal["start", "middle", "end"]
+_LINE_HEIGHT = 1.25 * LETTERS
+# From the middle of a line of letters down to the line that they stand on.
+_BASELINE = 4.0
+# A diamond of the same half diagonal looks smaller than a circle of that radius.
+_DIAMOND = 1.35 * MARK_RADIUS
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle; y grows downwards."""
+class Line:
+    """Straight from point to point; ``role`` is grid, axis, front or leader."""
 
-    left: float
-    top: float
-    width: float
-    height: float
-
-    @property
-    def right(self) -> float:
-        """The right edge."""
-        return self.left + self.width
-
-    @property
-    def bottom(self) -> float:
-        """The lower edge."""
-        return self.top + self.height
-
-    @property
-    def middle(self) -> float:
-        """Height of the middle."""
-        return self.top + self.height / 2
-
-    def overlaps(self, other: Box) -> bool:
-        """Return whether the two share more than an edge."""
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
-
-    def holds(self, position: Position) -> bool:
-        """Return whether a position lies within."""
-        return self.left < position[0] < self.right and self.top < position[1] < self.bottom
-
-    def nearest(self, position: Position) -> Position:
-        """Return the position within that is nearest to another."""
-        return min(max(position[0], self.left), self.right), min(max(position[1], self.top), self.bottom)
+    points: tuple[Position, ...]
+    role: str
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
-    """The name of a point, written in its box from ``x`` on, up to it or around it, as ``anchor`` says.
-
-    ``leader`` is the line from the point, where the box is not right beside it.
-    """
+class Text:
+    """A text that stands on the height ``y``; ``role`` is tick, quantity, label, or "label beaten"."""
 
     text: str
-    box: Box
     x: float
+    y: float
     anchor: Anchor
-    leader: Segment | None
+    role: str
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point at its place; no label where there was no room for one."""
+    """A point: a circle of ``radius``, or where there are ``corners`` what they bound, seen from the middle.
 
-    point: Point
+    ``role`` is mark or "mark beaten"; ``title`` tells all about the point.
+    """
+
     x: float
     y: float
-    on_front: bool
-    label: Label | None
+    radius: float
+    corners: tuple[Position, ...]
+    role: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A line of the legend: a mark, or none, what it says, and the names of rows that it goes on with."""
+
+    mark: Mark | None
+    text: str
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A laid-out scatter plot; the origin is the upper left corner of the plane, y grows downwards.
+    """A scatter plot, its lines below its texts and those below its marks.
 
-    ``front`` are the corners of the staircase that bounds what is worse than the Pareto front.
+    ``summary`` says in words what is to be seen. Where there is no point, nothing is drawn and ``summary`` says why.
     """
 
-    width: float
-    height: float
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
-    front: tuple[Position, ...]
-    marks: tuple[Mark, ...]
+    heading: str
+    summary: str
+    lines: tuple[Line, ...] = ()
+    texts: tuple[Text, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    keys: tuple[Key, ...] = ()
 
 
-def draw(scatter: Scatter, width: float, height: float, char_width: float, line_height: float) -> Drawing:
-    """Lay out ``scatter`` on a plane of ``width`` by ``height``.
-
-    ``char_width`` is the mean width of a character of the labels, ``line_height`` their height, in the plane's unit.
-    """
-
-    def place(x: float, y: float) -> Position:
-        return scatter.x.place(x) * width, (1 - scatter.y.place(y)) * height
-
+def draw(scatter: Scatter, letter_width: float) -> Drawing:
+    """Return the drawing of ``scatter``; ``letter_width`` is the mean width of a letter, in parts of its size."""
+    if not scatter.points:
+        return Drawing(scatter.heading, f"No checkpoint has both EM and {scatter.cost}.")
     front = scatter.front
-    corners = _staircase([place(point.x, point.y) for point in front], width, height)
-    positions = [place(point.x, point.y) for point in scatter.points]
-    on_front = [point in front for point in scatter.points]
-    texts = [_shortened(point.name) for point in scatter.points]
-    sizes = [(_columns(text) * char_width, line_height) for text in texts]
-    important = [point.is_baseline or on for point, on in zip(scatter.points, on_front, strict=True)]
-    boxes = place_labels(positions, sizes, important, list(itertools.pairwise(corners)), Box(0, 0, width, height))
-    marks = []
-    for point, position, on, text, box in zip(scatter.points, positions, on_front, texts, boxes, strict=True):
-        marks.append(Mark(point, *position, on, None if box is None else _label(text, position, box)))
+    corners = _staircase([_place(scatter, point) for point in front])
+    labels = place_labels(
+        [point.name for point in scatter.points],
+        [_place(scatter, point) for point in scatter.points],
+        [point.is_baseline or point in front for point in scatter.points],
+        list(itertools.pairwise(corners)),
+        PLANE,
+        (letter_width * LETTERS, _LINE_HEIGHT),
+    )
+    leaders = [Line(label.leader, "leader") for label in labels if label is not None and label.leader is not None]
+    names = [_name(label, point, front) for label, point in zip(labels, scatter.points, strict=True) if label]
     return Drawing(
-        width,
-        height,
-        tuple((scatter.x.place(value) * width, label) for value, label in scatter.x.ticks),
-        tuple(((1 - scatter.y.place(value)) * height, label) for value, label in scatter.y.ticks),
-        tuple(corners),
-        tuple(marks),
+        scatter.heading,
+        f"{scatter.heading}: a scatter plot of {len(scatter.points)} checkpoints. "
+        f"On the Pareto front, from the smallest {scatter.cost}: {', '.join(point.name for point in front)}.",
+        (*_grid(scatter), _AXIS, Line(tuple(corners), "front"), *leaders),
+        (*_ticks(scatter), *_quantities(scatter), *names),
+        tuple(_mark(scatter, point, front) for point in scatter.points),
+        tuple(_keys(scatter)),
     )
 
 
-def _staircase(front: Sequence[Position], width: float, height: float) -> list[Position]:
-    """Up from the lower edge to the first point, from step to step, and on to the right edge."""
-    if not front:
-        return []
-    corners = [(front[0][0], height), front[0]]
+def _place(scatter: Scatter, point: Point) -> Position:
+    return _across(scatter, point.x), _down(scatter, point.y)
+
+
+def _across(scatter: Scatter, value: float) -> float:
+    return PLANE.left + scatter.x.place(value) * PLANE.width
+
+
+def _down(scatter: Scatter, value: float) -> float:
+    return PLANE.top + (1 - scatter.y.place(value)) * PLANE.height
+
+
+def _staircase(front: Sequence[Position]) -> list[Position]:
+    """Up from the lower edge to the first point, from step to step, and on to the right edge.
+
+    It bounds what is worse than the Pareto front.
+    """
+    corners = [(front[0][0], PLANE.bottom), front[0]]
     for (_, before), (x, y) in itertools.pairwise(front):
         corners += [(x, before), (x, y)]
-    return [*corners, (width, front[-1][1])]
+    return [*corners, (PLANE.right, front[-1][1])]
 
 
-def place_labels(
-    points: Sequence[Position],
-    sizes: Sequence[tuple[float, float]],
-    important: Sequence[bool],
-    lines: Sequence[Segment],
-    bounds: Box,
-) -> list[Box | None]:
-    """Return a box of each point's label that covers no other label and no point, within ``bounds``; None if none does.
-
-    Important ones choose first, each the nearest free place; one that ``lines`` do not cross goes before all others.
-    """
-    boxes: list[Box | None] = [None] * len(points)
-    leaders: list[Segment] = []
-    marks = [Box(x - MARK_RADIUS, y - MARK_RADIUS, 2 * MARK_RADIUS, 2 * MARK_RADIUS) for x, y in points]
-    for index in sorted(range(len(points)), key=lambda index: not important[index]):
-        taken = [*filter(None, boxes), *(mark for mark in marks if not mark.holds(points[index]))]
-        free = [
-            box
-            for box in _candidates(points[index], sizes[index])
-            if _within(box, bounds) and _is_free(points[index], box, taken)
-        ]
-        clear = [box for box in free if not any(_crosses(line, box) for line in [*lines, *leaders])]
-        box = next(iter(clear or free), None)
-        if box is not None:
-            boxes[index] = box
-            leaders.append((points[index], box.nearest(points[index])))
-    return boxes
+_AXIS = Line(((PLANE.left, PLANE.top), (PLANE.left, PLANE.bottom), (PLANE.right, PLANE.bottom)), "axis")
 
 
-def _candidates(point: Position, size: tuple[float, float]) -> Iterator[Box]:
-    """Boxes around a point, the nearest first."""
-    width, height = size
-    for distance in _DISTANCES:
-        for right, down in _DIRECTIONS:
-            away = (MARK_RADIUS + _GAP + distance) / math.hypot(right, down)
-            x, y = point[0] + right * away, point[1] + down * away
-            yield Box(x - width * (1 - right) / 2, y - height * (1 - down) / 2, width, height)
+def _grid(scatter: Scatter) -> Iterator[Line]:
+    for value, _ in scatter.x.ticks:
+        x = _across(scatter, value)
+        yield Line(((x, PLANE.top), (x, PLANE.bottom)), "grid")
+    for value, _ in scatter.y.ticks:
+        y = _down(scatter, value)
+        yield Line(((PLANE.left, y), (PLANE.right, y)), "grid")
 
 
-def _within(box: Box, bounds: Box) -> bool:
-    return (
-        box.left >= bounds.left and box.right <= bounds.right and box.top >= bounds.top and box.bottom <= bounds.bottom
-    )
+def _ticks(scatter: Scatter) -> Iterator[Text]:
+    for value, text in scatter.x.ticks:
+        yield Text(text, _across(scatter, value), PLANE.bottom + 17, "middle", "tick")
+    for value, text in scatter.y.ticks:
+        yield Text(text, PLANE.left - 8, _down(scatter, value) + _BASELINE, "end", "tick")
 
 
-def _is_free(point: Position, box: Box, taken: Sequence[Box]) -> bool:
-    """Whether neither the box nor the line that leads to it touches what is there already."""
-    line = (point, box.nearest(point))
-    return not any(box.overlaps(other) or _crosses(line, other) for other in taken)
+def _quantities(scatter: Scatter) -> Iterator[Text]:
+    yield Text("EM, %", 8, PLANE.top - 12, "start", "quantity")
+    yield Text(scatter.x_label, PLANE.right, PLANE.bottom + 38, "end", "quantity")
 
 
-def _crosses(line: Segment, box: Box) -> bool:
-    """Whether a line passes through a box: whether the parts of it between the box's edges, per axis, share some."""
-    enter, leave = 0.0, 1.0
-    for start, end, low, high in zip(*line, (box.left, box.top), (box.right, box.bottom), strict=True):
-        if start == end:
-            if not low < start < high:
-                return False
-        else:
-            first, last = sorted(((low - start) / (end - start), (high - start) / (end - start)))
-            enter, leave = max(enter, first), min(leave, last)
-    return enter < leave
+def _name(label: Label, point: Point, front: Sequence[Point]) -> Text:
+    role = "label" if point.is_baseline or point in front else "label beaten"
+    return Text(label.text, label.x, label.box.middle + _BASELINE, label.anchor, role)
 
 
-def _label(text: str, point: Position, box: Box) -> Label:
-    """Write a name towards its point, so that an estimate of its width that is too great leaves no gap."""
-    anchor: Anchor = "start" if box.left >= point[0] else "end" if box.right <= point[0] else "middle"
-    x = {"start": box.left, "middle": box.left + box.width / 2, "end": box.right}[anchor]
-    return Label(text, box, x, anchor, _leader(point, box))
+def _mark(scatter: Scatter, point: Point, front: Sequence[Point]) -> Mark:
+    name = f"{point.name} (baseline)" if point.is_baseline else point.name
+    title = f"{name}: EM {point.y:.2f}, {scatter.text(point.x)}"
+    if point in front:
+        title += ", on the Pareto front"
+    return _symbol(*_place(scatter, point), point.is_baseline, point in front, title)
 
 
-def _leader(point: Position, box: Box) -> Segment | None:
-    """The line from the rim of a point's mark to its label; None where they are side by side."""
-    to = box.nearest(point)
-    distance = math.dist(point, to)
-    if distance < MARK_RADIUS + _GAP + 4.0:
-        return None
-    part = MARK_RADIUS / distance
-    return (point[0] + (to[0] - point[0]) * part, point[1] + (to[1] - point[1]) * part), to
+def _symbol(x: float, y: float, is_baseline: bool, is_on_front: bool, title: str = "") -> Mark:
+    corners = ((0.0, -_DIAMOND), (_DIAMOND, 0.0), (0.0, _DIAMOND), (-_DIAMOND, 0.0)) if is_baseline else ()
+    return Mark(x, y, MARK_RADIUS, corners, "mark" if is_on_front else "mark beaten", title)
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
-
-
-def _columns(text: str) -> int:
-    """Width in characters; those of East Asia take two."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+def _keys(scatter: Scatter) -> Iterator[Key]:
+    yield Key(_symbol(0, 0, False, True), f"on the Pareto front: none is both better and {scatter.advantage}")
+    yield Key(_symbol(0, 0, False, False), "beaten")
+    if any(point.is_baseline for point in scatter.points):
+        yield Key(_symbol(0, 0, True, True), "baseline")
+    if scatter.missing:
+        yield Key(None, "Not shown, for want of a figure:", scatter.missing)

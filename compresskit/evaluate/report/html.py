@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING
 
 from compresskit.errors import UsageError
 from compresskit.evaluate import gate as gates
-from compresskit.evaluate.report.drawing import MARK_RADIUS, Drawing, draw
+from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.page.columns import Cell, page_columns
 from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
-from compresskit.evaluate.report.scatter import Scatter, scatters
-from compresskit.evaluate.report.table import UNMEASURED, count, foot, per_cent, size, three_digits
-from compresskit.evaluate.row import Flip, Gate, Report, Row
+from compresskit.evaluate.report.scatter import scatters
+from compresskit.evaluate.report.table import UNMEASURED, foot
+from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
+from compresskit.evaluate.units import per_cent
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-# The plane of a plot and the room around it for ticks, and the size of its letters, in units of its viewBox.
-_PLANE = (384.0, 262.0)
-_ROOM = {"left": 44, "top": 26, "right": 12, "bottom": 46}
-_LETTERS = 12.0
+# Of the usual system fonts, in parts of their size.
+_LETTER_WIDTH = 0.56
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +70,6 @@ class RowView:
         return any(cell.figure is not None for cell in self.cells)
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A scatter plot and where everything in it goes; None where it has no points."""
-
-    scatter: Scatter
-    drawing: Drawing | None
-
-
 def render(report: Report) -> str:
     """Return the page; the same report gives the same text."""
     columns = page_columns(report)
@@ -98,10 +89,8 @@ def render(report: Report) -> str:
             groups=_groups([column.group for column in columns]),
             rows=[_row(report, index, cells[index]) for index in range(len(report.rows))],
             foot=foot(report),
-            plots=[_plot(scatter) for scatter in scatters(report)],
-            room=_ROOM,
-            plane=_PLANE,
-            radius=MARK_RADIUS,
+            drawings=[draw(scatter, _LETTER_WIDTH) for scatter in scatters(report)],
+            size=(WIDTH, HEIGHT),
             devices=list(dict.fromkeys(str(device["name"]) for device in devices if "name" in device)),
             device=pairs(report.device),
             versions=pairs(report.versions),
@@ -154,10 +143,14 @@ def _figures(row: Row) -> str:
     """What matters most of a row, in one line."""
     figures = (
         None if row.em is None else f"EM {per_cent(row.em)}",
-        None if row.deploy_bytes is None else size(row.deploy_bytes),
-        None if row.latency_ms_p50 is None else f"{three_digits(row.latency_ms_p50)} ms",
+        *(_alone(row, name) for name in ("deploy_bytes", "latency_ms_p50")),
     )
     return " · ".join(filter(None, figures))
+
+
+def _alone(row: Row, name: str) -> str | None:
+    value = row.value(name)
+    return None if value is None else FIGURES[name].unit.alone(value)
 
 
 def _facts(row: Row) -> Pairs:
@@ -167,14 +160,13 @@ def _facts(row: Row) -> Pairs:
         best = (
             f"{per_cent(row.best_em)} at null threshold {row.best_null_threshold:.4g}, chosen on these very questions"
         )
-    trainable = None if row.params_trainable is None else count(row.params_trainable)
     return pairs(
         {
             "Path": row.path,
             "Family": row.family,
             "Method": row.method,
             "SHA-256": row.sha256,
-            "Trainable": trainable,
+            "Trainable": _alone(row, "params_trainable"),
             "Null threshold": row.null_threshold,
             "Best EM": best,
             "Measured": row.created,
@@ -199,17 +191,7 @@ def _gate(gate: Gate) -> GateView:
 def _unit_of(rule: str) -> Callable[[float], str]:
     """Return how figures of a rule's metric are written."""
     try:
-        metric = gates.parse(rule).metric
+        figure = figure_of(gates.parse(rule).metric)
     except UsageError:  # a rule of another version
-        return written
-    if metric.endswith("_bytes"):
-        return size
-    if metric.startswith("latency_ms"):
-        return lambda value: f"{three_digits(value)} ms"
-    return count if metric.startswith("params_") else written
-
-
-def _plot(scatter: Scatter) -> Plot:
-    # A letter of the usual system fonts is 0.56 of their size wide.
-    drawing = draw(scatter, *_PLANE, 0.56 * _LETTERS, 1.25 * _LETTERS) if scatter.points else None
-    return Plot(scatter, drawing)
+        figure = None
+    return written if figure is None else figure.unit.alone

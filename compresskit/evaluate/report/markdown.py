@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compresskit.evaluate.gate import explain
-from compresskit.evaluate.report.table import best_of, columns_of, foot, notes
+from compresskit.evaluate.report.table import columns_of, foot, notes
 from compresskit.evaluate.row import Report
 
 
 def render(report: Report) -> str:
     """Return every column of the terminal's table, best values in bold, and the verdicts of the gates below."""
     columns = columns_of(report)
-    bests = [best_of(column, report.rows) for column in columns]
+    bests = [column.best(report.rows) for column in columns]
     lines = [
         _line(["Name", *(column.heading.replace("\n", " ") for column in columns)]),
         _line(["---", *("---:" if column.figure else "---" for column in columns)]),
@@ -21,7 +21,7 @@ def render(report: Report) -> str:
         cells = [f"{row.name} (baseline)" if row.baseline else row.name]
         for column, best in zip(columns, bests, strict=True):
             shown = column.show(row)
-            is_best = best is not None and column.figure is not None and column.figure(row) == best
+            is_best = best is not None and column.value(row) == best
             cells.append(f"**{shown}**" if is_best else shown)
         lines.append(_line(cells))
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]

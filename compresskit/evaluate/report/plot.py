@@ -1,32 +1,64 @@
-"""The two scatter plots of a report as an image, drawn by matplotlib."""
+"""The two scatter plots of a report as an image: their drawings written out by matplotlib."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compresskit.errors import InputError
-from compresskit.evaluate.figure import check_suffix, new_figure, save_figure
-from compresskit.evaluate.report.drawing import Mark, draw
-from compresskit.evaluate.report.scatter import Scatter, scatters
+from compresskit.evaluate.image import check_suffix, new_figure, save_figure
+from compresskit.evaluate.report.drawing import HEIGHT, LETTERS, PLANE, WIDTH, Drawing, Key, Mark, draw
+from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.row import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Inches; a panel's plane, and where it stands in the figure.
-_FIGURE = (12.0, 5.2)
-_PLANE = (4.9, 3.75)
-_LEFT, _BOTTOM = (0.75, 6.85), 0.95
+# Points (1/72 inch) for one unit of a drawing.
+_SCALE = 0.92
 _POINTS_PER_INCH = 72
-_LETTERS = 9.0
-_ACCENT, _MUTED, _LINE = "#0a5cb8", "#5a636d", "#dde1e5"
+# In units of a drawing: between the panels and around them, above a drawing for its heading, a line below it for each
+# key of the legend (four at most), and below all a line on the data.
+_GAP = 20.0
+_ABOVE, _LINE, _BELOW = 26.0, 17.0, 74.0
+_FOOT = 26.0
+_FIGURE = (2 * WIDTH + 3 * _GAP, _GAP + _ABOVE + HEIGHT + _BELOW + _FOOT)
+_INCHES = (_FIGURE[0] * _SCALE / _POINTS_PER_INCH, _FIGURE[1] * _SCALE / _POINTS_PER_INCH)
+# Of matplotlib's own font, in parts of its size.
+_LETTER_WIDTH = 0.6
+# As many letters as a line of the legend has room for.
+_LEGEND_LETTERS = 60
+_ACCENT, _MUTED, _GRID = "#0a5cb8", "#5a636d", "#dde1e5"
+
+_LINES: Mapping[str, Mapping[str, Any]] = {
+    "grid": {"color": _GRID, "linewidth": 0.75},
+    "axis": {"color": _MUTED, "linewidth": 0.9},
+    "front": {"color": _ACCENT, "linewidth": 1.25, "alpha": 0.55},
+    "leader": {"color": _MUTED, "linewidth": 0.6},
+}
+# A label has a ground of its own, so that no line goes through its letters.
+_GROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+_TEXTS: Mapping[str, Mapping[str, Any]] = {
+    "heading": {"fontsize": 13 * _SCALE, "fontweight": "bold"},
+    "tick": {"fontsize": 11 * _SCALE, "color": _MUTED},
+    "quantity": {"fontsize": 11 * _SCALE, "color": _MUTED},
+    "label": {"fontsize": LETTERS * _SCALE, "bbox": _GROUND},
+    "label beaten": {"fontsize": LETTERS * _SCALE, "color": _MUTED, "bbox": _GROUND},
+    "legend": {"fontsize": 11 * _SCALE, "color": _MUTED},
+}
+_MARKS: Mapping[str, Mapping[str, Any]] = {
+    "mark": {"facecolor": _ACCENT, "edgecolor": "white", "linewidth": 1.0},
+    "mark beaten": {"facecolor": "white", "edgecolor": _MUTED, "linewidth": 1.25},
+}
+_ANCHORS = {"start": "left", "middle": "center", "end": "right"}
 
 
 def check(path: Path) -> None:
     """Raise what `save_plot` would of any report: UsageError for the suffix, MissingError without matplotlib."""
     check_suffix(path)
-    new_figure(*_FIGURE)
+    new_figure(*_INCHES)
 
 
 def save_plot(report: Report, path: Path) -> None:
@@ -45,63 +77,54 @@ def save_plot(report: Report, path: Path) -> None:
             f"--plot {path}: no checkpoint has both EM and deploy size or latency, so there is nothing to draw; "
             "leave --plot out, or evaluate a checkpoint with its model"
         )
-    figure = new_figure(*_FIGURE)
-    data = report.dataset
-    figure.text(
-        _LEFT[0] / _FIGURE[0],
-        0.02,
-        "● on the Pareto front: no other is better at no more cost    ○ beaten    ◇ baseline    "
-        f"{data.path}: {data.questions:,} questions",
-        color=_MUTED,
-        fontsize=_LETTERS,
-        parse_math=False,
-    )
-    for panel, left in zip(panels, _LEFT, strict=True):
-        place = (left / _FIGURE[0], _BOTTOM / _FIGURE[1], _PLANE[0] / _FIGURE[0], _PLANE[1] / _FIGURE[1])
-        _panel(figure.add_axes(place), panel)
+    figure = new_figure(*_INCHES)
+    width, height = _FIGURE
+    for index, panel in enumerate(panels):
+        left = _GAP + index * (WIDTH + _GAP)
+        place = (left / width, _FOOT / height, WIDTH / width, (_ABOVE + HEIGHT + _BELOW) / height)
+        _write(figure.add_axes(place), draw(panel, _LETTER_WIDTH))
+    foot = f"{report.dataset.path}: {report.dataset.questions:,} questions"
+    figure.text((_GAP + PLANE.left) / width, 0.4 * _FOOT / height, foot, parse_math=False, **_TEXTS["legend"])
     save_figure(figure, path)
 
 
-def _panel(axes: Axes, scatter: Scatter) -> None:
-    axes.set_title(scatter.heading, loc="left", fontsize=11, fontweight="bold")
-    axes.spines[["top", "right"]].set_visible(False)
-    if not scatter.points:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-        text = f"No checkpoint has both EM and {scatter.cost}."
-        axes.text(0.5, 0.5, text, ha="center", va="center", color=_MUTED, transform=axes.transAxes)
-        return
-    # Everything is laid out in points (1/72 inch) from the upper left corner, as on the HTML page.
-    width, height = (length * _POINTS_PER_INCH for length in _PLANE)
-    drawing = draw(scatter, width, height, 0.6 * _LETTERS, 1.25 * _LETTERS)
-    axes.set(xlim=(0, width), ylim=(height, 0), xlabel=scatter.x_label, ylabel="EM, %")
-    axes.set_xticks([x for x, _ in drawing.x_ticks], [label for _, label in drawing.x_ticks])
-    axes.set_yticks([y for y, _ in drawing.y_ticks], [label for _, label in drawing.y_ticks])
-    axes.tick_params(colors=_MUTED, labelsize=9)
-    axes.grid(color=_LINE, linewidth=0.75)
-    axes.set_axisbelow(True)
-    axes.plot(*zip(*drawing.front, strict=True), color=_ACCENT, linewidth=1.25, alpha=0.55, zorder=1.5)
+def _write(axes: Axes, drawing: Drawing) -> None:
+    """Write a drawing, with its heading above it and its legend below, into axes that have its own unit."""
+    axes.set(xlim=(0, WIDTH), ylim=(HEIGHT + _BELOW, -_ABOVE))
+    axes.set_axis_off()
+    _text(axes, drawing.heading, 8, -10, "start", "heading")
+    if not drawing.marks:
+        _text(axes, drawing.summary, WIDTH / 2, HEIGHT / 2, "middle", "legend")
+    for line in drawing.lines:
+        axes.plot(*zip(*line.points, strict=True), zorder=1, **_LINES[line.role])
+    for text in drawing.texts:
+        _text(axes, text.text, text.x, text.y, text.anchor, text.role)
     for mark in drawing.marks:
-        _mark(axes, mark)
+        _mark(axes, mark, mark.x, mark.y)
+    for number, key in enumerate(drawing.keys):
+        _key(axes, key, HEIGHT + (number + 0.9) * _LINE)
 
 
-def _mark(axes: Axes, mark: Mark) -> None:
-    face, edge = (_ACCENT, "white") if mark.on_front else ("white", _MUTED)
-    shape = "D" if mark.point.is_baseline else "o"
-    axes.plot(mark.x, mark.y, shape, markersize=7, color=face, markeredgecolor=edge, zorder=3, clip_on=False)
-    if mark.label is None:
-        return
-    if mark.label.leader is not None:
-        axes.plot(*zip(*mark.label.leader, strict=True), color=_MUTED, linewidth=0.6, zorder=2)
-    axes.text(
-        mark.label.x,
-        mark.label.box.middle,
-        mark.label.text,
-        ha={"start": "left", "middle": "center", "end": "right"}[mark.label.anchor],
-        va="center_baseline",
-        fontsize=_LETTERS,
-        color="black" if mark.on_front or mark.point.is_baseline else _MUTED,
-        zorder=1,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
-        parse_math=False,  # a name may hold a $
-    )
+def _text(axes: Axes, text: str, x: float, y: float, anchor: str, role: str) -> None:
+    # A name may hold a $, which is not the start of a formula.
+    axes.text(x, y, text, ha=_ANCHORS[anchor], va="baseline", zorder=2, parse_math=False, **_TEXTS[role])
+
+
+def _mark(axes: Axes, mark: Mark, x: float, y: float) -> None:
+    from matplotlib.patches import Circle, Patch, Polygon
+
+    shape: Patch = Circle((x, y), mark.radius, **_MARKS[mark.role])
+    if mark.corners:
+        shape = Polygon([(x + right, y + down) for right, down in mark.corners], **_MARKS[mark.role])
+    shape.set(zorder=3, clip_on=False)
+    axes.add_patch(shape)
+
+
+def _key(axes: Axes, key: Key, y: float) -> None:
+    """Write a line of the legend, cut where it has no room for all its names."""
+    text = f"{key.text} {', '.join(key.names)}" if key.names else key.text
+    indent = 0.0
+    if key.mark is not None:
+        _mark(axes, key.mark, PLANE.left + key.mark.radius, y - 4)
+        indent = 16.0
+    _text(axes, textwrap.shorten(text, _LEGEND_LETTERS, placeholder=" …"), PLANE.left + indent, y, "start", "legend")

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compresskit.evaluate.report.table import size, three_digits
-from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.row import FIGURES, Report
+from compresskit.evaluate.units import size
 
 LOG_RATIO = 20.0
 """An axis whose greatest value is more than so many times its least is logarithmic."""
@@ -49,11 +49,12 @@ class Axis:
 class Scatter:
     """EM against one cost of the rows that have both figures; ``missing`` names the rows that do not.
 
-    ``cost`` names what lies along x and ``quantity`` is the same as the name of an axis; ``text`` writes one of its
-    figures, with its unit.
+    ``cost`` names what lies along x, ``advantage`` says what a checkpoint with less of it is (smaller, faster), and
+    ``quantity`` is what the axis is called; ``text`` writes one of its figures, with its unit.
     """
 
     cost: str
+    advantage: str
     quantity: str
     points: tuple[Point, ...]
     missing: tuple[str, ...]
@@ -80,34 +81,30 @@ class Scatter:
 def scatters(report: Report) -> tuple[Scatter, Scatter]:
     """Return EM against deploy size, and EM against latency (p50, one question at a time)."""
     return (
-        _scatter(report, "deploy size", "Deploy size", lambda row: row.deploy_bytes, size, _size_tick),
-        _scatter(report, "latency", "Latency p50, ms", lambda row: row.latency_ms_p50, _milliseconds, _plain_tick),
+        _scatter(report, "deploy size", "smaller", "Deploy size", "deploy_bytes", _size_tick),
+        _scatter(report, "latency", "faster", "Latency p50, ms", "latency_ms_p50", _plain_tick),
     )
 
 
 def _scatter(
-    report: Report,
-    cost: str,
-    quantity: str,
-    figure: Callable[[Row], float | None],
-    text: Callable[[float], str],
-    tick: Callable[[float], str],
+    report: Report, cost: str, advantage: str, quantity: str, key: str, tick: Callable[[float], str]
 ) -> Scatter:
     points, missing = [], []
     for row in report.rows:
-        x = figure(row)
+        x = row.value(key)
         if x is None or row.em is None:
             missing.append(row.name)
         else:
             points.append(Point(row.name, float(x), row.em, row.baseline))
     return Scatter(
         cost,
+        advantage,
         quantity,
         tuple(points),
         tuple(missing),
         axis([point.x for point in points], tick, _LEAST_SPAN_X),
         axis([point.y for point in points], _plain_tick, _LEAST_SPAN_Y, most=100.0),
-        text,
+        FIGURES[key].unit.alone,
     )
 
 
@@ -162,10 +159,6 @@ def _log_ticks(low: float, high: float) -> list[float]:
         if len(ticks) <= _MOST_TICKS:
             return ticks
     return ticks[:: math.ceil(len(ticks) / _MOST_TICKS)]
-
-
-def _milliseconds(value: float) -> str:
-    return f"{three_digits(value)} ms"
 
 
 def _plain_tick(value: float) -> str:

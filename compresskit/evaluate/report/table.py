@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
 from compresskit.evaluate.gate import explain
-from compresskit.evaluate.row import Flip, Report, Row
+from compresskit.evaluate.row import FIGURES, Flip, Report, Row
+from compresskit.evaluate.units import per_cent, signed
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -24,110 +26,63 @@ _NAME_WIDTH = 16
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its heading, how a row's cell is written, and which figures are best.
+    """One column: the key of what it shows of a row, and its heading.
 
-    ``rank`` orders the columns by how soon they are left out where the terminal is narrow: the highest goes
-    first, 0 stays.
+    `rank` orders the columns by how soon they are left out where the terminal is narrow: the highest goes first, 0
+    stays, and None stands on the HTML page alone. `figure` is None for a column of texts.
     """
 
+    key: str
     heading: str
-    rank: int
-    show: Callable[[Row], str]
-    figure: Callable[[Row], float | None] | None = None
-    best: Callable[[Sequence[float]], float] | None = None
+    rank: int | None
+    figure: Figure | None = None
+
+    def value(self, row: Row) -> float | None:
+        """Return the figure of a row; None where it was not measured, or the column is one of texts."""
+        if self.figure is None:
+            return None
+        return row.weights_left if self.figure is WEIGHTS_LEFT else row.value(self.key)
+
+    def show(self, row: Row) -> str:
+        """Return what stands in a row's cell."""
+        if self.figure is None:
+            return str(getattr(row, self.key))
+        value = self.value(row)
+        return UNMEASURED if value is None else self.figure.unit.cell(value)
+
+    def best(self, rows: Sequence[Row]) -> float | None:
+        """Return the best figure; None where there is nothing to compare."""
+        values = {value for row in rows if (value := self.value(row)) is not None}
+        if self.figure is None or self.figure.better is None or len(values) < 2:
+            return None
+        return max(values) if self.figure.better == "higher" else min(values)
 
 
-def per_cent(value: float) -> str:
-    """Return a per cent figure with two decimals."""
-    return f"{value:.2f}"
+def _column(key: str, figure: Figure) -> Column:
+    return Column(key, figure.heading, figure.rank, figure)
 
 
-def signed(value: float) -> str:
-    """Return a difference in points with its sign; what rounds to nothing is +0.00."""
-    return f"{round(value, 2) + 0.0:+.2f}"
+def _described() -> list[Column]:
+    """Columns of all figures that have one, in their order."""
+    order = list(Group)
+    found = [(key, figure, order.index(figure.group)) for key, figure in _FIGURES.items() if figure.group is not None]
+    found.sort(key=lambda each: (each[2], each[1].rank is None, each[1].last))
+    return [_column(key, figure) for key, figure, _ in found]
 
 
-def count(value: float) -> str:
-    """Return a number of things in three digits: 950, 1.25K, 22.6M, 1.50B."""
-    return _scaled(value, ("", "K", "M", "B", "T"))
+_FIGURES = {"weights_left": WEIGHTS_LEFT, **FIGURES}
+PAGE_COLUMNS: Sequence[Column] = (Column("method", "Method", 9), *_described())
+"""The columns of the HTML page."""
+COLUMNS: Sequence[Column] = tuple(column for column in PAGE_COLUMNS if column.rank is not None)
+"""The columns of the tables."""
 
 
-def size(value: float) -> str:
-    """Return bytes in three digits and decimal units: 512 B, 90.3 MB."""
-    return _scaled(value, (" B", " kB", " MB", " GB", " TB"))
-
-
-def three_digits(value: float) -> str:
-    """Return a plain figure in three digits: 0.25, 8.31, 52.0, 1234."""
-    return f"{value:.{_decimals(value)}f}"
-
-
-def _decimals(value: float) -> int:
-    return 2 if value < 9.995 else 1 if value < 99.95 else 0
-
-
-def _scaled(value: float, units: Sequence[str]) -> str:
-    power = 0
-    # 999.6 of one unit would be written as 1000.
-    while value >= 999.5 and power < len(units) - 1:
-        value /= 1000
-        power += 1
-    return f"{value:.{_decimals(value) if power else 0}f}{units[power]}"
-
-
-def _weights_left(row: Row) -> float | None:
-    if not row.params_total or row.params_nonzero is None:
-        return None
-    return 100.0 * row.params_nonzero / row.params_total
-
-
-def number_column(
-    heading: str,
-    rank: int,
-    figure: Callable[[Row], float | None],
-    text: Callable[[float], str],
-    best: Callable[[Sequence[float]], float] | None = None,
-) -> Column:
-    """Return a column of figures: how one is taken from a row and written, and which of them is best."""
-
-    def show(row: Row) -> str:
-        value = figure(row)
-        return UNMEASURED if value is None else text(value)
-
-    return Column(heading, rank, show, figure, best)
-
-
-COLUMNS: Sequence[Column] = (
-    Column("Method", 9, lambda row: row.method),
-    number_column("EM", 0, lambda row: row.em, per_cent, max),
-    number_column("F1", 1, lambda row: row.f1, per_cent, max),
-    number_column("HasAns\nEM", 7, lambda row: row.has_ans_em, per_cent, max),
-    number_column("HasAns\nF1", 11, lambda row: row.has_ans_f1, per_cent, max),
-    number_column("NoAns\nEM", 8, lambda row: row.no_ans_em, per_cent, max),
-    number_column("Δ EM", 2, lambda row: row.delta_em, signed),
-    number_column("Weights\nleft %", 5, _weights_left, per_cent, min),
-    number_column("Params", 12, lambda row: row.params_total, count, min),
-    number_column("Disk", 3, lambda row: row.disk_bytes, size, min),
-    number_column("Deploy", 10, lambda row: row.deploy_bytes, size, min),
-    number_column("Memory", 6, lambda row: row.peak_memory_bytes, size, min),
-    number_column("p50\nms", 4, lambda row: row.latency_ms_p50, three_digits, min),
-    number_column("p95\nms", 14, lambda row: row.latency_ms_p95, three_digits, min),
-    number_column("q/s", 13, lambda row: row.questions_per_s, three_digits, max),
-)
-
-
-def columns_of(report: Report) -> list[Column]:
-    """Return the columns of a report: a difference where there is a baseline, and the metrics that were asked for."""
-    columns = [column for column in COLUMNS if column.heading != "Δ EM" or report.baseline is not None]
+def columns_of(report: Report, known: Sequence[Column] = COLUMNS) -> list[Column]:
+    """Return the columns of a report: of those that are paired where there is a baseline, and of what was asked for."""
+    has_pairs = report.baseline is not None
+    columns = [column for column in known if column.figure is None or has_pairs or not column.figure.paired]
     names = dict.fromkeys(name for row in report.rows for name in row.metrics)
-    return columns + [_metric(name) for name in names]
-
-
-def _metric(name: str) -> Column:
-    """A column of a figure that was asked for; those of lm-evaluation-harness (task/metric) are no per cents."""
-    best = min if name.endswith(("ppl", "perplexity", "bits_per_byte")) else max
-    text = (lambda value: f"{value:.4g}") if "/" in name else per_cent
-    return number_column(name, 1, lambda row: row.metrics.get(name), text, best)
+    return columns + [_column(name, asked_figure(name)) for name in names]
 
 
 def render(report: Report) -> TerminalTable:
@@ -148,7 +103,7 @@ class TerminalTable:
 
         columns = list(self._columns)
         while len(columns) > 1 and self._least_width(columns, console, options) > options.max_width:
-            columns.remove(max(columns, key=lambda column: column.rank))
+            columns.remove(max(columns, key=lambda column: column.rank or 0))
         yield self._table(columns, console.color_system is not None)
         yield Text(foot(self._report), style="dim")
         left_out = [column.heading.replace("\n", " ") for column in self._columns if column not in columns]
@@ -185,23 +140,15 @@ class TerminalTable:
         table.add_column("Name", overflow="fold", width=name_width)
         for column in columns:
             table.add_column(column.heading, justify="right" if column.figure else "left", no_wrap=True)
-        bests = [best_of(column, rows) for column in columns]
+        bests = [column.best(rows) for column in columns]
         for row, name in zip(rows, names, strict=True):
             cells = [Text(name)]
             for column, best in zip(columns, bests, strict=True):
-                is_best = best is not None and column.figure is not None and column.figure(row) == best
+                is_best = best is not None and column.value(row) == best
                 mark = "" if colored or best is None else MARK if is_best else " "
                 cells.append(Text(column.show(row) + mark, style="bold green" if is_best else ""))
             table.add_row(*cells)
         return table
-
-
-def best_of(column: Column, rows: Sequence[Row]) -> float | None:
-    """Return the best figure of a column; None where there is nothing to compare."""
-    if column.figure is None or column.best is None:
-        return None
-    values = [value for row in rows if (value := column.figure(row)) is not None]
-    return column.best(values) if len(set(values)) > 1 else None
 
 
 def foot(report: Report) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.evaluate.report import html
 from compresskit.evaluate.report.plot import check, save_plot
 from compresskit.evaluate.row import Report
 from tests.evaluate.report.samples import BROKEN, DENSE, INT8, PREDICTED, REPORT
@@ -40,6 +42,26 @@ def test_the_plot_names_what_it_shows(tmp_path):
     for name in ("dense", "pruned-0.9", "int8"):
         assert found.count(name) == 2
     assert any("data/eval.json.gz: 2,003 questions" in text for text in found)
+
+
+def test_the_plot_and_the_page_draw_the_same(tmp_path):
+    page = html.render(REPORT)
+    drawings = re.findall(r'<svg[^>]*role="img".*?</svg>', page, re.DOTALL)
+    on_page = [node.text for part in drawings for node in ElementTree.fromstring(part).iter("text")]
+    assert len(on_page) > 20
+    found = words(REPORT, tmp_path)
+    assert not Counter(on_page) - Counter(found)
+    for legend in ("on the Pareto front: none is both better and smaller", "beaten", "baseline"):
+        assert legend in found
+        assert f"> {legend}</span>" in page
+
+
+def test_a_legend_without_room_for_all_names_is_cut(tmp_path):
+    lost = tuple(replace(BROKEN, name=f"broken-{number}") for number in range(40))
+    (legend, _) = (text for text in words(replace(REPORT, rows=(DENSE, *lost)), tmp_path) if "Not shown" in text)
+    assert legend.startswith("Not shown, for want of a figure: broken-0")
+    assert legend.endswith(" …")
+    assert len(legend) <= 60
 
 
 def test_a_panel_without_points_says_so(tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from compresskit.evaluate.report.drawing import MARK_RADIUS, Box, draw, place_labels
+from compresskit.evaluate.report.drawing import HEIGHT, PLANE, WIDTH, draw
+from compresskit.evaluate.report.labels import MARK_RADIUS, Box, place_boxes, place_labels
 from compresskit.evaluate.report.scatter import LOG_RATIO, Axis, Point, axis, pareto_front, scatters
-from compresskit.evaluate.report.table import size
+from compresskit.evaluate.units import size
 from tests.evaluate.report.samples import REPORT, ROWS
 
 # Few values, so that ties are frequent.
@@ -113,7 +114,7 @@ def test_labels_cover_no_other_label_and_no_point(given_points):
     points = [(x, y) for x, y, _, _ in given_points]
     sizes = [(6.7 * letters, 15.0) for _, _, letters, _ in given_points]
     bounds = Box(0, 0, 384, 262)
-    boxes = place_labels(points, sizes, [first for *_, first in given_points], [], bounds)
+    boxes = place_boxes(points, sizes, [first for *_, first in given_points], [], bounds)
     found = [(point, box) for point, box in zip(points, boxes, strict=True) if box is not None]
     for (_, a), (_, b) in itertools.combinations(found, 2):
         assert a.right <= b.left or b.right <= a.left or a.bottom <= b.top or b.bottom <= a.top
@@ -132,29 +133,78 @@ def test_labels_cover_no_other_label_and_no_point(given_points):
 def test_a_lone_label_is_beside_its_point_and_off_the_lines(x, y):
     assume(abs(y - 131) > 1)
     line = ((0.0, y), (384.0, y))
-    (box,) = place_labels([(x, y)], [(30.0, 15.0)], [False], [line], Box(0, 0, 384, 262))
+    (box,) = place_boxes([(x, y)], [(30.0, 15.0)], [False], [line], Box(0, 0, 384, 262))
     assert box is not None
     assert box.bottom <= y or box.top >= y
     assert math.dist(box.nearest((x, y)), (x, y)) < 20
 
 
 def test_a_drawing_places_everything_in_the_plane():
-    drawing = draw(scatters(REPORT)[0], 384, 262, 6.7, 15)
+    drawing = draw(scatters(REPORT)[0], 0.56)
     dense, pruned, int8 = drawing.marks
-    assert int8.x < dense.x < pruned.x
-    assert dense.y < int8.y < pruned.y, "y grows downwards"
-    assert [mark.on_front for mark in drawing.marks] == [True, False, True]
-    assert drawing.front[0] == (int8.x, 262)
-    assert drawing.front[-1] == (384, dense.y)
-    assert (int8.x, int8.y) in drawing.front
-    assert (dense.x, int8.y) in drawing.front
-    assert [mark.label.text for mark in drawing.marks if mark.label] == ["dense", "pruned-0.9", "int8"]
+    assert PLANE.left < int8.x < dense.x < pruned.x < PLANE.right
+    assert PLANE.top < dense.y < int8.y < pruned.y < PLANE.bottom, "y grows downwards"
+    assert [mark.role for mark in drawing.marks] == ["mark", "mark beaten", "mark"]
+    assert [bool(mark.corners) for mark in drawing.marks] == [True, False, False], "the baseline is a diamond"
+    assert [mark.title for mark in drawing.marks] == [
+        "dense (baseline): EM 73.85, 90.3 MB, on the Pareto front",
+        "pruned-0.9: EM 71.02, 91.6 MB",
+        "int8: EM 72.40, 23.1 MB, on the Pareto front",
+    ]
+    (front,) = (line.points for line in drawing.lines if line.role == "front")
+    assert front == (
+        (int8.x, PLANE.bottom),
+        (int8.x, int8.y),
+        (dense.x, int8.y),
+        (dense.x, dense.y),
+        (PLANE.right, dense.y),
+    )
+    for text in drawing.texts:
+        assert 0 <= text.x <= WIDTH
+        assert 0 < text.y <= HEIGHT
+    for x, y in itertools.chain.from_iterable(line.points for line in drawing.lines):
+        assert PLANE.left <= x <= PLANE.right
+        assert PLANE.top <= y <= PLANE.bottom
+
+
+def test_a_drawing_says_what_it_shows():
+    by_size, by_latency = (draw(scatter, 0.56) for scatter in scatters(REPORT))
+    texts = {role: [text.text for text in by_size.texts if text.role == role] for role in ("quantity", "label")}
+    assert texts == {"quantity": ["EM, %", "Deploy size"], "label": ["dense", "int8"]}
+    assert [text.text for text in by_size.texts if text.role == "label beaten"] == ["pruned-0.9"]
+    ticks = [label for axis in (scatters(REPORT)[0].x, scatters(REPORT)[0].y) for _, label in axis.ticks]
+    assert [text.text for text in by_size.texts if text.role == "tick"] == ticks
+    assert len([line for line in by_size.lines if line.role == "grid"]) == len(ticks)
+    assert [key.text.rpartition(" ")[2] for key in by_size.keys] == ["smaller", "beaten", "baseline", "figure:"]
+    assert by_latency.keys[0].text.endswith("faster")
+    assert by_size.keys[-1].names == ("predictions", "broken")
+    assert by_size.summary.endswith("from the smallest deploy size: int8, dense.")
+
+
+def test_a_drawing_without_points_says_why():
+    drawing = draw(scatters(replace(REPORT, rows=ROWS[3:]))[1], 0.56)
+    assert (drawing.lines, drawing.texts, drawing.marks, drawing.keys) == ((), (), (), ())
+    assert drawing.summary == "No checkpoint has both EM and latency."
+
+
+def test_a_legend_without_a_baseline_and_with_all_rows_shown():
+    drawing = draw(scatters(replace(REPORT, rows=ROWS[1:3]))[0], 0.56)
+    assert [key.mark is not None and not key.mark.corners for key in drawing.keys] == [True, True]
+
+
+def test_a_label_aside_is_led_to_by_a_line():
+    crowd = tuple(replace(ROWS[0], name=f"checkpoint {number}", baseline=False) for number in range(6))
+    drawing = draw(scatters(replace(REPORT, rows=crowd))[0], 0.56)
+    leaders = [line for line in drawing.lines if line.role == "leader"]
+    assert leaders
+    for leader in leaders:
+        assert math.dist(leader.points[0], (drawing.marks[0].x, drawing.marks[0].y)) == pytest.approx(MARK_RADIUS)
 
 
 def test_long_names_are_shortened_and_wide_letters_get_room():
     long, wide = "a-checkpoint-whose-name-never-ends", "模型" * 4
-    rows = (replace(ROWS[0], name=long), replace(ROWS[2], name=wide))
-    labels = [mark.label for mark in draw(scatters(replace(REPORT, rows=rows))[0], 384, 262, 6.0, 15).marks]
+    points, bounds = [(50.0, 50.0), (50.0, 200.0)], Box(0, 0, 384, 262)
+    labels = place_labels([long, wide], points, [False, False], [], bounds, (6.0, 15.0))
     assert labels[0] is not None
     assert labels[1] is not None
     assert labels[0].text == "a-checkpoint-whose-name…"

@@ -1,4 +1,4 @@
-"""Figures drawn by matplotlib, the extra ``plot``; without its global state, and whole on the disk or not at all."""
+"""Images drawn by matplotlib, the extra ``plot``; without its global state, and whole on the disk or not at all."""
 
 from __future__ import annotations
 
