@@ -12,11 +12,11 @@ from compresskit.evaluate.row import Report, Row
 
 
 def read_report(path: Path) -> Report:
-    """Read a saved report; InputError where the file is missing, or is no report."""
+    """Read a saved report; InputError where the file is missing, or is not a report."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        reason = getattr(error, "strerror", None) or "it is not text"
         raise InputError(f"{path}: cannot be read ({reason}); give the JSON that compresskit eval -o wrote") from error
     return Report.from_json(text, str(path))
 

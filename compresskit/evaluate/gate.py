@@ -117,7 +117,7 @@ def parse(text: str) -> Rule:
     """
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
-        raise UsageError(f"--gate {text!r} is no rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
+        raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
     metric = _BY_SHORT_NAME.get(rule["metric"], rule["metric"])
     figure = figure_of(metric)
     if figure is None:
@@ -126,7 +126,7 @@ def parse(text: str) -> Rule:
         raise UsageError(f"--gate {text!r}: {metric} {figure.unfair}")
     value = _VALUE.fullmatch(rule["value"].strip())
     if value is None or (value["number"] is None) != (value["sign"] is None and value["base"] is not None):
-        raise UsageError(f"--gate {text!r}: {rule['value']!r} is no limit; write 80, 300MB, 20ms, 0.3x or base-1.0")
+        raise UsageError(f"--gate {text!r}: {rule['value']!r} is not a limit; write 80, 300MB, 20ms, 0.3x or base-1.0")
     number, unit = float(value["number"] or 0), value["unit"]
     if figure.unit is POINTS and (value["base"] is not None or unit == "x"):
         raise UsageError(f"--gate {text!r}: {metric} is a difference from the baseline already; give a plain number")
@@ -143,7 +143,7 @@ def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
     units = figure.unit.suffixes
     if unit and unit not in units:
         allowed = f"use {', '.join(units)}" if units else "it has none"
-        raise UsageError(f"--gate {text!r}: {unit!r} is no unit of {metric}; {allowed}")
+        raise UsageError(f"--gate {text!r}: {unit!r} is not a unit of {metric}; {allowed}")
     return units.get(unit, 1.0)
 
 

@@ -19,7 +19,9 @@ SUFFIXES = (".png", ".svg")
 def check_suffix(path: Path) -> None:
     """UsageError where ``path`` is neither a PNG nor an SVG by its name."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--plot {path}: {path.suffix or 'a name without suffix'} is no image; name a .png or a .svg")
+        raise UsageError(
+            f"--plot {path}: {path.suffix or 'a name without suffix'} is not an image; name a .png or a .svg"
+        )
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:

@@ -272,7 +272,7 @@ class Report:
         try:
             value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: is no JSON ({error}); write it anew with compresskit eval") from error
+            raise InputError(f"{where}: is not JSON ({error}); write it anew with compresskit eval") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise InputError(f"{where}: has no schema {SCHEMA!r}; give the JSON that compresskit eval writes")
         _check(value, where)

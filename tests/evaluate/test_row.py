@@ -184,10 +184,10 @@ def broken(path: list[str | int], value: object) -> str:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
+        ("", "not JSON"),
+        ("{", "not JSON"),
         ('{"schema": NaN}', "NaN is not JSON"),
-        ("[" * 100_000, "no JSON"),
+        ("[" * 100_000, "not JSON"),
         ("[]", "schema"),
         (broken(["schema"], "compresskit.eval/2"), "schema"),
         (broken(["rows"], ...), "'rows' is a required property"),

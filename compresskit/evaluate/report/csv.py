@@ -9,14 +9,14 @@ from dataclasses import fields
 
 from compresskit.evaluate.row import Report, Row
 
-# What is no single value; the JSON has it.
+# What is not a single value; the JSON has it.
 _NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips")
 
 
 def render(report: Report) -> str:
     """Return the rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
 
-    Each of the metrics that were asked for has a column of its own name; what is no single value is left out.
+    Each of the metrics that were asked for has a column of its own name; what is not a single value is left out.
     """
     names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
     keys = [field.name for field in fields(Row) if field.name not in _NESTED]

@@ -112,7 +112,7 @@ def test_a_plot_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["plot.pdf", "plot", "plot.png.gz"])
 @pytest.mark.parametrize("call", [check, lambda path: save_plot(REPORT, path)])
 def test_another_suffix(name, call, tmp_path):
-    with pytest.raises(UsageError, match=r"is no image; name a \.png or a \.svg"):
+    with pytest.raises(UsageError, match=r"is not an image; name a \.png or a \.svg"):
         call(tmp_path / name)
     assert not list(tmp_path.iterdir())
 
