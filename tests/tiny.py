@@ -10,6 +10,7 @@ from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
 from compresskit.data.examples import Answer, Example
 from compresskit.models.encoder import EncoderFamily
+from compresskit.models.kinds.full import FullKind
 from compresskit.models.loaded import TrainableModel
 
 CITIES, COUNTRIES = ("rome", "paris", "oslo", "lima"), ("italy", "france", "norway", "peru")
@@ -49,8 +50,8 @@ def checkpoint(folder: Path, *, hidden: int = 16, seed: int = 0, tokens: Sequenc
 
 def loaded(path: Path | None = None, **changes: Any) -> TrainableModel:
     """A `TrainableModel` around `bert` that did not come through the registry."""
-    fields = {"model": bert(), "tokenizer": tokenizer(), "family": EncoderFamily(), "ref": "tiny", "manifest": None}
-    return TrainableModel(**{**fields, "path": path, **changes})
+    known = {"model": bert(), "tokenizer": tokenizer(), "family": EncoderFamily(), "kind": FullKind()}
+    return TrainableModel(**{**known, "ref": "tiny", "path": path, "manifest": None, **changes})
 
 
 def examples(count: int) -> list[Example]:

@@ -1,6 +1,7 @@
 """Merged checkpoints: plain ones, that every loader opens, with the overlay's logits to the last bit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, UsageError
-from compresskit.methods import merge
+from compresskit.methods.job import Job, MergeConfig, MergeOptions
+from compresskit.methods.run import run
+from compresskit.models import registry
 from compresskit.models.registry import load
 from tests.models import overlays, tiny
 from tests.models.tiny import KINDS, Kind
@@ -21,12 +24,16 @@ def overlay(tmp_path: Path) -> Path:
     return tmp_path / "overlay"
 
 
+def merge(overlay: Path, output: Path, **more: Any) -> Path:
+    return run(Job("merge", MergeOptions(str(overlay), output, **more), MergeConfig()))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("learns", [False, True], ids=["scores only", "learned weights"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_logits_are_the_overlays_to_the_last_bit(kind: Kind, learns: bool, tmp_path: Path) -> None:
     expected = overlays.make(tiny.save(kind, tmp_path / "base"), tmp_path / "overlay", learns=learns)
-    assert merge.apply(str(tmp_path / "overlay"), tmp_path / "out" / "plain") == tmp_path / "out" / "plain"
+    assert merge(tmp_path / "overlay", tmp_path / "out" / "plain") == tmp_path / "out" / "plain"
     merged = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "out" / "plain")
     state = merged.state_dict()
     assert state.keys() == expected.keys()
@@ -38,7 +45,7 @@ def test_the_logits_are_the_overlays_to_the_last_bit(kind: Kind, learns: bool, t
 
 
 def test_the_merged_folder_stands_alone(overlay: Path, tmp_path: Path) -> None:
-    merge.apply(str(overlay), tmp_path / "plain")
+    merge(overlay, tmp_path / "plain")
     own = AutoTokenizer.from_pretrained(overlay)
     for other in ("base", "overlay"):
         (tmp_path / other).rename(tmp_path / f"away-{other}")
@@ -50,7 +57,7 @@ def test_the_merged_folder_stands_alone(overlay: Path, tmp_path: Path) -> None:
 
 
 def test_the_manifest_tells_where_it_comes_from(overlay: Path, tmp_path: Path) -> None:
-    merge.apply(str(overlay), tmp_path / "plain")
+    merge(overlay, tmp_path / "plain")
     manifest = read_manifest(tmp_path / "plain")
     assert manifest is not None
     assert manifest.base is not None
@@ -58,19 +65,26 @@ def test_the_manifest_tells_where_it_comes_from(overlay: Path, tmp_path: Path) -
     assert (manifest.base.ref, manifest.base.sha256) == ("../overlay", sha256_weights(overlay))
 
 
-def test_a_plain_checkpoint_needs_no_merging(overlay: Path, tmp_path: Path) -> None:
+def test_a_plain_checkpoint_needs_no_merging(overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told from its files, before any weights are read."""
+
+    def opened(*_: Any) -> Any:
+        raise AssertionError("the weights were opened")
+
+    monkeypatch.setattr(registry, "open_source", opened)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match="base is no overlay; a plain checkpoint needs no merging"):
-        merge.apply(str(tmp_path / "base"), tmp_path / "plain")
+    with pytest.raises(InputError, match=r"base is of kind full.*it is a plain checkpoint already") as caught:
+        merge(tmp_path / "base", tmp_path / "plain")
+    assert caught.value.exit_code == 3
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_output_in_use(overlay: Path, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "mine.txt").write_text("keep")
-    with pytest.raises(UsageError, match="plain is not empty; pass --overwrite"):
-        merge.apply(str(overlay), tmp_path / "plain")
+    with pytest.raises(UsageError, match="plain is not empty.*--overwrite"):
+        merge(overlay, tmp_path / "plain")
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["mine.txt"]
-    merge.apply(str(overlay), tmp_path / "plain", overwrite=True)
+    merge(overlay, tmp_path / "plain", overwrite=True)
     assert not (tmp_path / "plain" / "mine.txt").exists()
     assert (tmp_path / "plain" / "model.safetensors").exists()

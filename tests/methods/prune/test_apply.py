@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from compresskit.errors import UsageError
-from compresskit.methods.prune.config import METHODS, PruneConfig
+from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.head import set_head
 from compresskit.methods.prune.masker import Masker
 from compresskit.methods.prune.method import maskable, parameter_groups

@@ -1,5 +1,5 @@
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,12 +9,13 @@ from torch.nn.utils import parametrize
 
 from compresskit.checkpoint.mask import Mask
 from compresskit.errors import UsageError
-from compresskit.methods.prune.config import METHODS, PruneConfig
+from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masked import original_weight
 from compresskit.methods.prune.masker import Masker
 from compresskit.models.encoder import EncoderFamily
 from tests import tiny
 
+METHODS = get_args(Method)
 SPARSITIES = [0.0, 0.5, 0.9, 0.97]
 BLOCKS = [(1, 1), (4, 4), (8, 2)]
 
@@ -22,7 +23,7 @@ BLOCKS = [(1, 1), (4, 4), (8, 2)]
 def masker(method: str, sparsity: float = 0.5, block: tuple[int, int] = (1, 1), **config: Any) -> tuple[Any, Masker]:
     model = tiny.bert()
     settings = PruneConfig(method=method, sparsity=sparsity, block=block, **config)  # type: ignore[arg-type]
-    return model, Masker(EncoderFamily().prunable(model), settings)
+    return model, Masker(EncoderFamily().weights(model), settings)
 
 
 def scatter(masks: Masker, seed: int = 3) -> None:
@@ -178,7 +179,7 @@ def test_a_step_sees_the_weights_of_the_moment(method: str) -> None:
     """In the dtype of computation; SMP's frozen weights are converted once, those of the others change."""
     model = tiny.bert()
     settings = PruneConfig(method=method, sparsity=0.5)  # type: ignore[arg-type]
-    masks = Masker(EncoderFamily().prunable(model), settings, torch.bfloat16)
+    masks = Masker(EncoderFamily().weights(model), settings, torch.bfloat16)
     scatter(masks)
     for _ in range(2):
         masks.step(1.0)
