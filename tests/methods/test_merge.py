@@ -82,7 +82,7 @@ def test_a_plain_checkpoint_needs_no_merging(overlay: Path, tmp_path: Path, monk
 def test_an_output_in_use(overlay: Path, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "mine.txt").write_text("keep")
-    with pytest.raises(UsageError, match="plain is not empty.*--overwrite"):
+    with pytest.raises(UsageError, match=r"plain is not empty.*--overwrite"):
         merge(overlay, tmp_path / "plain")
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["mine.txt"]
     merge(overlay, tmp_path / "plain", overwrite=True)

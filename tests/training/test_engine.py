@@ -208,7 +208,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, stop: int, l
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")])
 def test_dtypes(tmp_path: Path, dtype: Any, expected: str) -> None:
     assert compute_dtype(TrainingOptions("m", tmp_path, device="cpu", dtype=dtype)) == expected
-    with pytest.raises(UsageError, match="^--dtype float16 "):
+    with pytest.raises(UsageError, match=r"^--dtype float16 "):
         TrainingOptions("m", tmp_path, device="cpu", dtype="float16")  # type: ignore[arg-type]
 
 

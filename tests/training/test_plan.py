@@ -117,9 +117,8 @@ def test_distillation_without_a_teacher_plans_two_runs(method: str, model: Path,
     config = TrainConfig() if method == "train" else PruneConfig()
     plans = plan(Job(method, settings, config, Distillation(distill=True, teacher_epochs=3.0)))
     assert [each.steps for each in plans] == [12, 8]
-    assert [f"writes {tmp_path / name}" in each.notes[0] for each, name in zip(plans, ("out-teacher", "out"))] == [
-        True
-    ] * 2
+    for planned, name in zip(plans, ("out-teacher", "out"), strict=True):
+        assert f"writes {tmp_path / name}" in planned.notes[0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,7 +130,7 @@ def test_a_given_teacher_is_told(model: Path, data: Path, tmp_path: Path) -> Non
 
 def test_a_window_longer_than_the_positions(model: Path, data: Path, tmp_path: Path) -> None:
     for act in (plan, run):
-        with pytest.raises(UsageError, match="^--max-length 65 .*64 tokens"):
+        with pytest.raises(UsageError, match=r"^--max-length 65 .*64 tokens"):
             act(training(model, data, tmp_path / "out", max_length=65))
 
 
