@@ -232,7 +232,7 @@ def _wanted(known: Known) -> str:
     if known.option.parse is not None:
         return known.option.metavar or "such a value"
     if known.option.choices:
-        return f"one of {', '.join(known.option.choices)}"
+        return f"{'a list of texts, each ' if known.is_list else ''}one of {', '.join(known.option.choices)}"
     names: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
     return "a list of texts" if known.is_list else names.get(known.kind, "a text")
 

@@ -76,7 +76,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("quick", 1, "--quick 1 is not true or false"),
     ("quick", "yes", "--quick yes is not true or false"),
     ("folder", 3, "--to 3 is not"),
-    ("names", "exact", "--names em is not"),
+    ("names", "exact", "--names exact is not a list of texts, each one of exact, f1"),
     ("names", ("f1", "exakt"), "is not one of exact, f1; did you mean exact?"),
     ("names", ("f1", 1), "--names"),
     ("size", "most", "--size most is not"),
