@@ -290,6 +290,25 @@ def test_another_teacher_other_features_or_another_dtype(
     assert len(count) == 4
 
 
+def test_other_texts_of_the_same_tokens(tmp_path: Path, count: Sequence[int]) -> None:
+    """Words that the student does not tell apart: a teacher of other tokens is asked again, one of the same is not."""
+    made = makers.data(tmp_path / "data.json").read_text()
+    lessons = []
+    for word in ("9999", "8888"):
+        path = tmp_path / f"{word}.json"
+        path.write_text(made.replace("lies", word))
+        lessons.append(lesson_of(load_data(str(path), "train"), tmp_path / word))
+    first, second = lessons
+    assert first.features.fingerprint() == second.features.fingerprint()
+    for tokens, times in ((tiny.TOKENS, 1), ([*tiny.TOKENS[:-2], "?", ","], 3)):
+        teacher = tiny.loaded(
+            tiny.checkpoint(tmp_path / f"teacher-{times}", tokens=tokens), tokenizer=tiny.tokenizer(tokens)
+        )
+        for lesson in (first, first, second, second):
+            ask(teacher, lesson, tmp_path / f"teacher-{times}")
+        assert len(count) == times
+
+
 def test_a_computation_cut_short_is_taken_again(
     teacher: LoadedModel, lesson: Lesson, tmp_path: Path, count: Sequence[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
