@@ -18,13 +18,15 @@ from typing import Any
 from transformers import TrainerCallback
 
 from benchmarks.machine import headline
-from compresskit.methods.teaching import DistillConfig, DistilledFeatures, distilled, teacher_logits
-from compresskit.methods.train import supervised, weight_groups
+from compresskit.methods.distillation import TEMPERATURE, WEIGHT
+from compresskit.methods.teaching import TaughtFeatures, ask_teacher, distilled, open_kept, supervised
+from compresskit.methods.train import weight_groups
 from compresskit.models.device import resolve_device
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import resolve
+from compresskit.models.task import Items, Lesson
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import Engine, compute_dtype
+from compresskit.training.engine import Engine, Objective, compute_dtype
 from compresskit.training.session import training_examples
 
 
@@ -57,6 +59,7 @@ def main() -> None:
         train_data=arguments.data,
         max_train_samples=arguments.questions,
         epochs=arguments.epochs,
+        lr=1e-4,
         save_steps=10**9,
     )
     print(headline(resolve_device("auto")))
@@ -73,28 +76,30 @@ def measure(options: TrainingOptions) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         teacher = load_trainable(source)
-        features = teacher.family.features(
-            teacher.tokenizer, training_examples(options), options.windows, work / "features"
-        )
+        task, examples = teacher.task, training_examples(options)
+        task.write(teacher.tokenizer, examples, options.windows, work / "features")
+        features = task.open(work / "features")
+        lesson = Lesson(features, examples, options.windows)
         start = time.perf_counter()
-        logits = teacher_logits(teacher, features, work, device="auto", dtype=compute_dtype(options))
+        ask_teacher(teacher, task.pairing(teacher, teacher), lesson, work, "auto", compute_dtype(options))
         asking = time.perf_counter() - start
-        config = DistillConfig()
+        taught = TaughtFeatures(features, open_kept(work))
         runs: dict[str, list[float]] = {"none": [], "taught": []}
         for _ in range(2):
-            for name, data, objective in (
-                ("none", features, supervised(teacher.family)),
-                ("taught", DistilledFeatures(features, logits), distilled(teacher.family, config)),
-            ):
+            ways: list[tuple[str, Items, Objective]] = [
+                ("none", features, supervised(task)),
+                ("taught", taught, distilled(task, TEMPERATURE, WEIGHT)),
+            ]
+            for name, data, objective in ways:
                 student = load_trainable(source)
                 epochs = Epochs()
                 engine = Engine(
                     student.model,
                     data,
                     features.lengths,
-                    student.family.collator(student.tokenizer),
+                    task.collator(student.tokenizer),
                     objective,
-                    weight_groups(student.model.named_parameters(), options),
+                    weight_groups(student.model.parameters(), options),
                     options,
                     work,
                 )

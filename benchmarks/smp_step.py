@@ -19,15 +19,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from transformers import BertConfig, BertForQuestionAnswering
+from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
 from benchmarks.machine import headline
 from compresskit.methods.prune.config import Method, PruneConfig
-from compresskit.methods.prune.masker import Masker
-from compresskit.methods.prune.method import masked_objective
-from compresskit.methods.train import supervised
+from compresskit.methods.prune.masked import own_name
+from compresskit.methods.prune.method import Masks
+from compresskit.methods.run import with_penalties
+from compresskit.methods.teaching import supervised
 from compresskit.models.device import resolve_device
 from compresskit.models.encoder import EncoderFamily
+from compresskit.models.kinds.full import FullKind
+from compresskit.models.loaded import TrainableModel
 
 DONE = 0.5  # the moment of the schedule that is timed: half the steps, most of the sparsity
 
@@ -120,21 +123,22 @@ def build(way: str, arguments: argparse.Namespace, device: torch.device) -> Call
     )
     model = BertForQuestionAnswering(config).train()
     family = EncoderFamily()
-    objective = supervised(family)
+    objective = supervised(family.task)
     if way == "sorted":
-        for module in family.prunable(model).values():
-            mask = SortedMask(module.get_parameter("weight"), 0.5)
-            parametrize.register_parametrization(module, "weight", mask, unsafe=True)
+        for name, module in family.weights(model).items():
+            mask = SortedMask(module.get_parameter(own_name(name)), 0.5)
+            parametrize.register_parametrization(module, own_name(name), mask, unsafe=True)
         learning = [p for name, p in model.named_parameters() if name.endswith("scores")]
         objective = with_penalty(objective, learning)
     elif way != "dense":
         prune = PruneConfig(method=cast(Method, way), sparsity=0.5)
-        masker = Masker(family.prunable(model), prune, torch.bfloat16 if device.type == "cuda" else torch.float32)
-        objective = masked_objective(objective, masker)
+        loaded = TrainableModel(model, BertTokenizer(), family, FullKind(), way, None, None)
+        masks = Masks(loaded, prune, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        objective = with_penalties(objective, loaded, masks)
         weights = (
             [p for name, p in model.named_parameters() if name.endswith("original")] if prune.learns_weights else []
         )
-        learning = [*masker.scores(), *weights]
+        learning = [*masks.added(), *weights]
     else:
         learning = list(model.parameters())
     chosen = {id(p) for p in learning}

@@ -232,7 +232,7 @@ def _wanted(known: Known) -> str:
     if known.option.parse is not None:
         return known.option.metavar or "such a value"
     if known.option.choices:
-        return f"one of {', '.join(known.option.choices)}"
+        return f"{'a list of texts, each ' if known.is_list else ''}one of {', '.join(known.option.choices)}"
     names: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
     return "a list of texts" if known.is_list else names.get(known.kind, "a text")
 
@@ -253,7 +253,8 @@ def refuse(values: Any, names: Iterable[str], why: str) -> None:
     kind: type = type(values)
     known = options_of(kind)
     for name in names:
-        if (value := getattr(values, name)) not in (None, False):
+        value = getattr(values, name)
+        if value is not None and value is not False:  # a 0 was given, though it equals False
             given = known[name].flag if value is True else f"{known[name].flag} {shown(value)}"
             raise UsageError(f"{given} has no effect {why}; leave it out")
 

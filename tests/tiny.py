@@ -50,8 +50,8 @@ def checkpoint(folder: Path, *, hidden: int = 16, seed: int = 0, tokens: Sequenc
 
 def loaded(path: Path | None = None, **changes: Any) -> TrainableModel:
     """A `TrainableModel` around `bert` that did not come through the registry."""
-    fields = {"model": bert(), "tokenizer": tokenizer(), "family": EncoderFamily(), "kind": FullKind(), "ref": "tiny"}
-    return TrainableModel(**{**fields, "path": path, "manifest": None, **changes})
+    known = {"model": bert(), "tokenizer": tokenizer(), "family": EncoderFamily(), "kind": FullKind()}
+    return TrainableModel(**{**known, "ref": "tiny", "path": path, "manifest": None, **changes})
 
 
 def examples(count: int) -> list[Example]:
@@ -67,7 +67,7 @@ def examples(count: int) -> list[Example]:
 
 
 class Spans(Sequence[dict[str, Any]]):
-    """Random windows with random labels; each has the keys of a feature of the spans task."""
+    """Random windows with random labels; each has the keys of a feature of the encoder family."""
 
     def __init__(self, count: int, shortest: int = 6, longest: int = 24) -> None:
         generator = np.random.default_rng(5)

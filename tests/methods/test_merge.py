@@ -4,30 +4,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors
 import torch
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
-from compresskit.checkpoint import store
-from compresskit.checkpoint.manifest import KindName, Manifest, read_manifest
+from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.job import Job, MergeConfig, MergeOptions
-from compresskit.methods.run import completed, run
-from compresskit.models import loading
+from compresskit.methods.run import run
+from compresskit.models import registry
 from compresskit.models.registry import load
 from tests.models import overlays, tiny
 from tests.models.tiny import KINDS, Kind
-
-
-def merge(overlay: Path, output: Path | None = None, *, overwrite: bool = False) -> Path:
-    return run(Job("merge", MergeOptions(str(overlay), output, overwrite), MergeConfig()))
 
 
 @pytest.fixture
 def overlay(tmp_path: Path) -> Path:
     overlays.make(tiny.save("bert", tmp_path / "base"), tmp_path / "overlay", learns=False)
     return tmp_path / "overlay"
+
+
+def merge(overlay: Path, output: Path, **more: Any) -> Path:
+    return run(Job("merge", MergeOptions(str(overlay), output, **more), MergeConfig()))
 
 
 @torch.no_grad()
@@ -67,58 +65,26 @@ def test_the_manifest_tells_where_it_comes_from(overlay: Path, tmp_path: Path) -
     assert (manifest.base.ref, manifest.base.sha256) == ("../overlay", sha256_weights(overlay))
 
 
-def test_a_plain_checkpoint_needs_no_merging(overlay: Path, tmp_path: Path) -> None:
+def test_a_plain_checkpoint_needs_no_merging(overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told from its files, before any weights are read."""
+
+    def opened(*_: Any) -> Any:
+        raise AssertionError("the weights were opened")
+
+    monkeypatch.setattr(registry, "open_source", opened)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(InputError, match=r"base is of kind full, and merge takes mask; .* plain checkpoint already"):
+    with pytest.raises(InputError, match=r"base is of kind full.*it is a plain checkpoint already") as caught:
         merge(tmp_path / "base", tmp_path / "plain")
+    assert caught.value.exit_code == 3
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_an_output_in_use(overlay: Path, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "mine.txt").write_text("keep")
-    with pytest.raises(UsageError, match=r"plain .*--overwrite"):
+    with pytest.raises(UsageError, match=r"plain is not empty.*--overwrite"):
         merge(overlay, tmp_path / "plain")
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["mine.txt"]
     merge(overlay, tmp_path / "plain", overwrite=True)
     assert not (tmp_path / "plain" / "mine.txt").exists()
     assert (tmp_path / "plain" / "model.safetensors").exists()
-
-
-def test_the_output_stands_beside_the_overlay(overlay: Path, tmp_path: Path) -> None:
-    assert merge(overlay) == tmp_path / "overlay-merged"
-    assert (tmp_path / "overlay-merged" / "model.safetensors").is_file()
-    job = Job("merge", MergeOptions(f"{overlay}/"), MergeConfig())
-    assert completed(job).options.target == tmp_path / "overlay-merged"
-
-
-def test_a_step_tells_what_was_merged(overlay: Path, tmp_path: Path) -> None:
-    manifest = read_manifest(merge(overlay, tmp_path / "plain"))
-    assert manifest is not None
-    assert manifest.steps[-1].config == {"checkpoint": str(overlay)}
-
-
-REFUSED = {"full": "plain checkpoint already", "adapter": "PEFT", "quantized": "came from", "onnx": "came from"}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_not_an_overlay_is_told_before_any_weight_is_read(
-    kind: KindName, overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However large it is: neither a loader nor the file of weights is opened, and nothing is written."""
-
-    def opened(*_: Any, **__: Any) -> Any:
-        pytest.fail("weights were opened")
-
-    for part, name in ((loading, "open_full"), (loading, "open_quantized"), (loading, "open_graph")):
-        monkeypatch.setattr(part, name, opened)
-    monkeypatch.setattr(AutoModelForQuestionAnswering, "from_pretrained", opened)
-    monkeypatch.setattr(safetensors, "safe_open", opened)
-    monkeypatch.setattr(store, "_sha256", opened)
-    base = tmp_path / "base"
-    Manifest("encoder", kind, None, []).write(base)
-    (base / "model.safetensors").write_bytes(b"no weights at all")
-    before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(InputError, match=f"base is of kind {kind}, and merge takes mask; .*{REFUSED[kind]}"):
-        merge(base, tmp_path / "plain")
-    assert sorted(tmp_path.rglob("*")) == before

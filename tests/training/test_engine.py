@@ -208,11 +208,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path, stop: int, l
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", "float32"), ("float32", "float32"), ("bfloat16", "bfloat16")])
 def test_dtypes(tmp_path: Path, dtype: Any, expected: str) -> None:
     assert compute_dtype(TrainingOptions("m", tmp_path, device="cpu", dtype=dtype)) == expected
-
-
-def test_an_unknown_dtype() -> None:
-    with pytest.raises(UsageError, match=r"--dtype float16 .*auto, float32, bfloat16"):
-        TrainingOptions("m", dtype="float16")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^--dtype float16 "):
+        TrainingOptions("m", tmp_path, device="cpu", dtype="float16")  # type: ignore[arg-type]
 
 
 def test_one_process_is_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +222,7 @@ def test_one_process_is_one_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             pass
 
     monkeypatch.setattr(module, "TrainingArguments", Arguments)
-    assert module.training_arguments(TrainingOptions("tiny", tmp_path / "out", lr=0.1), tmp_path)._n_gpu == 1
+    assert module.training_arguments(TrainingOptions("tiny", tmp_path / "out", lr=1.0), tmp_path)._n_gpu == 1
 
 
 def test_the_last_step_is_logged(tmp_path: Path) -> None:

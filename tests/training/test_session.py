@@ -14,7 +14,7 @@ from compresskit.training.session import is_complete
 @pytest.fixture
 def options(tmp_path: Path) -> TrainingOptions:
     """Options of a run whose checkpoint is there, and whose workspace a crash left."""
-    options = TrainingOptions("demo/bert", tmp_path / "out", lr=5e-5, epochs=3.0, train_data="demo", resume=True)
+    options = TrainingOptions("demo/bert", tmp_path / "out", lr=0.5, resume=True)
     options.target.mkdir()
     step = Step("train", options.describe(), options.seed, None, 1.0, {})
     Manifest("encoder", "full", None, [step]).write(options.target)
@@ -36,7 +36,7 @@ def test_only_resume_asks(options: TrainingOptions) -> None:
 
 def test_another_run_stands_there(options: TrainingOptions) -> None:
     other = {**options.describe(), "lr": 1.0}
-    with pytest.raises(UsageError, match=r"lr was 5e-05 and is 1\.0"):
+    with pytest.raises(UsageError, match=r"lr was 0\.5 and is 1\.0"):
         is_complete(options, other)
     assert not is_complete(replace(options, overwrite=True), other)
     assert options.target.with_name("out.partial").exists()
