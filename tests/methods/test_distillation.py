@@ -1,5 +1,4 @@
 import math
-import re
 from typing import Any
 
 import pytest
@@ -19,15 +18,15 @@ from compresskit.methods.distillation import Distillation
         ({"distill_weight": math.nan}, "--distill-weight nan"),
         ({"teacher_lr": 0.0}, "--teacher-lr 0"),
         ({"teacher_epochs": 0.0}, "--teacher-epochs 0"),
-        ({"teacher_lr": 1.0, "teacher": "x"}, "--teacher-lr has no effect"),
-        ({"teacher_epochs": 1.0, "teacher": "x"}, "--teacher-epochs has no effect"),
-        ({"temperature": 1.0, "distill": False}, "--temperature has no effect"),
-        ({"distill_weight": 0.0, "distill": False}, "--distill-weight has no effect"),
-        ({"teacher_lr": 1.0, "distill": False}, "--teacher-lr has no effect"),
+        ({"teacher_lr": 1.0, "teacher": "x"}, r"--teacher-lr \S+ has no effect"),
+        ({"teacher_epochs": 1.0, "teacher": "x"}, r"--teacher-epochs \S+ has no effect"),
+        ({"temperature": 1.0, "distill": False}, r"--temperature \S+ has no effect"),
+        ({"distill_weight": 0.0, "distill": False}, r"--distill-weight \S+ has no effect"),
+        ({"teacher_lr": 1.0, "distill": False}, r"--teacher-lr \S+ has no effect"),
     ],
 )
 def test_settings_that_are_refused(settings: dict[str, Any], flag: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{re.escape(flag)} ") as caught:
+    with pytest.raises(UsageError, match=rf"^{flag} ") as caught:
         Distillation(**{"distill": True, **settings})
     assert caught.value.exit_code == 2
 

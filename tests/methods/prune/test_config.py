@@ -1,4 +1,3 @@
-import re
 from typing import Any, get_args
 
 import pytest
@@ -27,13 +26,13 @@ METHODS = get_args(Method)
         ({"score_lr": float("nan")}, "--score-lr nan"),
         ({"penalty": -1.0}, "--penalty -1"),
         ({"penalty": float("nan")}, "--penalty nan"),
-        ({"method": "magnitude", "score_lr": 0.1}, "--score-lr has no effect"),
-        ({"method": "magnitude", "penalty": 1.0}, "--penalty has no effect"),
-        ({"method": "movement", "penalty": 1.0}, "--penalty has no effect"),
+        ({"method": "magnitude", "score_lr": 0.1}, r"--score-lr \S+ has no effect"),
+        ({"method": "magnitude", "penalty": 1.0}, r"--penalty \S+ has no effect"),
+        ({"method": "movement", "penalty": 1.0}, r"--penalty \S+ has no effect"),
     ],
 )
 def test_what_is_refused(settings: dict[str, Any], flag: str) -> None:
-    with pytest.raises(UsageError, match=rf"^{re.escape(flag)} ") as caught:
+    with pytest.raises(UsageError, match=rf"^{flag} ") as caught:
         PruneConfig(**settings)
     assert caught.value.exit_code == 2
 

@@ -130,7 +130,7 @@ def test_a_learning_rate_at_which_nothing_learns(method: Method, missing: bool) 
     prune, loaded = PruneMethod(), tiny.loaded(missing_head=missing)
     prune.examine(asked(method), loaded)
     if method.startswith("smp") and not missing:
-        with pytest.raises(UsageError, match=f"--lr has no effect with --method {method} "):
+        with pytest.raises(UsageError, match=rf"--lr \S+ has no effect with --method {method} "):
             prune.examine(asked(method, lr=1e-4), loaded)
     else:
         prune.examine(asked(method, lr=1e-4), loaded)
@@ -140,7 +140,7 @@ def test_a_learning_rate_for_a_head_that_the_teacher_gives() -> None:
     """Only once the teacher is there is it known that the head needs no training."""
     prune, loaded = PruneMethod(), tiny.loaded(missing_head=True)
     prune.examine(asked("smp", lr=1e-4), loaded)
-    with pytest.raises(UsageError, match="--lr has no effect with --method smp "):
+    with pytest.raises(UsageError, match=r"--lr \S+ has no effect with --method smp "):
         prune.prepare(asked("smp", lr=1e-4), loaded, tiny.loaded(model=tiny.bert(seed=5)))
     assert prune.prepare(asked("smp"), tiny.loaded(missing_head=True), tiny.loaded()) == {"head": "teacher"}
 
@@ -160,3 +160,13 @@ def test_what_a_run_leaves_is_called_after_method_and_sparsity(tmp_path: Path, m
     ):
         job = Job("prune", TrainingOptions(model), config, distillation)
         assert PruneMethod().output(job) == Path("runs") / name
+
+
+def test_the_penalty_of_the_scores_is_part_of_the_loss_in_training_alone(tmp_path: Path) -> None:
+    loaded = tiny.loaded()
+    masks = Masks(loaded, PruneConfig(penalty=7.0), torch.float32)
+    masks.groups(TrainingOptions("tiny", tmp_path, lr=1.0))
+    objective = with_penalties(lambda model, batch, done: torch.tensor(2.0), loaded, masks)
+    # The scores are 0, so their sigmoids are a half; from a fraction of 0.8 on the schedule is at its end.
+    assert objective(loaded.model.train(), {}, 0.9).item() == pytest.approx(2 + 7 / 2)
+    assert objective(loaded.model.eval(), {}, 0.9).item() == 2
