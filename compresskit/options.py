@@ -253,7 +253,8 @@ def refuse(values: Any, names: Iterable[str], why: str) -> None:
     kind: type = type(values)
     known = options_of(kind)
     for name in names:
-        if getattr(values, name) not in (None, False):
+        value = getattr(values, name)
+        if value is not None and value is not False:  # a number that is 0 was given
             raise UsageError(f"{known[name].flag} has no effect {why}; leave it out")
 
 
