@@ -295,7 +295,7 @@ def test_it_is_computed_once(readers: Readers, ask: Ask, tmp_path: Path, monkeyp
     calls: list[int] = []
     write = teaching._write
 
-    def counted(*args: Any) -> int:
+    def counted(*args: Any) -> dict[str, Any]:
         calls.append(1)
         return write(*args)
 

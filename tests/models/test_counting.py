@@ -10,7 +10,7 @@ from peft import LoraConfig
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from compresskit.evaluate import measure
+from compresskit.models.counting import count
 from compresskit.models.kind import ParameterCount
 from compresskit.models.registry import load
 from tests.models import adapters, tiny
@@ -35,13 +35,13 @@ def test_plain_parameters() -> None:
         linear.weight[0] = 0.0
     norm.requires_grad_(False)
     # LayerNorm's weight is ones and its bias zeros; the linear bias is random, so not zero.
-    assert measure.parameters(model) == ParameterCount(12 + 4 + 8, 9 + 4 + 4, 16)
+    assert count(model) == ParameterCount(12 + 4 + 8, 9 + 4 + 4, 16)
 
 
 def test_tied_parameters_count_once() -> None:
     embedding, head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
     head.weight = embedding.weight
-    assert measure.parameters(nn.ModuleList([embedding, head])).total == 15
+    assert count(nn.ModuleList([embedding, head])).total == 15
 
 
 @pytest.mark.parametrize(("scores_learn", "trainable"), [(True, 12 + 4), (False, 4)])
@@ -55,16 +55,16 @@ def test_masked_weight_counts_as_its_effective_weight(scores_learn: bool, traina
     layer.get_submodule("parametrizations.weight").requires_grad_(False)
     if scores_learn:
         layer.get_submodule("parametrizations.weight.0").requires_grad_(True)
-    assert measure.parameters(layer) == ParameterCount(16, 4 + 4, trainable)
+    assert count(layer) == ParameterCount(16, 4 + 4, trainable)
 
 
 def test_shared_masked_module_counts_once_and_merging_changes_nothing() -> None:
     layer = nn.Linear(3, 4, bias=False)
     parametrize.register_parametrization(layer, "weight", Masked(torch.tensor([1.0, -1.0, 1.0]).expand(4, 3)))
     model = nn.ModuleDict({"one": layer, "two": nn.Sequential(layer)})
-    before = measure.parameters(model)
+    before = count(model)
     parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-    assert before == measure.parameters(model) == ParameterCount(12, 8, 12)
+    assert before == count(model) == ParameterCount(12, 8, 12)
 
 
 # Adapters.
@@ -75,8 +75,8 @@ def test_an_adapter_adds_its_matrices_to_those_of_the_base(tmp_path: Path) -> No
     base = tiny.save("bert", tmp_path / "base")
     config = LoraConfig(r=3, target_modules=["query", "value"], task_type="QUESTION_ANS")
     adapters.make(base, tmp_path / "adapter", config)
-    plain = measure.parameters(load(str(base), device="cpu").model)
-    adapted = measure.parameters(load(str(tmp_path / "adapter"), device="cpu").model)
+    plain = count(load(str(base), device="cpu").model)
+    adapted = count(load(str(tmp_path / "adapter"), device="cpu").model)
     added = 4 * 2 * 3 * 16
     assert plain.total is not None
     assert plain.nonzero is not None
@@ -112,10 +112,10 @@ def test_quantized_weights_count_one_by_one(name: str) -> None:
     layer = layer.to("cpu").eval().requires_grad_(False)  # quantizes
     assert layer.weight.dtype != torch.float32
     expected = ParameterCount(64 * 128 + 64, 48 * 128 + 64, 0)
-    assert measure.parameters(layer) == expected
+    assert count(layer) == expected
     with torch.inference_mode():
         layer(torch.randn(1, 128))
-    assert measure.parameters(layer) == expected, "some CPUs repack the weights on the first forward"
+    assert count(layer) == expected, "some CPUs repack the weights on the first forward"
 
 
 class Packed(nn.Module):
@@ -128,7 +128,7 @@ class Packed(nn.Module):
 
 
 def test_weights_that_cannot_be_told_are_not_counted() -> None:
-    assert measure.parameters(Packed("gptq")) == ParameterCount(None, None, None)
+    assert count(Packed("gptq")) == ParameterCount(None, None, None)
 
 
 class Compressed(nn.Module):
@@ -148,8 +148,8 @@ class Compressed(nn.Module):
 
 
 def test_scales_and_shapes_are_no_weights() -> None:
-    assert measure.parameters(Compressed(packed=True)) == ParameterCount(None, None, None)
-    assert measure.parameters(Compressed(packed=False)) == ParameterCount(32 + 4, 4 + 4, 4)
+    assert count(Compressed(packed=True)) == ParameterCount(None, None, None)
+    assert count(Compressed(packed=False)) == ParameterCount(32 + 4, 4 + 4, 4)
 
 
 # Another runtime.
@@ -167,5 +167,5 @@ class Other(nn.Module):
 
 
 def test_a_model_may_count_its_own() -> None:
-    assert measure.parameters(Other((7, 5))) == ParameterCount(7, 5, 0)
-    assert measure.parameters(Other(None)) == ParameterCount(None, None, None)
+    assert count(Other((7, 5))) == ParameterCount(7, 5, 0)
+    assert count(Other(None)) == ParameterCount(None, None, None)
