@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import Enum
 
 from compresskit.data.examples import Answer
@@ -16,25 +15,25 @@ MAX_SHIFT = 8
 _SHOWN = 60
 
 
-class Shape(Enum):
-    """Stands for a JSON value that is not a scalar, or for none at all."""
+class Missing(Enum):
+    """Stands for the value of a key that is not there."""
 
-    OBJECT = "an object"
-    LIST = "a list"
     MISSING = "nothing"
 
 
-Raw = str | int | float | Decimal | bool | None | Shape
+MISSING = Missing.MISSING
 
 
 class Fault(ValueError):
     """What is wrong with a piece of data, and the mend; the catcher knows where it stands."""
 
 
-def kind(value: Raw) -> str:
-    """How to call the type of `value` in a message."""
-    if isinstance(value, Shape):
-        return value.value
+def kind(value: object) -> str:
+    """How to call the type of a value of JSON in a message."""
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, (list, tuple)):
+        return "a list"
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -47,16 +46,16 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
 
 
-def string(value: Raw, key: str) -> str:
+def string(value: object, key: str) -> str:
     """`value` as the string under `key`. Raises Fault."""
     if isinstance(value, str):
         return value
-    if value is Shape.MISSING:
+    if value is MISSING:
         raise Fault(f"the key {key!r} is missing; add it")
     raise Fault(f"{key!r} is {kind(value)}, not a string")
 
 
-def context(value: Raw) -> str:
+def context(value: object) -> str:
     """`value` as the text of a paragraph. Raises Fault."""
     text = string(value, "context")
     if not text.strip():
@@ -68,13 +67,14 @@ def context(value: Raw) -> str:
 class RawQuestion:
     """A question as found, its types not checked yet.
 
-    `answers` is a list of (text, answer_start), or what stands in place of a list.
+    Each value is as JSON has it, or MISSING. `answers` is a list of (text, answer_start), or what stands in place
+    of a list.
     """
 
-    id: Raw
-    question: Raw
-    is_impossible: Raw
-    answers: Sequence[tuple[Raw, Raw]] | Raw
+    id: object
+    question: object
+    is_impossible: object
+    answers: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,13 @@ def question(raw: RawQuestion, context: str) -> Question:
     if not id:
         raise Fault("'id' is empty; give every question an id of its own")
     text = string(raw.question, "question")
-    impossible = False if raw.is_impossible is Shape.MISSING else raw.is_impossible
+    impossible = False if raw.is_impossible is MISSING else raw.is_impossible
     if not isinstance(impossible, bool):
         raise Fault(f"'is_impossible' is {kind(impossible)}, not true or false")
     pairs = raw.answers
-    if pairs is Shape.MISSING:
+    if pairs is MISSING:
         raise Fault("the key 'answers' is missing; add it (an empty list if the question has no answer)")
-    if pairs is None or isinstance(pairs, (str, int, float, Decimal, Shape)):
+    if not isinstance(pairs, list):
         raise Fault(f"'answers' is {kind(pairs)}, not a list")
     if impossible and pairs:
         raise Fault("'is_impossible' is true, but there are answers; remove one or the other")
@@ -109,11 +109,11 @@ def question(raw: RawQuestion, context: str) -> Question:
     return Question(id, text, tuple(answer for answer, _ in checked), sum(mended for _, mended in checked))
 
 
-def _answer(raw_text: Raw, raw_start: Raw, context: str, index: int) -> tuple[Answer, bool]:
+def _answer(raw_text: object, raw_start: object, context: str, index: int) -> tuple[Answer, bool]:
     """The answer at `index` of a question about `context`, and whether it had to be mended. Raises Fault."""
     try:
         text = string(raw_text, "text")
-        if raw_start is Shape.MISSING:
+        if raw_start is MISSING:
             raise Fault("the key 'answer_start' is missing; add it")
         if isinstance(raw_start, bool) or not isinstance(raw_start, int):
             raise Fault(f"'answer_start' is {kind(raw_start)}, not a whole number")

@@ -15,7 +15,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 from compresskit.data import checks
-from compresskit.data.checks import Fault, Raw, RawQuestion, Shape
+from compresskit.data.checks import Fault, RawQuestion
 from compresskit.data.examples import ExampleSet
 from compresskit.data.store import StoreWriter
 from compresskit.errors import InputError, MissingError
@@ -45,8 +45,8 @@ def read(ref: str, split: str) -> ExampleSet:
     paragraph = 0
     for index, row in enumerate(cast(Iterable[Mapping[str, object]], rows.select_columns(list(_COLUMNS)))):
         try:
-            text = checks.context(_raw(row["context"]))
-            title = checks.string(_raw(row["title"]), "title")
+            text = checks.context(row["context"])
+            title = checks.string(row["title"], "title")
             if passage is not None and passage[0] != title:
                 writer.article(str(passage[0]))
             if passage != (title, text):
@@ -68,14 +68,6 @@ def read(ref: str, split: str) -> ExampleSet:
     return ExampleSet(store, ref, digest.hexdigest())
 
 
-def _raw(value: object) -> Raw:
-    if isinstance(value, Mapping):
-        return Shape.OBJECT
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    return Shape.LIST
-
-
 def _quoted(id: object) -> str:
     return checks.quoted(str(id))
 
@@ -84,12 +76,12 @@ def _question(row: Mapping[str, object]) -> RawQuestion:
     """A row as a question; the Hub keeps answers as an object of two lists of one length."""
     answers = row["answers"]
     if not isinstance(answers, Mapping):
-        raise Fault(f"'answers' is {checks.kind(_raw(answers))}, not an object")
+        raise Fault(f"'answers' is {checks.kind(answers)}, not an object")
     texts, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         raise Fault("'answers' does not hold two lists of one length, 'text' and 'answer_start'")
-    pairs = [(_raw(text), _raw(start)) for text, start in zip(texts, starts, strict=True)]
-    return RawQuestion(_raw(row["id"]), _raw(row["question"]), not pairs, pairs)
+    pairs = [(text, start) for text, start in zip(texts, starts, strict=True)]
+    return RawQuestion(row["id"], row["question"], not pairs, pairs)
 
 
 def _load(ref: str, split: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - `datasets` has no types

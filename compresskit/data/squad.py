@@ -1,4 +1,4 @@
-"""Reading SQuAD 1.1 and 2.0 JSON, plain or gzip, question by question.
+"""Reading SQuAD 1.1 and 2.0 JSON, plain or gzip, paragraph by paragraph.
 
 The format is that of the official files (https://rajpurkar.github.io/SQuAD-explorer/): `data` is a list of
 articles (`title`, `paragraphs`), a paragraph has a `context` and `qas`, a question `id`, `question`,
@@ -7,26 +7,25 @@ articles (`title`, `paragraphs`), a paragraph has a `context` and `qas`, a quest
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import ijson
 
 from compresskit.data import checks
-from compresskit.data.checks import Fault, Raw, RawQuestion, Shape
+from compresskit.data.checks import MISSING, Fault, RawQuestion
 from compresskit.data.examples import ExampleSet
-from compresskit.data.source import CHUNK, PARSER_ERRORS, TextStream, json_fault
+from compresskit.data.json_fault import PARSER_ERRORS, json_fault
 from compresskit.data.store import StoreWriter
+from compresskit.data.text_stream import CHUNK, TextStream
 from compresskit.errors import InputError
 
-_Scalar = str | int | Decimal | bool | None
-_Event = tuple[str, _Scalar]
+_Event = tuple[str, str, Any]
 
 
 def read(path: Path, name: str | None = None) -> ExampleSet:
-    """Read and check the SQuAD JSON at `path`, holding one question at a time in memory.
+    """Read and check the SQuAD JSON at `path`, holding one paragraph at a time in memory.
 
     `name` is what the set's info and messages call the file (default: its path). Raises InputError, with
     file, article and paragraph index (from 0) and question id, for anything the format does not allow;
@@ -34,13 +33,15 @@ def read(path: Path, name: str | None = None) -> ExampleSet:
     """
     name = str(path) if name is None else name
     writer = StoreWriter()
+    reader = _Reader(writer)
     with TextStream(path, name) as stream:
-        reader = _Reader(ijson.basic_parse(stream, buf_size=CHUNK), writer, name)
         try:
-            reader.document()
+            # The C part of ijson 3.6 dies of a number that is too large, unless it is given the events one by one.
+            reader.read(ijson.parse(ijson.basic_parse(stream, buf_size=CHUNK)))
+        except Fault as fault:
+            raise InputError(f"{name}: {reader.place()}{fault}") from fault
         except PARSER_ERRORS as error:
-            good = stream.delivered - stream.last_chunk
-            raise json_fault(path, name, good, stream.delivered, error) from error
+            raise json_fault(path, name, error) from error
         sha256 = stream.sha256()
     store, duplicate = writer.close()
     if not store.questions:
@@ -55,21 +56,66 @@ def read(path: Path, name: str | None = None) -> ExampleSet:
     return ExampleSet(store, name, sha256)
 
 
-class _Reader:
-    """Walks the parser's events down the known keys, and keeps the place for messages."""
+class _Object(dict[str, Any]):
+    """An object of JSON that remembers a key that stands twice in it."""
 
-    def __init__(self, events: Iterator[_Event], writer: StoreWriter, name: str) -> None:
-        self._events = events
+    twice: str | None = None
+
+    def __setitem__(self, key: str, value: object) -> None:
+        if key in self:
+            self.twice = key
+        super().__setitem__(key, value)
+
+
+_NAMES = {"": "the top level", "data.item": "the article"}
+"""How messages call the objects outside of the paragraphs, by the parser's prefix."""
+_NEEDED = {"": "data", "data.item": "paragraphs"}
+"""The list that each of them must have."""
+
+
+_MAX_PREFIX = 1 << 14
+"""Characters in the keys that lead to a value: the parser joins them anew for each, so their number must end."""
+
+
+def _begun(event: str, value: Any) -> Any:
+    """The value that an event of the parser begins; an empty one for a list or an object."""
+    return {"start_map": {}, "start_array": []}.get(event, value)
+
+
+def _fields(value: object, what: str) -> _Object:
+    """`value` as an object with every key once. Raises Fault."""
+    if not isinstance(value, _Object):
+        raise Fault(f"{what} is {checks.kind(value)}, not an object")
+    if value.twice is not None:
+        raise Fault(f"the key {checks.quoted(value.twice)} stands twice in {what}; remove one")
+    return value
+
+
+def _items(fields: _Object, key: str) -> list[Any]:
+    """The list under `key`. Raises Fault."""
+    value = fields.get(key, MISSING)
+    if value is MISSING:
+        raise Fault(f"the key {key!r} is missing; add it")
+    if not isinstance(value, list):
+        raise Fault(f"{key!r} is {checks.kind(value)}, not a list")
+    return value
+
+
+class _Reader:
+    """Reads the events of a parser into a writer: the outline event by event, each paragraph as a whole."""
+
+    def __init__(self, writer: StoreWriter) -> None:
         self._writer = writer
-        self._name = name
+        self._keys: dict[str, set[str]] = {}  # of the top level and of the article, by their prefix
+        self._title: object = MISSING
+        self._articles = self._paragraphs = 0  # articles read, and paragraphs read in this one
         self._article: int | None = None
         self._paragraph: int | None = None
         self._question: int | None = None
-        self._id: Raw = Shape.MISSING
+        self._id: object = MISSING
 
-    # The place
-
-    def _fail(self, problem: str) -> NoReturn:
+    def place(self) -> str:
+        """Where the reader is, as the beginning of a message; empty outside of the articles."""
         place, path = [], ""
         if self._article is not None:
             place.append(f"article {self._article}")
@@ -81,159 +127,78 @@ class _Reader:
             known = isinstance(self._id, str) and self._id
             place.append(f"question {checks.quoted(str(self._id)) if known else self._question}")
             path += f".qas[{self._question}]"
-        where = f"{', '.join(place)} ({path}): " if place else ""
-        raise InputError(f"{self._name}: {where}{problem}")
+        return f"{', '.join(place)} ({path}): " if place else ""
 
-    # Any JSON value
+    def read(self, events: Iterable[_Event]) -> None:
+        """Read all paragraphs. Raises Fault, and what the parser raises."""
+        for paragraph in ijson.items(self._outline(events), "data.item.paragraphs.item", map_type=_Object):
+            self._paragraph = self._paragraphs
+            self._read_paragraph(_fields(paragraph, "the paragraph"))
+            self._paragraph = None
+            self._paragraphs += 1
 
-    def _scalar(self, event: str, value: _Scalar) -> Raw:
-        """The value that begins with `event`; of a list or an object only its shape."""
-        if event not in ("start_map", "start_array"):
-            return value
-        depth = 1
-        for inner, _ in self._events:
-            if inner in ("start_map", "start_array"):
-                depth += 1
-            elif inner in ("end_map", "end_array"):
-                depth -= 1
-                if not depth:
-                    break
-        return Shape.OBJECT if event == "start_map" else Shape.LIST
+    def _outline(self, events: Iterable[_Event]) -> Iterator[_Event]:
+        """Pass the events on, and check those that stand outside of the paragraphs."""
+        checks_by_prefix = {
+            "": self._check_object,
+            "data": self._check_list,
+            "data.item": self._check_object,
+            "data.item.title": self._keep_title,
+            "data.item.paragraphs": self._check_list,
+        }
+        for event in events:
+            prefix = event[0]
+            if len(prefix) > _MAX_PREFIX:
+                raise Fault("lists or objects are nested too deep, or a key is too long")
+            check = checks_by_prefix.get(prefix)
+            if check is not None:
+                check(*event)
+            yield event
 
-    def _items(self, event: str, value: _Scalar, what: str) -> Iterator[_Event]:
-        """The first events of the items of a list; whoever takes one consumes the rest of it."""
-        if event != "start_array":
-            self._fail(f"{what} is {checks.kind(self._scalar(event, value))}, not a list")
-        for item in self._events:
-            if item[0] == "end_array":
-                return
-            yield item
-
-    def _fields(self, event: str, value: _Scalar, what: str) -> Iterator[tuple[str, str, _Scalar]]:
-        """The keys of an object with the first events of their values; a key that stands twice is refused."""
-        if event != "start_map":
-            self._fail(f"{what} is {checks.kind(self._scalar(event, value))}, not an object")
-        seen = set()
-        for event, key in self._events:
-            if event == "end_map":
-                return
-            assert isinstance(key, str)
-            if key in seen:
-                self._fail(f"the key {checks.quoted(key)} stands twice in {what}; remove one")
-            seen.add(key)
-            yield key, *next(self._events)
-
-    # The format, from the outside in
-
-    def document(self) -> None:
-        """Read the whole file into the writer."""
-        found = False
-        for key, event, value in self._fields(*next(self._events), "the top level"):
-            if key == "data":
-                found = True
-                for index, item in enumerate(self._items(event, value, "'data'")):
-                    self._article = index
-                    self._read_article(item)
-                self._article = None
-            else:
-                self._scalar(event, value)
-        if not found:
-            self._fail("the key 'data' is missing at the top level; this is not SQuAD JSON")
-        for _ in self._events:  # so that the parser sees what follows the object
-            pass
-
-    def _read_article(self, first: _Event) -> None:
-        title: Raw = Shape.MISSING
-        found = False
-        for key, event, value in self._fields(*first, "the article"):
-            if key == "title":
-                title = self._scalar(event, value)
-            elif key == "paragraphs":
-                found = True
-                for index, item in enumerate(self._items(event, value, "'paragraphs'")):
-                    self._paragraph = index
-                    self._read_paragraph(item)
-                self._paragraph = None
-            else:
-                self._scalar(event, value)
-        if not found:
-            self._fail("the key 'paragraphs' is missing; add it")
-        try:
-            self._writer.article(checks.string(title, "title"))
-        except Fault as fault:
-            self._fail(str(fault))
-
-    def _read_paragraph(self, first: _Event) -> None:
-        context: str | None = None
-        number = 0
-        waiting: list[RawQuestion] = []  # of a paragraph that names its context after its questions
-        found = False
-        for key, event, value in self._fields(*first, "the paragraph"):
-            if key == "context":
-                context = self._context(self._scalar(event, value))
-                number = self._writer.paragraph(context)
-            elif key == "qas":
-                found = True
-                for index, item in enumerate(self._items(event, value, "'qas'")):
-                    raw = self._read_question(index, item)
-                    if context is None:
-                        waiting.append(raw)
-                    else:
-                        self._keep(raw, context, number)
-                self._question = None
-            else:
-                self._scalar(event, value)
-        if context is None:
-            self._context(Shape.MISSING)
-        elif not found:
-            self._fail("the key 'qas' is missing; add it")
+    def _check_object(self, prefix: str, event: str, value: Any) -> None:
+        """Check that the top level or an article is an object with every key once and none missing."""
+        if event == "map_key":
+            if value in self._keys[prefix]:
+                raise Fault(f"the key {checks.quoted(value)} stands twice in {_NAMES[prefix]}; remove one")
+            self._keys[prefix].add(value)
+        elif event == "end_map":
+            if _NEEDED[prefix] not in self._keys[prefix]:
+                raise Fault(f"the key {_NEEDED[prefix]!r} is missing in {_NAMES[prefix]}; SQuAD JSON has it there")
+            if prefix:
+                self._end_article()
         else:
-            for index, raw in enumerate(waiting):
-                self._question, self._id = index, raw.id
-                self._keep(raw, context, number)
-            self._question = None
+            if prefix:
+                self._article, self._title, self._paragraphs = self._articles, MISSING, 0
+            if event != "start_map":
+                raise Fault(f"{_NAMES[prefix]} is {checks.kind(_begun(event, value))}, not an object")
+            self._keys[prefix] = set()
 
-    def _context(self, raw: Raw) -> str:
-        try:
-            return checks.context(raw)
-        except Fault as fault:
-            self._fail(str(fault))
+    def _check_list(self, prefix: str, event: str, value: Any) -> None:
+        if event not in ("start_array", "end_array"):
+            raise Fault(f"{prefix.rpartition('.')[2]!r} is {checks.kind(_begun(event, value))}, not a list")
 
-    def _read_question(self, index: int, first: _Event) -> RawQuestion:
-        self._question, self._id = index, Shape.MISSING
-        question: Raw = Shape.MISSING
-        impossible: Raw = Shape.MISSING
-        answers: list[tuple[Raw, Raw]] | Raw = Shape.MISSING
-        for key, event, value in self._fields(*first, "the question"):
-            if key == "answers" and event == "start_array":
-                items = enumerate(self._items(event, value, "'answers'"))
-                answers = [self._read_answer(number, item) for number, item in items]
-                continue
-            found = self._scalar(event, value)
-            if key == "id":
-                self._id = found
-            elif key == "question":
-                question = found
-            elif key == "is_impossible":
-                impossible = found
-            elif key == "answers":
-                answers = found
-        return RawQuestion(self._id, question, impossible, answers)
+    def _keep_title(self, _: str, event: str, value: Any) -> None:
+        if event not in ("map_key", "end_map", "end_array"):
+            self._title = _begun(event, value)
 
-    def _read_answer(self, index: int, first: _Event) -> tuple[Raw, Raw]:
-        text: Raw = Shape.MISSING
-        start: Raw = Shape.MISSING
-        for key, event, value in self._fields(*first, f"answer {index}"):
-            found = self._scalar(event, value)
-            if key == "text":
-                text = found
-            elif key == "answer_start":
-                start = found
-        return text, start
+    def _end_article(self) -> None:
+        self._writer.article(checks.string(self._title, "title"))
+        self._article = None
+        self._articles += 1
 
-    def _keep(self, raw: RawQuestion, context: str, number: int) -> None:
-        try:
-            checked = checks.question(raw, context)
-        except Fault as fault:
-            self._fail(str(fault))
-        self._writer.question(checked.id, checked.question, number, checked.answers, checked.repaired)
+    def _read_paragraph(self, paragraph: _Object) -> None:
+        context = checks.context(paragraph.get("context", MISSING))
+        number = self._writer.paragraph(context)
+        for self._question, question in enumerate(_items(paragraph, "qas")):
+            self._id = MISSING
+            checked = checks.question(self._raw(_fields(question, "the question")), context)
+            self._writer.question(checked.id, checked.question, number, checked.answers, checked.repaired)
+        self._question = None
+
+    def _raw(self, question: _Object) -> RawQuestion:
+        self._id = question.get("id", MISSING)
+        answers = question.get("answers", MISSING)
+        if isinstance(answers, list):
+            found = [_fields(answer, f"answer {index}") for index, answer in enumerate(answers)]
+            answers = [(answer.get("text", MISSING), answer.get("answer_start", MISSING)) for answer in found]
+        return RawQuestion(self._id, question.get("question", MISSING), question.get("is_impossible", MISSING), answers)

@@ -156,5 +156,5 @@ def test_metadata_that_does_not_fit(folder: Path, masks: str) -> None:
 
 def test_a_foreign_file(tmp_path: Path) -> None:
     save_file({"a": np.zeros(3)}, tmp_path / FILE)
-    with pytest.raises(InputError, match="no mask file"):
+    with pytest.raises(InputError, match="not a mask file"):
         load_masks(tmp_path)

@@ -90,7 +90,7 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
         (
             2,
             "eval DENSE --data DATA -o /dev/null",
-            "--output /dev/null: is not a regular file; for a pipe or a terminal",
+            "--output /dev/null is not a regular file; for a pipe or a terminal",
         ),
         (2, "eval DENSE --data DATA -o a --html a", "--html a: is the file of --output too; give each its own"),
         (2, "eval DENSE --data DATA --null-threshold nan", "--null-threshold nan is not "),
@@ -105,7 +105,7 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
         (3, "report nowhere.json", "nowhere.json: cannot be read (No such file or directory)"),
         (3, "report DATA", "DATA: has no schema 'compresskit.eval/1'"),
         (2, "eval DENSE --data DATA --format pdf", "--format pdf "),
-        (2, "eval DENSE --data DATA --gate em", "--gate 'em' is no rule"),
+        (2, "eval DENSE --data DATA --gate em", "--gate 'em' is not a rule"),
         (3, "eval DENSE --data nowhere.json", "nowhere.json: no such file"),
         (4, "eval DENSE --data nobody/nothing", "nobody/nothing: the Hugging Face Hub cannot be reached"),
     ],

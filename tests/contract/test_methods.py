@@ -207,7 +207,7 @@ def described(case: Case, told: dict[str, Any], output: Path) -> Job:
 
 def without_effect(error: UsageError) -> str:
     """The option that a message says has no effect."""
-    flag = re.match(r"--([\w-]+) has no effect", str(error))
+    flag = re.match(r"--([\w-]+) (?:\S+ )?has no effect", str(error))
     assert flag is not None, error
     return flag[1].replace("-", "_")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.data import bm25, negatives, squad
+from compresskit.data import negatives, squad
 from compresskit.data.examples import Example, ExampleSet
-from compresskit.data.negatives import SUFFIX, with_negatives
+from compresskit.data.negatives import SUFFIX, Index, with_negatives, words
 from compresskit.errors import InputError, UsageError
 
 WORDS = [f"w{i}" for i in range(60)]
@@ -54,7 +54,7 @@ def naive_scores(query: str, documents: list[str]) -> list[float]:
             count = document.count(word)
             holding = sum(word in other for other in split)
             idf = math.log(1 + (len(split) - holding + 0.5) / (holding + 0.5))
-            score += idf * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(document) / average))
+            score += idf * count / (count + 1.2 * (0.25 + 0.75 * len(document) / average))
         scores.append(score)
     return scores
 
@@ -62,13 +62,13 @@ def naive_scores(query: str, documents: list[str]) -> list[float]:
 def test_scores_are_those_of_the_formula(tmp_path: Path) -> None:
     documents = [context for _, context in random_set(tmp_path).paragraphs()]
     documents += ["", "Ünïcode w1 W1, w1!", "w1"]
-    index = bm25.Index(documents)
+    index = Index(documents)
     for query in ("w1 w2 w2 w3", "W5", "absent", "", "ünïcode w59"):
         assert index.scores(query).tolist() == pytest.approx(naive_scores(query, documents), rel=1e-5)
 
 
 def test_similarity_is_jaccard() -> None:
-    index = bm25.Index(["a b c c", "b c d", "e", ""])
+    index = Index(["a b c c", "b c d", "e", ""])
     assert index.similarity(0, 1) == 2 / 4
     assert index.similarity(0, 2) == 0
     assert index.similarity(3, 3) == 1
@@ -87,7 +87,7 @@ def test_each_is_put_to_the_best_paragraph_without_its_answer(tmp_path: Path) ->
     found = constructed(with_negatives(examples, 0.9, seed=3))
     assert len(found) == round(0.9 * 120)
     contexts = dict(examples.paragraphs())
-    index = bm25.Index(contexts.values())
+    index = Index(contexts.values())
     for negative in found:
         source = originals(examples)[negative.id.removesuffix(SUFFIX)]
         assert negative.question == source.question
@@ -189,4 +189,4 @@ def test_real_questions(shared: Path) -> None:
     for index in range(len(examples), len(found), 101):
         negative = found[index]
         assert negative.is_impossible
-        assert len(set(bm25.words(negative.question)) & set(bm25.words(negative.context))) >= 1
+        assert len(set(words(negative.question)) & set(words(negative.context))) >= 1

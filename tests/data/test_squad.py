@@ -218,6 +218,10 @@ def test_refuses_other_top_levels(tmp_path: Path) -> None:
 def test_refuses_a_key_that_stands_twice(tmp_path: Path) -> None:
     text = json.dumps(document()).replace('"title": "First"', '"title": "First", "title": "Third"')
     assert "article 0 (.data[0]): the key 'title' stands twice" in refusal(tmp_path, text.encode())
+    assert "'qas' stands twice in the paragraph" in refusal(
+        tmp_path, json.dumps(document()).replace('"qas":', '"qas": [], "qas":').encode()
+    )
+    assert "'data' stands twice in the top level" in refusal(tmp_path, b'{"data": [], "data": []}')
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -278,9 +282,18 @@ def test_not_utf8_has_the_byte(tmp_path: Path) -> None:
 
 def test_an_escape_for_no_character(tmp_path: Path) -> None:
     text = json.dumps(document()).replace("Second", "Sec\\udc00nd").encode()
-    assert "stands for no character" in refusal(tmp_path, text)
+    message = refusal(tmp_path, text)
+    assert "stands for no character" in message
+    assert f"byte {text.index(b'udc00') - 1:,}: " in message, "the emoji before it are pairs"
 
 
 def test_numbers_beyond_python(tmp_path: Path) -> None:
     text = json.dumps(document()).replace('"version"', '"n": 1' + "0" * 5000 + ', "version"').encode()
-    assert "a number that is too large" in refusal(tmp_path, text)
+    assert f"byte {text.index(b'1000'):,}: a number that is too large" in refusal(tmp_path, text)
+
+
+def test_nested_beyond_reason(tmp_path: Path) -> None:
+    assert "breaks off" in refusal(tmp_path, b'{"x": ' + b"[" * 50)
+    for deep in (b"[" * 100_000, b'{"a":' * 100_000):
+        assert "nested too deep" in refusal(tmp_path, b'{"x": ' + deep)
+        assert "nested too deep" in refusal(tmp_path, b'{"data": [{"paragraphs": [' + deep)

@@ -27,7 +27,7 @@ def test_disk_bytes_counts_content_once_and_follows_no_link_out(tmp_path: Path) 
     (folder / "loop").symlink_to(folder)
     (folder / "broken").symlink_to("nowhere")
     assert measure.disk_bytes(folder) == 1050
-    with pytest.raises(InputError, match="no folder"):
+    with pytest.raises(InputError, match="not a folder"):
         measure.disk_bytes(folder / "model.bin")
 
 

@@ -1,4 +1,4 @@
-"""Parameters: plain, tied, masked, adapted, quantized, and those of another runtime."""
+"""Parameters: plain, tied, masked, adapted and quantized."""
 
 from pathlib import Path
 from typing import Any
@@ -150,22 +150,3 @@ class Compressed(nn.Module):
 def test_scales_and_shapes_are_no_weights() -> None:
     assert count(Compressed(packed=True)) == ParameterCount(None, None, None)
     assert count(Compressed(packed=False)) == ParameterCount(32 + 4, 4 + 4, 4)
-
-
-# Another runtime.
-
-
-class Other(nn.Module):
-    """A model whose weights are no parameters of torch's."""
-
-    def __init__(self, counts: tuple[int, int] | None) -> None:
-        super().__init__()
-        self.counts = counts
-
-    def count_parameters(self) -> tuple[int, int] | None:
-        return self.counts
-
-
-def test_a_model_may_count_its_own() -> None:
-    assert count(Other((7, 5))) == ParameterCount(7, 5, 0)
-    assert count(Other(None)) == ParameterCount(None, None, None)

@@ -93,7 +93,7 @@ def damaged(path: Path, kind: str) -> Path:
         *((kind, "is truncated; copy or download it again") for kind in ("head", "words", "matrix", "magic alone")),
         ("version", "has version 11 of fastText's format, not 12; give its .vec"),
         *((kind, "is damaged: it holds") for kind in ("count of words", "no words")),
-        *((kind, "is damaged: its settings are no model's") for kind in ("dimension", "buckets", "minn", "maxn")),
+        *((kind, "is damaged: its settings are not a model's") for kind in ("dimension", "buckets", "minn", "maxn")),
         ("no number", "holds numbers that are not finite; copy or download it again"),
         ("rows", "is damaged: its matrix is not that of its words"),
         ("zipped", "is a compressed fastText .bin, which is read in place; unzip it first"),

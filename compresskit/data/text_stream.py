@@ -1,4 +1,4 @@
-"""The bytes of a JSON file, plain or gzip: hashed, unpacked and checked to be UTF-8 in one pass."""
+"""The text of a file, plain or gzip: hashed, unpacked and checked to be UTF-8 in one pass."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
-
-import ijson
 
 from compresskit.errors import InputError
 
@@ -21,13 +17,6 @@ CHUNK = 1 << 20
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = codecs.BOM_UTF8
-
-_PIECES = 64
-_EXPECTED = "SQuAD JSON is one object with a list 'data'"
-
-PARSER_ERRORS = (ijson.JSONError, ValueError, ArithmeticError, SystemError)
-"""What the parser raises: besides its own error those of the str, int and Decimal that it builds; its C part
-tells of some of these by a SystemError."""
 
 
 class _HashingFile(io.RawIOBase):
@@ -59,7 +48,7 @@ class TextStream:
 
     Gzip is known by its magic bytes; a byte-order mark is dropped. Every fault of the file raises InputError,
     with the byte at which it stands (in the unpacked text, from 0) and `name`, as the user calls the file.
-    `delivered` counts the bytes given out, `last_chunk` those of the last read, `skipped` those of the mark.
+    `delivered` counts the bytes given out, `skipped` those of the mark.
     """
 
     def __init__(self, path: Path, name: str) -> None:
@@ -74,7 +63,6 @@ class TextStream:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.delivered = 0
-        self.last_chunk = 0
         self.skipped = 0
 
     def __enter__(self) -> TextStream:
@@ -93,7 +81,6 @@ class TextStream:
             chunk = chunk[self.skipped :] or self._unpack(size)
         self._check_utf8(chunk)
         self.delivered += len(chunk)
-        self.last_chunk = len(chunk)
         return chunk
 
     def _unpack(self, size: int) -> bytes:
@@ -130,84 +117,3 @@ class TextStream:
         while self._stored.read(CHUNK):
             pass
         return self._raw.hexdigest()
-
-
-class _Push(Protocol):
-    """A parser that is fed bytes."""
-
-    def send(self, data: bytes, /) -> object: ...
-
-
-@ijson.coroutine  # type: ignore[untyped-decorator]
-def _ignore() -> Generator[None, object, None]:
-    while True:
-        yield
-
-
-def json_fault(path: Path, name: str, good: int, end: int, error: Exception) -> InputError:
-    """The error for a file whose parsing failed with `error` between bytes `good` and `end` of its text."""
-    if not path.is_file():  # a pipe cannot be read again
-        return InputError(f"{name}: not JSON: {_reason(error)}")
-    while True:
-        piece = max(1, -(-(end - good) // _PIECES))
-        failure = _first_failing_piece(path, name, good, end, piece)
-        if failure is None:
-            return _cut_short(path, name)
-        good, end, found = failure
-        if piece == 1:
-            line, offset = _position(path, name, good)
-            return InputError(f"{name}: not JSON: line {line}, byte {offset:,}: {_reason(found)}; {_EXPECTED}")
-
-
-def _first_failing_piece(path: Path, name: str, good: int, end: int, piece: int) -> tuple[int, int, Exception] | None:
-    """The bounds of the piece of text at which parsing fails, and how; None if it does not fail before `end`.
-
-    The parser does not tell where it stopped, and it scans an unfinished token anew with every piece, so the
-    place is found by a few passes with ever smaller pieces.
-    """
-    parser: _Push = ijson.basic_parse_coro(_ignore())
-    with TextStream(path, name) as stream:
-        while stream.delivered < good:
-            parser.send(stream.read(min(CHUNK, good - stream.delivered)))
-        while stream.delivered < end and (data := stream.read(min(piece, end - stream.delivered))):
-            try:
-                parser.send(data)
-            except PARSER_ERRORS as error:
-                return stream.delivered - len(data), stream.delivered, error
-    return None
-
-
-def _cut_short(path: Path, name: str) -> InputError:
-    """The error for a file that ends before its JSON does."""
-    blank = True
-    with TextStream(path, name) as stream:
-        while chunk := stream.read():
-            blank = blank and not chunk.strip()
-        text = stream.delivered
-    if blank:
-        return InputError(f"{name}: the file is empty; {_EXPECTED}")
-    line, offset = _position(path, name, text)
-    return InputError(
-        f"{name}: the JSON breaks off at the file's end (line {line}, byte {offset:,}): "
-        "the file is cut short, fetch it again"
-    )
-
-
-def _position(path: Path, name: str, offset: int) -> tuple[int, int]:
-    """Line (from 1) and byte (from 0) of the text's byte `offset`, a byte-order mark counted."""
-    newlines = 0
-    with TextStream(path, name) as stream:
-        while stream.delivered < offset:
-            newlines += stream.read(min(CHUNK, offset - stream.delivered)).count(b"\n")
-        return newlines + 1, offset + stream.skipped
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "an escape \\uDC00-\\uDFFF that stands for no character"
-    if not isinstance(error, ijson.JSONError):
-        return "a number that is too large"
-    text = error.args[0] if error.args else ""
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
-    return str(text).partition("\n")[0].strip()

@@ -1,0 +1,89 @@
+"""Where a file that is not JSON goes wrong: a second, plain reading, made once the parser has failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import ijson
+
+from compresskit.data.text_stream import TextStream
+from compresskit.errors import InputError
+
+PARSER_ERRORS = (ijson.JSONError, ValueError, ArithmeticError, SystemError)
+"""What ijson raises: besides its own error those of the str, int and Decimal that it builds; its C part
+tells of some of these by a SystemError."""
+
+_EXPECTED = "SQuAD JSON is one object with a list 'data'"
+_LITERALS = ("true", "false", "null")
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|-?\d{4300,}', re.DOTALL)
+"""A string, or one of the values that Python's json module takes and the parser does not."""
+_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
+"""An escape: a pair of surrogates, a surrogate alone (the group), or any other."""
+
+
+def json_fault(path: Path, name: str, error: Exception) -> InputError:
+    """The error for the file at `path`, called `name`, whose parsing failed with `error`.
+
+    It tells the line (from 1) and the byte of the text (from 0, a byte-order mark counted). For that the whole text is
+    read into memory. A pipe cannot be read again, so its error has no place.
+    """
+    if not path.is_file():
+        return InputError(f"{name}: not JSON: {_reason(error)}; {_EXPECTED}")
+    with TextStream(path, name) as stream:
+        text = b"".join(iter(stream.read, b"")).decode()
+        skipped = stream.skipped
+    if not text.strip():
+        return InputError(f"{name}: the file is empty; {_EXPECTED}")
+    place, reason = _fault(text, error)
+    if place is None:
+        return InputError(f"{name}: not JSON: {reason}; {_EXPECTED}")
+    before = text[:place]
+    where = f"line {before.count(chr(10)) + 1}, byte {skipped + len(before.encode()):,}"
+    if place == len(text):
+        return InputError(
+            f"{name}: the JSON breaks off at the file's end ({where}): the file is cut short, fetch it again"
+        )
+    return InputError(f"{name}: not JSON: {where}: {reason}; {_EXPECTED}")
+
+
+def _fault(text: str, error: Exception) -> tuple[int | None, str]:
+    """The first character that is wrong, and why; the end of the text where the text breaks off."""
+    try:
+        # Nothing is kept of what is read: only the place of the fault is wanted.
+        json.loads(text, object_pairs_hook=_drop, parse_int=_drop, parse_float=_drop, parse_constant=_drop)
+    except json.JSONDecodeError as found:
+        rest = text[found.pos :].rstrip()
+        unfinished = found.msg.startswith("Unterminated string") or any(word.startswith(rest) for word in _LITERALS)
+        return len(text) if unfinished else found.pos, found.msg.removesuffix(" at")
+    except RecursionError:
+        return None, _reason(error)
+    return _beyond_json(text), _reason(error)
+
+
+def _drop(_: object) -> None:
+    """Stand in for whatever Python's json module would build."""
+
+
+def _beyond_json(text: str) -> int | None:
+    """The first character of a value that Python's json module takes, though JSON has no such value."""
+    for token in _TOKEN.finditer(text):
+        if not token[0].startswith('"'):
+            return token.start()
+        for escape in _ESCAPE.finditer(token[0]):
+            if escape[1]:
+                return token.start() + escape.start()
+    return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "an escape \\uD800-\\uDFFF that stands for no character"
+    if not isinstance(error, ijson.JSONError):
+        return "a number that is too large"
+    text = error.args[0] if error.args else ""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8", "replace")
+    return str(text).partition("\n")[0].strip(" .")
