@@ -31,7 +31,7 @@ from compresskit.methods.teaching import supervised
 from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device
 from compresskit.models.lstm.layers import BiLSTM
-from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.lstm.variants import LstmOptions
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
 from compresskit.training.sampler import LengthGroupedSampler

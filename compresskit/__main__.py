@@ -1,4 +1,4 @@
-"""``python -m compresskit`` is the command ``compresskit``."""
+"""`python -m compresskit` is the command `compresskit`."""
 
 from compresskit.cli.app import main
 

@@ -1,7 +1,7 @@
 """The only file that prints: results go to stdout, everything else to stderr.
 
 `configure` is called once by the command line. Under a launcher of several processes (the environment
-variable ``RANK``, else ``LOCAL_RANK``, is not 0) every process but the first prints nothing but errors. The
+variable `RANK`, else `LOCAL_RANK`, is not 0) every process but the first prints nothing but errors. The
 package rich is imported on first use, so that importing this module costs nothing.
 """
 
@@ -46,22 +46,19 @@ class Progress(Protocol):
     """What `progress` hands out."""
 
     def update(self, completed: int, **fields: Field) -> None:
-        """Report that `completed` units are done (a running total, not an increment).
+        """Report that `completed` units are done since the start of the whole job, those before a resume included.
 
-        Args:
-            completed: units done since the start of the whole job, those before a resume included.
-            fields: shown as ``name value`` after the count. A float is shown with four significant digits, a
-                string as it is (so that it can carry a unit: ``remaining="50.0 %"``).
+        Fields are shown as `name value` after the count: a float with four significant digits, a string as it is (so
+        that it can carry a unit: `remaining="50.0 %"`).
         """
 
 
 def configure(quiet: bool = False, verbose: bool = False, color: bool = True) -> None:
     """Set how this process prints.
 
-    Args:
-        quiet: no `info` and no progress; results, warnings and errors stay.
-        verbose: tracebacks are shown (see `is_verbose`).
-        color: False takes away all colours, as does the environment variable ``NO_COLOR`` unless it is empty.
+    `quiet` leaves out what `info` and `progress` say; results, warnings and errors stay. `verbose` shows tracebacks
+    (see `is_verbose`). `color=False` takes away all colours, as does the environment variable `NO_COLOR` unless it is
+    empty.
     """
     global _settings
     # It warns at import about an optional kernel that nothing here uses.
@@ -75,12 +72,12 @@ def configure(quiet: bool = False, verbose: bool = False, color: bool = True) ->
 
 
 def is_verbose() -> bool:
-    """Whether the user asked for tracebacks and details (``-v``)."""
+    """Whether the user asked for tracebacks and details (`-v`)."""
     return _settings.verbose
 
 
 def is_quiet() -> bool:
-    """Whether the user asked for results only (``-q``)."""
+    """Whether the user asked for results only (`-q`)."""
     return _settings.quiet
 
 
@@ -91,13 +88,13 @@ def info(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Print ``warning: message`` as one line to stderr, also when quiet."""
+    """Print `warning: message` as one line to stderr, also when quiet."""
     if _is_first_process():
         _line("warning: ", "bold yellow", message)
 
 
 def error(message: str) -> None:
-    """Print ``error: message`` as one line to stderr, in every process."""
+    """Print `error: message` as one line to stderr, in every process."""
     _line("error: ", "bold red", message)
 
 
@@ -109,9 +106,8 @@ def traceback(exception: BaseException) -> None:
 def out(result: RenderableType) -> None:
     """Print a result to stdout.
 
-    Args:
-        result: a string is written as it is, with a line feed (JSON stays JSON); anything else that rich can
-            render (a table) is laid out for the terminal, or for 200 columns where there is none.
+    A string is written as it is, with a line feed (JSON stays JSON). Anything else that rich can render (a table) is
+    laid out for the terminal, or for 200 columns where there is none.
     """
     if not _is_first_process():
         return
@@ -135,14 +131,9 @@ def discard() -> None:
 def progress(total: int | None, description: str, unit: str = "", start: int = 0) -> Iterator[Progress]:
     """Show how far a long job is: a live bar on a terminal, a line now and then elsewhere; not when quiet.
 
-    Args:
-        total: units of the whole job, None when it is not known.
-        description: what is going on, in a word or two.
-        unit: name of one unit, for the rate (``steps`` makes ``12.3 steps/s``).
-        start: units done before, by the run that this one resumes.
-
-    Yields:
-        An object whose ``update(completed, **fields)`` is called as the job goes on; see `Progress.update`.
+    `total` counts the units of the whole job (None when it is not known), `start` those done before, by the run that
+    this one resumes. `description` says in a word or two what is going on; `unit` is the name of one unit, for the rate
+    (`steps` makes `12.3 steps/s`). What is yielded is told of the units done: see `Progress.update`.
 
     Example:
         >>> with progress(100, "train", unit="steps") as bar:

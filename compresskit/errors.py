@@ -1,7 +1,7 @@
 """Every error that compresskit raises on purpose, and the exit code each one ends with.
 
 An error carries one line: what is wrong, where, and the mend. `compresskit.cli` prints that line and exits with
-`exit_code`; a traceback is shown only with ``--verbose``.
+`exit_code`; a traceback is shown only with `--verbose`.
 """
 
 EXIT_OK = 0

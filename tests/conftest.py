@@ -39,7 +39,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with ``data/`` and ``models/`` of real size; tests that need it skip where it is absent."""
+    """The folder with `data/` and `models/` of real size; tests that need it skip where it is absent."""
     beside = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("COMPRESSKIT_SHARED", beside))
     if not (folder / "data").is_dir():

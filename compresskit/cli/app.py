@@ -1,7 +1,7 @@
-"""The command ``compresskit``: the global options, the verbs, and what an error looks like.
+"""The command `compresskit`: the global options, the verbs, and what an error looks like.
 
 A verb is a function of its own module in this package, with `typing.Annotated` options. It imports what is
-heavy (torch, transformers) in its body, so that ``compresskit --help`` stays quick.
+heavy (torch, transformers) in its body, so that `compresskit --help` stays quick.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _InOrder(TyperGroup):
     """The verbs in their order; typer would put those that have verbs of their own last."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names that the help text and completion show."""
+        """The names that the help text and completion show."""
         return verb_names()
 
 
@@ -63,14 +63,10 @@ app = typer.Typer(
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line of the words `args` (those of this process when None), and tell the exit code.
 
-    Args:
-        args: the words after ``compresskit``; those of this process when None.
-
-    Returns:
-        The exit code: 0, that of the `CompresskitError`, 2 for wrong usage, 5 for any other failure, 130 when
-        interrupted. An error is one line on stderr; ``-v`` puts the traceback before it.
+    That is 0, the code of the `CompresskitError`, 2 for wrong usage, 5 for any other failure, or 130 when interrupted.
+    An error is one line on stderr; `-v` puts the traceback before it.
     """
     words = list(sys.argv[1:] if args is None else args)
     console.configure()
@@ -94,14 +90,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
-    """Say in one line what went wrong.
+    """One line that says what went wrong, without `error:`, and the exit code.
 
-    Args:
-        error: what the run raised.
-        words: the words of the command line.
-
-    Returns:
-        The line, without ``error:``, and the exit code.
+    `error` is what the run raised, `words` are those of the command line.
     """
     if isinstance(error, CompresskitError):
         return str(error), error.exit_code

@@ -82,7 +82,7 @@ def _counted(entries: Sequence[Entry]) -> str:
 
 
 def _shown(entry: Entry) -> dict[str, Any]:
-    """Return an entry as it stands in the JSON; what is not known of it is null."""
+    """An entry as it stands in the JSON; what is not known of it is null."""
     outcome = entry.outcome()
     row = None if outcome is None else outcome.row
     return {

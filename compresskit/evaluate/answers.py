@@ -12,7 +12,7 @@ from compresskit.errors import InputError
 
 
 class AnswersWriter:
-    """Context manager that writes answers as they come, so that none has to be held; ``add`` takes one."""
+    """Context manager that writes answers as they come, so that none has to be held; `add` takes one."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8")

@@ -48,13 +48,13 @@ _ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "W
 
 
 def cache_folder() -> Path:
-    """Return where outcomes are kept: $COMPRESSKIT_CACHE, else compresskit in the user's cache folder."""
+    """Where outcomes are kept: $COMPRESSKIT_CACHE, else compresskit in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(FOLDER_VARIABLE) or Path(home, "compresskit")) / "eval"
 
 
 def cache_limit() -> int:
-    """Return how many bytes the entries may take: $COMPRESSKIT_CACHE_SIZE, else 1 GB; UsageError for a bad value."""
+    """How many bytes the entries may take: $COMPRESSKIT_CACHE_SIZE, else 1 GB; UsageError for a bad value."""
     text = os.environ.get(SIZE_VARIABLE) or DEFAULT_SIZE
     units = {unit.lower(): factor for unit, factor in BYTES.suffixes.items()}
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)", text.strip())
@@ -64,9 +64,9 @@ def cache_limit() -> int:
 
 
 def entry_key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> str:
-    """Return the name of an entry: a SHA-256 in hex over all that a measurement depends on.
+    """The name of an entry: a SHA-256 in hex over all that a measurement depends on.
 
-    ``checkpoint`` is the hash of the checkpoint's files, ``data`` those of the data sets.
+    `checkpoint` is the hash of the checkpoint's files, `data` those of the data sets.
     """
     parts = {
         "checkpoint": checkpoint,
@@ -88,11 +88,11 @@ class Entry:
     used: float
 
     def outcome(self) -> Outcome | None:
-        """Return what was measured; None where a file is missing or damaged."""
+        """What was measured; None where a file is missing or damaged."""
         return _read(self.folder)
 
     def data(self) -> str | None:
-        """Return the path or Hub id of the data; None where a file is missing or damaged."""
+        """The path or Hub id of the data; None where a file is missing or damaged."""
         try:
             return Dataset(**json.loads((self.folder / DATASET_FILE).read_text(encoding="utf-8"))).path
         except (OSError, ValueError, TypeError):
@@ -111,7 +111,7 @@ class Cache:
         self._in_use: set[Path] = set()
 
     def fetch(self, key: str, folder: Path) -> Outcome | None:
-        """Return a kept outcome, with its answers copied to ``folder``; None where there is none that is whole."""
+        """A kept outcome, with its answers copied to `folder`; None where there is none that is whole."""
         entry = self.folder / key
         outcome = _read(entry)
         if outcome is None:
@@ -127,7 +127,7 @@ class Cache:
         return outcome
 
     def keep(self, key: str, outcome: Outcome, folder: Path, dataset: Dataset) -> Path | None:
-        """Make an entry of an outcome and of the answers in ``folder``, in place of an older one; return its folder.
+        """Make an entry of an outcome and of the answers in `folder`, in place of an older one; return its folder.
 
         Then the entries that were not used for longest go, until the limit holds. None where nothing can be written,
         with a warning.
@@ -157,7 +157,7 @@ class Cache:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Return what is kept, the entry last used first."""
+        """What is kept, the entry last used first."""
         try:
             folders = [path for path in self.folder.iterdir() if _ENTRY.fullmatch(path.name) and path.is_dir()]
         except OSError:  # there is no such folder yet
@@ -197,7 +197,7 @@ class Cache:
 
 
 def _read(entry: Path) -> Outcome | None:
-    """Return the outcome in an entry's folder; None where there is none, or not with the answers to all questions."""
+    """The outcome in an entry's folder; None where there is none, or not with the answers to all questions."""
     try:
         outcome = Outcome.read(entry)
         questions = len(outcome.question_em)
@@ -218,7 +218,7 @@ def _own_code() -> str:
 
 @functools.cache
 def _machine() -> list[str]:
-    """Return what tells machines apart, found without torch: processor, system, GPUs and their settings."""
+    """What tells machines apart, found without torch: processor, system, GPUs and their settings."""
     from compresskit.evaluate.measure import cpu_name
 
     # One after the other, since a machine whose driver has no such folder has no NVIDIA GPU.

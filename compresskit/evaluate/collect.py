@@ -28,7 +28,7 @@ def collect_answers(
     sinks: Sequence[Sink],
     description: str,
 ) -> float:
-    """Hand every question with its answer to the ``sinks``, in order; return the questions answered in a second.
+    """Hand every question with its answer to the `sinks`, in order; return the questions answered in a second.
 
     The time that the sinks take is not counted. Each process of the group answers its part and gets the answers of all;
     the slowest one counts.
@@ -52,7 +52,7 @@ def collect_answers(
 
 
 def largest(group: Group, figures: Mapping[str, float | None]) -> dict[str, Any]:
-    """Return each figure as the process of the group has it that has most of it; None where none has it."""
+    """Each figure as the process of the group has it that has most of it; None where none has it."""
     parts = group.gather(dict(figures))
     known = {key: [value for part in parts if (value := part[key]) is not None] for key in figures}
     return {key: max(values, default=None) for key, values in known.items()}

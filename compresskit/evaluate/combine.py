@@ -22,14 +22,14 @@ def read_report(path: Path) -> Report:
 
 
 def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | None = None) -> Report:
-    """Return one report with the rows of all; its gates are to be held again.
+    """One report with the rows of all; its gates are to be held again.
 
-    ``sources`` says where each came from, for errors, and for the names of rows that clash: those get the source's
-    stem behind them. A row that is the same in every figure appears once. ``baseline`` is the name of the row that the
+    `sources` says where each came from, for errors, and for the names of rows that clash: those get the source's
+    stem behind them. A row that is the same in every figure appears once. `baseline` is the name of the row that the
     others are compared with; by default it is that of the first report that has one. A row that was compared with
     another baseline before loses what was paired with it, and keeps the plain difference.
 
-    Raises InputError where the reports stand on different questions, or no row has the name ``baseline``.
+    Raises InputError where the reports stand on different questions, or no row has the name `baseline`.
     """
     first = reports[0]
     for report, source in zip(reports, sources, strict=True):
@@ -67,7 +67,7 @@ def _baseline(reports: Sequence[Report], name: str | None) -> Row | None:
 
 
 def _against(row: Row, base: Row, former: Row | None) -> Row:
-    """Return a row compared with ``base``: with all its statistics where ``former`` was it, else plain differences."""
+    """A row compared with `base`: with all its statistics where `former` was it, else plain differences."""
     if former is not None and _same_answers(former, base):
         return row  # a former baseline is the same one, measured on another machine, and stays one
     unpaired = replace(
@@ -84,7 +84,7 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
 
 
 def _same_answers(one: Row, other: Row) -> bool:
-    """Return whether two rows are one checkpoint with the same score, perhaps measured on two machines."""
+    """Whether two rows are one checkpoint with the same score, perhaps measured on two machines."""
 
     def key(row: Row) -> tuple[object, ...]:
         return (row.sha256, row.em, row.f1, row.has_ans_em, row.has_ans_f1, row.no_ans_em, row.null_threshold)
@@ -93,7 +93,7 @@ def _same_answers(one: Row, other: Row) -> bool:
 
 
 def _free_name(name: str, stem: str, rows: Sequence[Row]) -> str:
-    """Return ``name``, or where a row has it already, the name with the file's stem and if need be a number."""
+    """`name`, or where a row has it already, the name with the file's stem and if need be a number."""
     taken = {row.name for row in rows}
     candidates = [name, f"{name} ({stem})", *(f"{name} ({stem} {count})" for count in range(2, len(rows) + 3))]
     return next(candidate for candidate in candidates if candidate not in taken)

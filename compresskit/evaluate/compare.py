@@ -15,10 +15,10 @@ from compresskit.evaluate.stats import bootstrap_intervals, mcnemar
 
 
 def compared(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
-    """Return ``rows`` with the intervals of EM and F1 and, where one is the baseline, their differences from it.
+    """`rows` with the intervals of EM and F1 and, where one is the baseline, their differences from it.
 
     Differences are in points and paired: both checkpoints on the same questions. Their intervals are bootstrapped over
-    paragraphs, all with the same draws; ``p_value`` is McNemar's exact one. ``outcomes`` hold the scores of the
+    paragraphs, all with the same draws; `p_value` is McNemar's exact one. `outcomes` hold the scores of the
     questions one by one; a row whose outcome has none stays as it is.
     """
     base = next((index for index, row in enumerate(rows) if row.baseline), None)
@@ -50,7 +50,7 @@ def compared(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
 
 
 def with_differences(row: Row, base: Row) -> Row:
-    """Return ``row`` with its differences in EM and F1 from ``base``; None where one of the two was not measured."""
+    """`row` with its differences in EM and F1 from `base`; None where one of the two was not measured."""
     return replace(
         row,
         delta_em=None if row.em is None or base.em is None else row.em - base.em,
@@ -66,9 +66,9 @@ def flips(
     examples: Questions,
     count: int,
 ) -> tuple[Flip, ...]:
-    """Return up to ``count`` questions lost against the baseline, and as many won, spread evenly over the data set.
+    """Up to `count` questions lost against the baseline, and as many won, spread evenly over the data set.
 
-    ``answers`` and ``base_answers`` are the answers of both, by question id.
+    `answers` and `base_answers` are the answers of both, by question id.
     """
 
     def flip(example: Example, won: bool) -> Flip:
@@ -82,7 +82,7 @@ def flips(
 
 
 def _flipped(own: Outcome, base: Outcome) -> tuple[list[int], list[int]]:
-    """Return the positions of the questions that ``own`` has right and ``base`` has not, and the reverse."""
+    """The positions of the questions that `own` has right and `base` has not, and the reverse."""
     difference = np.asarray(own.question_em) - np.asarray(base.question_em)
     return np.flatnonzero(difference > 0).tolist(), np.flatnonzero(difference < 0).tolist()
 

@@ -1,6 +1,6 @@
 """What `compresskit eval` is to do: from the command line, or from the project's file where that names no checkpoint.
 
-The file is ``pyproject.toml`` (its table ``[tool.compresskit.eval]``) or ``compresskit.yaml`` (its section ``eval``, or
+The file is `pyproject.toml` (its table `[tool.compresskit.eval]`) or `compresskit.yaml` (its section `eval`, or
 the whole file) in the folder where the command runs. Its keys are the command's options, with dashes or underscores.
 """
 
@@ -162,7 +162,7 @@ def _mapping(value: object, where: str) -> Mapping[str, Any] | None:
 
 
 def _found(patterns: Sequence[str], folder: Path, where: str) -> tuple[str, ...]:
-    """Return the checkpoints that the patterns mean, in their order; what is not a glob stays as it is.
+    """The checkpoints that the patterns mean, in their order; what is not a glob stays as it is.
 
     A glob takes folders, but not those of runs that go on, and files only where it ends like one.
     """

@@ -30,7 +30,7 @@ class GateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Where a report goes: ``format`` is what is printed, the rest are files, None for those not wanted.
+    """Where a report goes: `format` is what is printed, the rest are files, None for those not wanted.
 
     Raises UsageError for an unknown format, and for a file that cannot come to be: before anything is measured.
     """

@@ -33,8 +33,8 @@ from compresskit.models.kinds import fingerprint
 class Extras:
     """What an evaluation does beyond its report.
 
-    ``use_cache``: an unchanged checkpoint is not measured again. ``predictions`` is a folder for one ``NAME.json`` a
-    checkpoint. ``flips`` is how many questions that flip against the baseline a row tells, of those won and of those
+    `use_cache`: an unchanged checkpoint is not measured again. `predictions` is a folder for one `NAME.json` a
+    checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
     lost.
     """
 
@@ -45,7 +45,7 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The questions of an evaluation: ``asked`` of ``whole``, and those on which null thresholds are tuned.
+    """The questions of an evaluation: `asked` of `whole`, and those on which null thresholds are tuned.
 
     The workers open their files, so it has to be kept until the last one is done.
     """
@@ -60,7 +60,7 @@ class _Data:
         return [data.info.sha256 for data in (self.whole, self.tuning) if data is not None]
 
     def described(self, seed: int) -> Dataset:
-        """What the report says of the questions; ``seed`` is that of their draw, where they are drawn."""
+        """What the report says of the questions; `seed` is that of their draw, where they are drawn."""
         info, number = self.asked.info, len(self.whole)
         drawn = (number, seed) if len(self.asked) < number else (None, None)
         return Dataset(info.path, info.sha256, info.questions, info.unanswerable, *drawn)
@@ -87,11 +87,11 @@ def evaluate(
     names: Sequence[str] | None = None,
     extras: Extras | None = None,
 ) -> Report:
-    """Measure every one of ``checkpoints`` (alias, Hub id, folder, file of answers) on ``data_ref``; return the report.
+    """Measure every one of `checkpoints` (alias, Hub id, folder, file of answers) on `data_ref`; return the report.
 
-    ``baseline`` is the checkpoint the others are compared with; where it is not among them it becomes the
+    `baseline` is the checkpoint the others are compared with; where it is not among them it becomes the
     first row (see `compared`). A checkpoint that cannot be scored, or whose process crashes (a signal, out of memory),
-    is a row with ``error``; the others go on. ``names`` are those of the rows, in place of names made from the
+    is a row with `error`; the others go on. `names` are those of the rows, in place of names made from the
     references.
 
     Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data raises.
@@ -140,7 +140,7 @@ def _read(data_ref: str, settings: EvalSettings) -> _Data:
 def _measurements(
     refs: Sequence[str], names: Sequence[str], data: _Data, settings: EvalSettings, folder: Path
 ) -> list[Measurement]:
-    """Return what is to be measured, each with a folder of its own in ``folder``."""
+    """What is to be measured, each with a folder of its own in `folder`."""
     questions, tuning = data.asked.files(), None if data.tuning is None else data.tuning.files()
     quiet, verbose = console.is_quiet(), console.is_verbose()
     found = []
@@ -154,7 +154,7 @@ def _measurements(
 def _measure(
     measurement: Measurement, data_hashes: Sequence[str], dataset: Dataset, extras: Extras, cache: Cache
 ) -> _Result:
-    """Return what is known of a checkpoint, from the cache, or else from a process of its own."""
+    """What is known of a checkpoint, from the cache, or else from a process of its own."""
     settings, folder = measurement.settings, measurement.folder
     try:
         checkpoint = _checkpoint_hash(measurement.ref)
@@ -177,7 +177,7 @@ def _measure(
 
 
 def _checkpoint_hash(ref: str) -> str:
-    """Return a hash of all that a checkpoint consists of; InputError where it cannot be read."""
+    """A hash of all that a checkpoint consists of; InputError where it cannot be read."""
     try:
         # A file of answers stands for itself; whatever else there is becomes known by its files.
         return sha256_file(Path(ref)) if Path(ref).is_file() else fingerprint(ref)
@@ -187,7 +187,7 @@ def _checkpoint_hash(ref: str) -> str:
 
 
 def _row(measurement: Measurement, result: _Result, extras: Extras, *, is_baseline: bool) -> Row:
-    """Return the row under this evaluation's name, with its answers where the user wants them."""
+    """The row under this evaluation's name, with its answers where the user wants them."""
     name, ref, outcome = measurement.name, measurement.ref, result.outcome
     if outcome.row is None:
         row = Row(name, ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
@@ -230,7 +230,7 @@ def _with_flips(rows: Sequence[Row], results: Sequence[_Result], asked: ExampleS
 
 
 def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
-    """Return the checkpoints, each once, the baseline in front where it is not among them."""
+    """The checkpoints, each once, the baseline in front where it is not among them."""
     refs: list[str] = []
     for ref in checkpoints:
         if not any(_same(ref, other) for other in refs):
@@ -241,14 +241,14 @@ def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str
 
 
 def _same(one: str, other: str) -> bool:
-    """Return whether two references mean one checkpoint: the same text, or the same folder."""
+    """Whether two references mean one checkpoint: the same text, or the same folder."""
     if one == other:
         return True
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def _unique_names(refs: Sequence[str]) -> list[str]:
-    """Return a name for each reference: the file's or folder's, with more of its path where two clash, or itself."""
+    """A name for each reference: the file's or folder's, with more of its path where two clash, or itself."""
     parts = [Path(ref).resolve().parts[1:] or (ref,) if os.path.exists(ref) else (ref,) for ref in refs]
     depth = [1] * len(refs)
     while True:

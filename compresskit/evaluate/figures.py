@@ -62,22 +62,22 @@ class Figure:
 
 
 def measured(figure: Figure) -> Any:
-    """Return a field of a row that holds ``figure``; None where it was not measured."""
+    """A field of a row that holds `figure`; None where it was not measured."""
     return field(default=None, metadata={_KEY: figure})
 
 
 def quality(heading: str, description: str, rank: int, **more: Any) -> Any:
-    """Return a field that holds a measure of the answers, per cent; ``more`` is the rest of its `Figure`."""
+    """A field that holds a measure of the answers, per cent; `more` is the rest of its `Figure`."""
     return measured(Figure(heading, PER_CENT, description, "higher", Group.QUALITY, rank, sampled=True, **more))
 
 
 def paired(heading: str, unit: Unit, description: str) -> Any:
-    """Return a field that holds what the pairing with the baseline tells."""
+    """A field that holds what the pairing with the baseline tells."""
     return measured(Figure(heading, unit, description, None, Group.AGAINST, paired=True))
 
 
 def difference(heading: str, description: str, rank: int | None = None, *, interval: str) -> Any:
-    """Return a field that holds a paired difference from the baseline, in points; EM and F1 mark which is best."""
+    """A field that holds a paired difference from the baseline, in points; EM and F1 mark which is best."""
     known = Figure(
         heading, POINTS, description, None, Group.AGAINST, rank, sampled=True, interval=interval, paired=True
     )
@@ -87,12 +87,12 @@ def difference(heading: str, description: str, rank: int | None = None, *, inter
 def cost(
     heading: str, unit: Unit, description: str, group: Group | None = None, rank: int | None = None, **more: Any
 ) -> Any:
-    """Return a field that holds what a checkpoint takes: the less the better; ``more`` is the rest of its `Figure`."""
+    """A field that holds what a checkpoint takes: the less the better; `more` is the rest of its `Figure`."""
     return measured(Figure(heading, unit, description, "lower", group, rank, **more))
 
 
 def figure_in(metadata: Mapping[Any, Any]) -> Figure | None:
-    """Return the figure that a field's metadata describe; None where the field is not a figure."""
+    """The figure that a field's metadata describe; None where the field is not a figure."""
     found: Figure | None = metadata.get(_KEY)
     return found
 
@@ -114,14 +114,14 @@ ASKED: Mapping[str, Figure] = {
     "rougeL": _asked("rougeL", PER_CENT, "ROUGE-L F1 of the answers, per cent", "higher", True),
     "ppl": _asked("ppl", PERPLEXITY, "perplexity of the texts", "lower", True),
 }
-"""The figures of ``--metrics`` by their names in `Row.metrics`."""
+"""The figures of `--metrics` by their names in `Row.metrics`."""
 
 # How the names of lm-evaluation-harness end whose figures are better the lower they are.
 _LOWER = ("ppl", "perplexity", "bits_per_byte")
 
 
 def asked_figure(name: str) -> Figure:
-    """Return what is known of any figure among `Row.metrics`.
+    """What is known of any figure among `Row.metrics`.
 
     Beside `ASKED` these are figures of lm-evaluation-harness (task/metric), in its own unit, and such of another
     version, taken for per cents.

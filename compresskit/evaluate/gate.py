@@ -1,4 +1,4 @@
-"""Gates: rules such as ``em>=base-1`` or ``size<=0.3x`` that a row of a report holds or fails."""
+"""Gates: rules such as `em>=base-1` or `size<=0.3x` that a row of a report holds or fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``metric op limit``: the limit is ``number``, ``number`` times the baseline's figure, or that figure plus it.
+    """`metric op limit`: the limit is `number`, `number` times the baseline's figure, or that figure plus it.
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
     worse end of the figure's 95 % interval has to hold the rule.
@@ -45,7 +45,7 @@ class Rule:
     ci95: bool = False
 
     def limit(self, baseline: Row | None) -> float | None:
-        """Return the limit in the metric's own unit; None where the baseline's figure is needed but not there."""
+        """The limit in the metric's own unit; None where the baseline's figure is needed but not there."""
         if self.kind == "absolute":
             return self.number
         base = None if baseline is None else _value(baseline, self.metric)
@@ -54,7 +54,7 @@ class Rule:
         return base * self.number if self.kind == "ratio" else base + self.number
 
     def value(self, row: Row, baseline: Row | None) -> float | None:
-        """Return the figure that is held against the limit; None where it was not measured.
+        """The figure that is held against the limit; None where it was not measured.
 
         With `ci95`, a rule relative to the baseline takes the interval of the paired difference, put upon the
         baseline's figure; an absolute one that of the figure itself.
@@ -72,7 +72,7 @@ class Rule:
         return shift + interval[0 if self.op in (">=", ">") else 1]
 
     def verdict(self, row: Row, baseline: Row | None) -> Gate:
-        """Return whether ``row`` holds the rule; a figure or a limit that was not measured fails."""
+        """Whether `row` holds the rule; a figure or a limit that was not measured fails."""
         value, limit = self.value(row, baseline), self.limit(baseline)
         passed = value is not None and limit is not None and OPERATORS[self.op](value, limit)
         return Gate(self.text, row.name, passed, value, limit, self.ci95)
@@ -86,7 +86,7 @@ def _value(row: Row, metric: str) -> float | None:
 def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False) -> list[Rule]:
     """Read every rule; UsageError where one is not understood, or needs a baseline and there is none.
 
-    With ``ci95`` (``--gate-ci``) rules on figures that a sample of questions gives demand their interval; UsageError
+    With `ci95` (`--gate-ci`) rules on figures that a sample of questions gives demand their interval; UsageError
     for one that has none.
     """
     if ci95 and not texts:
@@ -99,7 +99,7 @@ def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False)
 
 
 def _on_its_interval(rule: Rule) -> Rule:
-    """Return a rule that demands the interval of its figure, where that is sampled; UsageError where it has none."""
+    """A rule that demands the interval of its figure, where that is sampled; UsageError where it has none."""
     figure = figure_of(rule.metric)
     if figure is None or not figure.sampled:
         return rule
@@ -110,7 +110,7 @@ def _on_its_interval(rule: Rule) -> Rule:
 
 
 def parse(text: str) -> Rule:
-    """Read ``METRIC OP VALUE``; UsageError where a part is not understood.
+    """Read `METRIC OP VALUE`; UsageError where a part is not understood.
 
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
     20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0).
@@ -139,7 +139,7 @@ def parse(text: str) -> Rule:
 
 
 def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
-    """Return what one ``unit`` is in the figure's own unit; UsageError where it is none of its units."""
+    """What one `unit` is in the figure's own unit; UsageError where it is none of its units."""
     units = figure.unit.suffixes
     if unit and unit not in units:
         allowed = f"use {', '.join(units)}" if units else "it has none"
@@ -148,7 +148,7 @@ def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
 
 
 def gated(report: Report, rules: Sequence[Rule]) -> Report:
-    """Return the report with a verdict for each rule on each row but the baseline, which others are held against.
+    """The report with a verdict for each rule on each row but the baseline, which others are held against.
 
     Of several baselines (the same checkpoint on several machines) the one of the row's own device counts, else the
     first. Raises UsageError where there is a rule and no row to hold it: a gate that nothing passed has not held.
@@ -167,7 +167,7 @@ def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
 
 
 def explain(gate: Gate) -> str:
-    """Return a verdict as one phrase: the rule, the row, its figure and the limit."""
+    """A verdict as one phrase: the rule, the row, its figure and the limit."""
     missing = "no interval" if gate.ci95 else "not measured"
     value = missing if gate.value is None else f"{gate.value:.10g}"
     limit = "not measured" if gate.limit is None else f"{gate.limit:.10g}"

@@ -1,4 +1,4 @@
-"""Images drawn by matplotlib, the extra ``plot``; without its global state, and whole on the disk or not at all."""
+"""Images drawn by matplotlib, the extra `plot`; without its global state, and whole on the disk or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUFFIXES = (".png", ".svg")
 
 
 def check_suffix(path: Path) -> None:
-    """UsageError where ``path`` is neither a PNG nor an SVG by its name."""
+    """UsageError where `path` is neither a PNG nor an SVG by its name."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(
             f"--plot {path}: {path.suffix or 'a name without suffix'} is not an image; name a .png or a .svg"
@@ -25,7 +25,7 @@ def check_suffix(path: Path) -> None:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
-    """Return an empty figure, sizes in inches, its parts placed by hand or by matplotlib; MissingError without it."""
+    """An empty figure, sizes in inches, its parts placed by hand or by matplotlib; MissingError without it."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -34,7 +34,7 @@ def new_figure(width: float, height: float, layout: Literal["constrained"] | Non
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG, by the suffix of ``path``; the same figure gives the same bytes.
+    """Write a figure as PNG or SVG, by the suffix of `path`; the same figure gives the same bytes.
 
     Raises UsageError for another suffix.
     """

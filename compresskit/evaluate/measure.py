@@ -45,7 +45,7 @@ class PeakMemory:
     reserved and what NVML says of the process as the block ends. Elsewhere: the resident set of the whole process,
     which means something only in a process of its own; where the system cannot forget an earlier peak, that one counts.
 
-    After the block, ``bytes``, ``reserved`` and ``process`` (None where the system does not tell) and ``kind`` ("cuda"
+    After the block, `bytes`, `reserved` and `process` (None where the system does not tell) and `kind` ("cuda"
     or "rss") are set.
     """
 
@@ -85,7 +85,7 @@ def forget_peak_rss() -> None:
 
 
 def nvml_process_bytes(device: torch.device) -> int | None:
-    """Return the device memory of this process as NVML counts it, the CUDA context included.
+    """The device memory of this process as NVML counts it, the CUDA context included.
 
     None where the package nvidia-ml-py or the driver's library is missing, or where processes are not told apart (as in
     a container with process numbers of its own).
@@ -105,7 +105,7 @@ def nvml_process_bytes(device: torch.device) -> int | None:
 
 
 def peak_rss_bytes() -> int | None:
-    """Return the peak resident set of this process in bytes; None on a system that does not tell."""
+    """The peak resident set of this process in bytes; None on a system that does not tell."""
     if sys.platform == "darwin":
         import resource  # not on Windows
 
@@ -120,7 +120,7 @@ def peak_rss_bytes() -> int | None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until ``device`` has done what was asked of it; a CPU always has."""
+    """Wait until `device` has done what was asked of it; a CPU always has."""
     if device.type == "cuda":
         import torch
 
@@ -130,7 +130,7 @@ def synchronize(device: torch.device) -> None:
 def latency(
     fn: Callable[[Item], object], items: Sequence[Item], warmup: int, device: torch.device, repeat: int = 1
 ) -> Latency:
-    """Time ``fn`` on each of ``items``, one after the other, ``repeat`` times, after ``warmup`` untimed calls.
+    """Time `fn` on each of `items`, one after the other, `repeat` times, after `warmup` untimed calls.
 
     Percentiles are interpolated linearly (Hyndman and Fan, type 7). Raises ValueError where there is no item.
     """
@@ -150,7 +150,7 @@ def latency(
 
 
 def describe_device(device: torch.device) -> dict[str, str | int]:
-    """Return what the figures were measured on: kind, name, operating system; CPU threads or CUDA version."""
+    """What the figures were measured on: kind, name, operating system; CPU threads or CUDA version."""
     import torch
 
     system = f"{platform.system()} {platform.release()}"
@@ -161,7 +161,7 @@ def describe_device(device: torch.device) -> dict[str, str | int]:
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself."""
+    """What the processor calls itself."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -171,10 +171,10 @@ def cpu_name() -> str:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Return the bytes of the files in ``folder`` and below; hard links to one file count once.
+    """The bytes of the files in `folder` and below; hard links to one file count once.
 
-    Links are not followed, save those of the Hub's cache, which keeps the content of ``snapshots/<revision>``
-    in ``blobs`` beside it. Raises InputError where ``folder`` is not a folder.
+    Links are not followed, save those of the Hub's cache, which keeps the content of `snapshots/<revision>`
+    in `blobs` beside it. Raises InputError where `folder` is not a folder.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give the folder of a checkpoint")
@@ -184,7 +184,7 @@ def disk_bytes(folder: Path) -> int:
 
 
 def deploy_bytes(paths: Iterable[Path]) -> int:
-    """Return the bytes of all the files named, and of those in the folders named; each real file counts once.
+    """The bytes of all the files named, and of those in the folders named; each real file counts once.
 
     Links are followed: what they lead to has to be shipped. Raises InputError where a path does not exist.
     """
@@ -197,7 +197,7 @@ def deploy_bytes(paths: Iterable[Path]) -> int:
 
 
 def zstd_bytes(paths: Iterable[Path]) -> int:
-    """Return the bytes of the files after zstandard at level 3, its default, each file by itself; none is written."""
+    """The bytes of the files after zstandard at level 3, its default, each file by itself; none is written."""
     import zstandard
 
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=-1)
@@ -209,7 +209,7 @@ def zstd_bytes(paths: Iterable[Path]) -> int:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files below ``folder``, links to files included; linked folders are not entered."""
+    """Yield the files below `folder`, links to files included; linked folders are not entered."""
     for root, _, names in os.walk(folder):
         yield from (path for name in names if (path := Path(root, name)).is_file())
 

@@ -27,10 +27,10 @@ _ROW_CODES = {UsageError.exit_code: InputError.exit_code}
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One checkpoint to measure in a process of its own; ``folder`` takes what it leaves.
+    """One checkpoint to measure in a process of its own; `folder` takes what it leaves.
 
-    ``questions`` are those to ask, ``tuning`` those to tune the null threshold on, both as the parent has read them.
-    ``name`` is what the progress bar says; ``index`` counts the measurements of one evaluation.
+    `questions` are those to ask, `tuning` those to tune the null threshold on, both as the parent has read them.
+    `name` is what the progress bar says; `index` counts the measurements of one evaluation.
     """
 
     ref: str
@@ -44,7 +44,7 @@ class Measurement:
     verbose: bool = False
 
     def to_json(self) -> str:
-        """Return the measurement as JSON."""
+        """The measurement as JSON."""
         return json.dumps(asdict(self), default=str)
 
     @classmethod
@@ -68,7 +68,7 @@ class Measurement:
 class Outcome:
     """What the child has to say: a row, or in its place an error and the exit code for it.
 
-    ``question_em`` (0 or 1), ``question_f1`` (0-1) and ``paragraph`` (its number) have one entry a question, in the
+    `question_em` (0 or 1), `question_f1` (0-1) and `paragraph` (its number) have one entry a question, in the
     data set's order.
     """
 
@@ -81,11 +81,11 @@ class Outcome:
 
     @classmethod
     def of(cls, error: CompresskitError) -> Outcome:
-        """Return the outcome of a checkpoint that cannot be scored; a name that means nothing is bad input here."""
+        """The outcome of a checkpoint that cannot be scored; a name that means nothing is bad input here."""
         return cls(error=str(error), error_code=_ROW_CODES.get(error.exit_code, error.exit_code))
 
     def to_json(self) -> str:
-        """Return the outcome as JSON."""
+        """The outcome as JSON."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return json.dumps({**values, "row": None if self.row is None else self.row.to_dict()})
 

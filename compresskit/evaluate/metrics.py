@@ -27,7 +27,7 @@ class Metric(Protocol):
         """Take the answer to one question, and its accepted ones."""
 
     def result(self) -> Mapping[str, float]:
-        """Return the figures by name, per cent."""
+        """The figures by name, per cent."""
 
 
 class Bleu:
@@ -48,7 +48,7 @@ class Bleu:
         self._answers.append(answer)
 
     def result(self) -> Mapping[str, float]:
-        """Return ``bleu``."""
+        """`bleu`."""
         from sacrebleu.metrics import BLEU
 
         most = max(map(len, self._golds))
@@ -76,7 +76,7 @@ class Rouge:
         self._count += 1
 
     def result(self) -> Mapping[str, float]:
-        """Return ``rouge1``, ``rouge2`` and ``rougeL``."""
+        """`rouge1`, `rouge2` and `rougeL`."""
         return {name: 100.0 * total / self._count for name, total in self._sums.items()}
 
 
@@ -91,7 +91,7 @@ What all these leave in `Row.metrics` is described in `compresskit.evaluate.figu
 
 
 def check_metrics(names: Sequence[str]) -> None:
-    """UsageError where there is no metric of one of ``names``, MissingError where its package is not installed."""
+    """UsageError where there is no metric of one of `names`, MissingError where its package is not installed."""
     for name in names:
         if name == PERPLEXITY:
             continue
@@ -118,7 +118,7 @@ class Metrics:
                 metric.add(gold, prediction.text)
 
     def result(self) -> dict[str, float | None]:
-        """Return the figures by name; None for those of answers where no question has one."""
+        """The figures by name; None for those of answers where no question has one."""
         if not self._answerable:
             return self._none | dict.fromkeys(name for metric in self._metrics for name in metric.names)
         return self._none | {name: value for metric in self._metrics for name, value in metric.result().items()}

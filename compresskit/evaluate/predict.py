@@ -28,7 +28,7 @@ class Questions(Protocol):
 def predictions(
     loaded: LoadedModel, examples: Questions, options: AnswerOptions, description: str = "answer"
 ) -> Iterator[Prediction]:
-    """Yield the prediction for every one of ``examples``, in their order, under a progress bar.
+    """Yield the prediction for every one of `examples`, in their order, under a progress bar.
 
     Raises what the family raises: RunFailed where a logit is not a number.
     """
@@ -40,7 +40,7 @@ def predictions(
 
 
 def answers(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
-    """Yield the prediction for every one of ``examples``, in their order, silently."""
+    """Yield the prediction for every one of `examples`, in their order, silently."""
     return loaded.task.answer(loaded, examples, options)
 
 

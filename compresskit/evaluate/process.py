@@ -72,7 +72,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """Return our environment, in which the worker finds this package even if it is not installed."""
+    """Our environment, in which the worker finds this package even if it is not installed."""
     root = str(Path(compresskit.__file__).resolve().parents[1])
     if Path(root).name in {"site-packages", "dist-packages"}:
         return dict(os.environ)
@@ -81,7 +81,7 @@ def _environment() -> dict[str, str]:
 
 
 def _how_it_ended(code: int) -> str:
-    """Return one line about a worker that left no outcome."""
+    """One line about a worker that left no outcome."""
     if code >= 0:
         return f"its process ended with exit code {code}; run it alone with -v to see why"
     try:

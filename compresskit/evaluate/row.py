@@ -1,4 +1,4 @@
-"""What an evaluation leaves: a row for each checkpoint, in a report (schema ``compresskit.eval/1``).
+"""What an evaluation leaves: a row for each checkpoint, in a report (schema `compresskit.eval/1`).
 
 The published JSON Schema of the format is `SCHEMA_FILE`; what is read back is held against it.
 """
@@ -77,15 +77,15 @@ class Flip:
 class Row:
     """One checkpoint in figures, each of which is described by its field.
 
-    Metrics are per cent (0-100), times milliseconds (``load_s`` seconds); what was not measured is None. ``*_ci95``
-    are bootstrap intervals over paragraphs, ``questions_per_s_range`` holds the least and most of the repetitions.
+    Metrics are per cent (0-100), times milliseconds (`load_s` seconds); what was not measured is None. `*_ci95`
+    are bootstrap intervals over paragraphs, `questions_per_s_range` holds the least and most of the repetitions.
 
-    ``em`` is the EM at ``null_threshold``. ``peak_memory_kind`` says what ``peak_memory_bytes`` counts: what torch
+    `em` is the EM at `null_threshold`. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
     allocated on CUDA, or the resident set elsewhere.
 
-    ``metrics`` holds figures asked for by name. ``settings`` are how it was asked and measured. ``sha256`` is that of
-    all files needed to run the checkpoint, ``manifest`` its compresskit.json, ``predictions`` the file of its answers.
-    ``error`` says in one line why the checkpoint could not be scored, ``error_code`` is the exit code for that.
+    `metrics` holds figures asked for by name. `settings` are how it was asked and measured. `sha256` is that of
+    all files needed to run the checkpoint, `manifest` its compresskit.json, `predictions` the file of its answers.
+    `error` says in one line why the checkpoint could not be scored, `error_code` is the exit code for that.
     """
 
     name: str
@@ -150,23 +150,23 @@ class Row:
         return 100.0 * self.params_nonzero / self.params_total
 
     def value(self, name: str) -> float | None:
-        """Return a figure by its key, or by its name among the metrics that were asked for."""
+        """A figure by its key, or by its name among the metrics that were asked for."""
         found: float | None = getattr(self, name) if name in FIGURES else self.metrics.get(name)
         return found
 
     def interval(self, figure: Figure) -> Interval | None:
-        """Return the interval of one of the row's figures; None where it has none, or none was measured."""
+        """The interval of one of the row's figures; None where it has none, or none was measured."""
         found: Interval | None = None if figure.interval is None else getattr(self, figure.interval)
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row as it stands in the JSON, in the order of the schema; an error only where there is one."""
+        """The row as it stands in the JSON, in the order of the schema; an error only where there is one."""
         values = asdict(self)
         return values if self.error is not None else {k: v for k, v in values.items() if k not in _ERROR}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Row:
-        """Return the row of a dictionary that holds to the schema."""
+        """The row of a dictionary that holds to the schema."""
         values: dict[str, Any] = {
             key: tuple(entry) if key in _INTERVALS and entry is not None else entry for key, entry in value.items()
         }
@@ -184,7 +184,7 @@ _ERROR = ("error", "error_code")
 
 
 def figure_of(name: str) -> Figure | None:
-    """Return what is known of a figure: of a row by its key, of `Row.metrics` by its name; None where there is none.
+    """What is known of a figure: of a row by its key, of `Row.metrics` by its name; None where there is none.
 
     A name with a slash (task/metric) is one of lm-evaluation-harness.
     """
@@ -197,7 +197,7 @@ def figure_of(name: str) -> Figure | None:
 class Dataset:
     """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions.
 
-    Where only a part was asked, whole paragraphs drawn with ``seed``, ``sampled_from`` is the number of all questions.
+    Where only a part was asked, whole paragraphs drawn with `seed`, `sampled_from` is the number of all questions.
     """
 
     path: str
@@ -208,15 +208,15 @@ class Dataset:
     seed: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry as it stands in the JSON; what tells of a sample only where it is one."""
+        """The entry as it stands in the JSON; what tells of a sample only where it is one."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The verdict of one gate on one row; ``value`` and ``limit`` are in the metric's own unit.
+    """The verdict of one gate on one row; `value` and `limit` are in the metric's own unit.
 
-    ``ci95`` tells that the value is the worse end of a 95 % interval, not the point.
+    `ci95` tells that the value is the worse end of a 95 % interval, not the point.
     """
 
     rule: str
@@ -227,7 +227,7 @@ class Gate:
     ci95: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as it stands in the JSON; ``ci95`` only where it is so."""
+        """The verdict as it stands in the JSON; `ci95` only where it is so."""
         values = asdict(self)
         return values if self.ci95 else {key: value for key, value in values.items() if key != "ci95"}
 
@@ -236,7 +236,7 @@ class Gate:
 class Report:
     """A whole evaluation.
 
-    ``created`` is ISO 8601 in UTC; ``device`` is empty where no checkpoint could be run.
+    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run.
     """
 
     created: str
@@ -253,7 +253,7 @@ class Report:
         return next((row for row in self.rows if row.baseline), None)
 
     def to_json(self) -> str:
-        """Return the report as indented JSON; ValueError where a figure is not finite."""
+        """The report as indented JSON; ValueError where a figure is not finite."""
         value = {
             "schema": SCHEMA,
             "created": self.created,
@@ -268,7 +268,7 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str, where: str = "report") -> Report:
-        """Read a report back; InputError, naming ``where`` and the entry, where it does not hold to the schema."""
+        """Read a report back; InputError, naming `where` and the entry, where it does not hold to the schema."""
         try:
             value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
         except (ValueError, RecursionError) as error:
@@ -309,7 +309,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _finite(text: str) -> float:
-    """Return a number of the JSON; ValueError for one beyond all floats (``1e999``)."""
+    """A number of the JSON; ValueError for one beyond all floats (`1e999`)."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large")

@@ -1,7 +1,7 @@
 """The official SQuAD 2.0 metric: exact match and F1, HasAns and NoAns apart, and at the best threshold.
 
 The rules are those of the script published with the data set (Rajpurkar, Jia and Liang, arXiv 1806.03822,
-``evaluate-v2.0.py``). Sums run over Python floats in the order of the data set, as there, so that the figures
+`evaluate-v2.0.py`). Sums run over Python floats in the order of the data set, as there, so that the figures
 equal the script's to the last digit; numpy only carries the results.
 """
 
@@ -32,11 +32,11 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 class Score:
     """What a set of predictions is worth. Per cent, 0-100; None where there is nothing to average over.
 
-    ``best_em`` and ``best_f1`` are what the same spans would score at the null threshold that suits this data
-    best; they are None unless every prediction carries a null score. ``unknown`` counts predictions for
+    `best_em` and `best_f1` are what the same spans would score at the null threshold that suits this data
+    best; they are None unless every prediction carries a null score. `unknown` counts predictions for
     questions that the data set does not have (ignored, as by the official script). The arrays hold one value
-    a question, in the data set's order: ``question_em`` and ``question_f1`` float64 in 0-1, ``has_answer``
-    bool, ``paragraph`` int64.
+    a question, in the data set's order: `question_em` and `question_f1` float64 in 0-1, `has_answer`
+    bool, `paragraph` int64.
     """
 
     em: float
@@ -58,7 +58,7 @@ class Score:
 
 
 def normalize_answer(text: str) -> str:
-    """Return ``text`` in lower case, without ASCII punctuation and articles, white space made single blanks.
+    """`text` in lower case, without ASCII punctuation and articles, white space made single blanks.
 
     >>> normalize_answer("The  U.S. Army, a force")
     'us army force'
@@ -67,12 +67,12 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(gold: str, predicted: str) -> int:
-    """Return 1 where both answers are the same once normalized, else 0."""
+    """1 where both answers are the same once normalized, else 0."""
     return int(normalize_answer(gold) == normalize_answer(predicted))
 
 
 def token_f1(gold: str, predicted: str) -> float:
-    """Return the harmonic mean of token precision and recall, 0-1.
+    """The harmonic mean of token precision and recall, 0-1.
 
     Where either answer has no token left, it is 1 if both have none and 0 otherwise.
     """
@@ -80,7 +80,7 @@ def token_f1(gold: str, predicted: str) -> float:
 
 
 def score(examples: Iterable[Example], predictions: Mapping[str, Prediction]) -> Score:
-    """Score ``predictions`` (question id -> prediction) against the gold answers of ``examples``; see `Scorer`.
+    """Score `predictions` (question id -> prediction) against the gold answers of `examples`; see `Scorer`.
 
     Raises InputError where there is no question, or where questions have no prediction: it tells how many, and which
     is the first.
@@ -106,7 +106,7 @@ class Scorer:
     """The metric of a stream of predictions: each is scored as it comes, and let go.
 
     EM and F1 take `Prediction.text`, the answer decided at the null threshold; the best threshold is sought over
-    ``span_text`` with the no-answer score ``null_score - score``. 37 bytes a question are kept, and no text.
+    `span_text` with the no-answer score `null_score - score`. 37 bytes a question are kept, and no text.
 
     Predictions are to come in the order of the data set: in another one, floats add up to another last digit than the
     official script's.
@@ -136,7 +136,7 @@ class Scorer:
             _append(self._spans, em=em, f1=f1, empty=not prediction.span_text, no_answer=no_answer)
 
     def result(self, unknown: int = 0) -> Score:
-        """Return the figures over the questions taken so far; ``unknown`` is only handed on.
+        """The figures over the questions taken so far; `unknown` is only handed on.
 
         Raises InputError where there is no question.
         """
@@ -167,7 +167,7 @@ class Scorer:
         )
 
     def _best(self, metric: str) -> tuple[float | None, float | None]:
-        """Return the best mean of ``metric`` (per cent) over all null thresholds, and the threshold.
+        """The best mean of `metric` (per cent) over all null thresholds, and the threshold.
 
         The official sweep: begin with every question left unanswered, then answer them in the order of their
         no-answer score. Answering an unanswerable question costs its point; an empty span costs nothing.
@@ -203,13 +203,13 @@ def _append(columns: _Columns, **values: float) -> None:
 
 
 def _mean_where(values: Sequence[float], has_answer: Sequence[int], wanted: bool) -> float | None:
-    """Return the mean in per cent where ``has_answer`` is ``wanted``; None where it never is."""
+    """The mean in per cent where `has_answer` is `wanted`; None where it never is."""
     chosen = [value for value, has in zip(values, has_answer, strict=True) if has == wanted]
     return 100.0 * sum(chosen) / len(chosen) if chosen else None
 
 
 def _f1(gold: list[str], predicted: list[str]) -> int | float:
-    """Return F1 as the official script does, an int where nothing overlaps or there is nothing to overlap."""
+    """F1 as the official script does, an int where nothing overlaps or there is nothing to overlap."""
     if not gold or not predicted:
         return int(gold == predicted)
     same = sum((Counter(gold) & Counter(predicted)).values())
@@ -229,7 +229,7 @@ class _Golds:
         self._last: tuple[str, tuple[int, float]] | None = None
 
     def score(self, predicted: str) -> tuple[int, float]:
-        """Return EM (0 or 1) and F1 (0-1) of ``predicted`` against the gold answer that suits it best."""
+        """EM (0 or 1) and F1 (0-1) of `predicted` against the gold answer that suits it best."""
         if self._last is None or self._last[0] != predicted:
             normal = normalize_answer(predicted)
             tokens = normal.split()

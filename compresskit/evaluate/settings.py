@@ -25,13 +25,13 @@ def parse_threshold(text: str) -> NullThreshold:
 class EvalSettings:
     """How checkpoints are asked and measured.
 
-    ``batch_size`` in windows of full length; ``max_length``, ``stride`` and ``max_answer_length`` in tokens;
-    ``null_threshold`` in logits: a question is left unanswered where the null score exceeds the best span's
-    by more; "auto" takes the one that suits ``tune_data`` best, for each checkpoint its own. ``limit`` asks whole
-    paragraphs with so many questions in all, drawn with ``seed``. ``latency_questions`` are timed one by one (with 0
-    the latency is not measured), after ``warmup_questions`` that are not; a batch warms up the timing of batches too,
-    unless that is 0. All timing is done ``repeat`` times. ``metrics`` are figures beyond EM and F1 (see
-    `compresskit.evaluate.metrics`), ``harness`` tasks of lm-evaluation-harness.
+    `batch_size` in windows of full length; `max_length`, `stride` and `max_answer_length` in tokens;
+    `null_threshold` in logits: a question is left unanswered where the null score exceeds the best span's
+    by more; "auto" takes the one that suits `tune_data` best, for each checkpoint its own. `limit` asks whole
+    paragraphs with so many questions in all, drawn with `seed`. `latency_questions` are timed one by one (with 0
+    the latency is not measured), after `warmup_questions` that are not; a batch warms up the timing of batches too,
+    unless that is 0. All timing is done `repeat` times. `metrics` are figures beyond EM and F1 (see
+    `compresskit.evaluate.metrics`), `harness` tasks of lm-evaluation-harness.
 
     Raises UsageError where a value cannot be.
     """
@@ -86,5 +86,5 @@ class EvalSettings:
             raise UsageError("--null-threshold auto and --tune-data belong together; give both, or neither")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON has them."""
+        """The settings as JSON has them."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

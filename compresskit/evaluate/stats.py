@@ -13,12 +13,12 @@ _COUNTS = 2_000_000
 def bootstrap_intervals(
     values: NDArray[np.float64], paragraph: NDArray[np.int64], seed: int = 0, replicates: int = REPLICATES
 ) -> list[tuple[float, float] | None]:
-    """Return the 95 % percentile interval of the mean of each column of ``values``, in per cent.
+    """The 95 % percentile interval of the mean of each column of `values`, in per cent.
 
     None with a single paragraph, from which nothing can be drawn.
 
-    ``values`` has the shape (questions, columns): scores 0-1, or differences between two checkpoints' scores;
-    ``paragraph`` is the number of each question's paragraph, shape (questions,). Whole paragraphs are drawn with
+    `values` has the shape (questions, columns): scores 0-1, or differences between two checkpoints' scores;
+    `paragraph` is the number of each question's paragraph, shape (questions,). Whole paragraphs are drawn with
     replacement, because the questions of one are not independent (cluster bootstrap: Efron & Tibshirani 1993,
     chapter 8); all columns share the draws.
     """
@@ -37,7 +37,7 @@ def bootstrap_intervals(
 
 
 def mcnemar(won: int, lost: int) -> float:
-    """Return McNemar's exact two-sided p-value for ``won`` and ``lost`` questions (scipy's binomial test at 1/2)."""
+    """McNemar's exact two-sided p-value for `won` and `lost` questions (scipy's binomial test at 1/2)."""
     from scipy.stats import binomtest
 
     return float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0

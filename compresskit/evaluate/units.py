@@ -10,27 +10,27 @@ _BINARY_BYTES: Mapping[str, float] = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def per_cent(value: float) -> str:
-    """Return a per cent figure with two decimals."""
+    """A per cent figure with two decimals."""
     return f"{value:.2f}"
 
 
 def signed(value: float) -> str:
-    """Return a difference in points with its sign; what rounds to nothing is +0.00."""
+    """A difference in points with its sign; what rounds to nothing is +0.00."""
     return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def count(value: float) -> str:
-    """Return a number of things in three digits: 950, 1.25K, 22.6M, 1.50B."""
+    """A number of things in three digits: 950, 1.25K, 22.6M, 1.50B."""
     return _scaled(value, ("", "K", "M", "B", "T"))
 
 
 def size(value: float) -> str:
-    """Return bytes in three digits and decimal units: 512 B, 90.3 MB."""
+    """Bytes in three digits and decimal units: 512 B, 90.3 MB."""
     return _scaled(value, (" B", " kB", " MB", " GB", " TB"))
 
 
 def three_digits(value: float) -> str:
-    """Return a plain figure in three digits: 0.25, 8.31, 52.0, 1234."""
+    """A plain figure in three digits: 0.25, 8.31, 52.0, 1234."""
     return f"{value:.{_decimals(value)}f}"
 
 

@@ -1,4 +1,4 @@
-"""The process that measures one checkpoint: ``python -m compresskit.evaluate.worker``, a `Measurement` on stdin.
+"""The process that measures one checkpoint: `python -m compresskit.evaluate.worker`, a `Measurement` on stdin.
 
 It is fresh, so that its memory and its timings are the checkpoint's own, and so that a crash takes only one
 row along.
@@ -88,7 +88,7 @@ def run(measurement: Measurement) -> Outcome:
 
 
 def language_figures(measurement: Measurement, examples: ExampleSet) -> Outcome | None:
-    """Return the row of a language model that is asked for perplexity or the harness, and cannot be asked questions.
+    """The row of a language model that is asked for perplexity or the harness, and cannot be asked questions.
 
     None for any other checkpoint, and where no such figure was asked for.
     """
@@ -128,7 +128,7 @@ def language_figures(measurement: Measurement, examples: ExampleSet) -> Outcome 
 
 
 def score_answers(measurement: Measurement, examples: Questions) -> Outcome:
-    """Return the row of a file of answers: its score, and nothing of what only a model has."""
+    """The row of a file of answers: its score, and nothing of what only a model has."""
     from compresskit.models.answering import Prediction
 
     path = Path(measurement.ref)
@@ -156,9 +156,9 @@ def score_answers(measurement: Measurement, examples: Questions) -> Outcome:
 def measure_checkpoint(
     measurement: Measurement, loaded: LoadedModel, examples: ExampleSet, group: Group, costs: Mapping[str, float | None]
 ) -> Outcome:
-    """Return the row of a loaded checkpoint, and its score with the questions one by one.
+    """The row of a loaded checkpoint, and its score with the questions one by one.
 
-    ``costs`` are those of loading, by the keys of the row. The answers are left in the folder of the measurement.
+    `costs` are those of loading, by the keys of the row. The answers are left in the folder of the measurement.
     """
     settings = measurement.settings
     options = answer_options(settings)
@@ -205,7 +205,7 @@ def measure_checkpoint(
 
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:
-    """Return how questions are answered; a null threshold that is yet to be tuned is 0."""
+    """How questions are answered; a null threshold that is yet to be tuned is 0."""
     from compresskit.models.answering import AnswerOptions
 
     return AnswerOptions(
@@ -218,7 +218,7 @@ def answer_options(settings: EvalSettings) -> AnswerOptions:
 
 
 def with_sizes(row: Row, loaded: LoadedModel) -> Row:
-    """Return ``row`` with what the checkpoint holds: parameters and bytes, and how it came to be."""
+    """`row` with what the checkpoint holds: parameters and bytes, and how it came to be."""
     counts = loaded.kind.stored(loaded)
     needed = loaded.files
     return replace(
@@ -260,7 +260,7 @@ def _trained_parameters(loaded: LoadedModel) -> int | None:
 
 
 def tune_threshold(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions, group: Group) -> float:
-    """Return the null threshold at which the checkpoint's EM on ``examples`` is best.
+    """The null threshold at which the checkpoint's EM on `examples` is best.
 
     Raises InputError for a checkpoint whose answers carry no null score.
     """
@@ -275,7 +275,7 @@ def tune_threshold(loaded: LoadedModel, examples: ExampleSet, options: AnswerOpt
 def time_single_questions(
     loaded: LoadedModel, examples: Questions, options: AnswerOptions, settings: EvalSettings
 ) -> measure.Latency | None:
-    """Time questions spread evenly over ``examples``, one at a time; None where there is none to time."""
+    """Time questions spread evenly over `examples`, one at a time; None where there is none to time."""
     count = min(settings.latency_questions, len(examples))
     if count == 0:
         return None
@@ -291,7 +291,7 @@ def time_single_questions(
 
 
 def _reason(error: Exception) -> str:
-    """Return what happened in one line with its mend; running out of memory is called so whoever noticed it."""
+    """What happened in one line with its mend; running out of memory is called so whoever noticed it."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

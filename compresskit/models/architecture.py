@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 from compresskit.errors import UsageError
-from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.lstm.variants import LstmOptions
 
 if TYPE_CHECKING:
     from compresskit.data.examples import ExampleSet

@@ -17,7 +17,7 @@ from transformers import BertConfig, BertTokenizer, PreTrainedModel
 from compresskit.data import demo
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.lstm.build import write_reader
-from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.lstm.variants import LstmOptions
 
 SEED = 0
 LAYERS = 3

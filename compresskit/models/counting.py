@@ -56,5 +56,5 @@ def _effective_weights(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
 
 
 def _logical(parameter: nn.Parameter) -> Tensor:
-    """Return the weight that a parameter stands for: itself, or what bitsandbytes packed into it."""
+    """The weight that a parameter stands for: itself, or what bitsandbytes packed into it."""
     return parameter.detach() if getattr(parameter, "quant_state", None) is None else unpacked(parameter)

@@ -22,7 +22,7 @@ from compresskit.checkpoint.manifest import Manifest
 from compresskit.models.families import family_of
 from compresskit.models.kinds.overlay import save_overlay
 from compresskit.models.lstm.build import write_reader
-from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.lstm.variants import LstmOptions
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import base_of, resolve
 from tests import tiny

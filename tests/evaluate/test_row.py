@@ -169,7 +169,7 @@ def test_a_figure_that_is_not_finite_is_never_written() -> None:
 
 
 def broken(path: list[str | int], value: object) -> str:
-    """The JSON of a report with one entry replaced, or removed where ``value`` is Ellipsis."""
+    """The JSON of a report with one entry replaced, or removed where `value` is Ellipsis."""
     whole: Any = json.loads(a_report().to_json())
     place = whole
     for key in path[:-1]:

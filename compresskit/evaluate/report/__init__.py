@@ -25,12 +25,12 @@ RENDERERS: Mapping[str, Callable[[Report], RenderableType]] = {
 
 
 def check_format(name: str) -> None:
-    """UsageError where there is no format ``name``."""
+    """UsageError where there is no format `name`."""
     if name not in RENDERERS:
         raise UsageError(f"--format {name} is not one of {', '.join(RENDERERS)}")
 
 
 def render(report: Report, name: str) -> RenderableType:
-    """Return ``report`` in the format ``name``; UsageError where there is no such format."""
+    """`report` in the format `name`; UsageError where there is no such format."""
     check_format(name)
     return RENDERERS[name](report)

@@ -14,7 +14,7 @@ _NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips")
 
 
 def render(report: Report) -> str:
-    """Return the rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
+    """The rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
 
     Each of the metrics that were asked for has a column of its own name; what is not a single value is left out.
     """

@@ -28,7 +28,7 @@ _DIAMOND = 1.35 * MARK_RADIUS
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Straight from point to point; ``role`` is grid, axis, front or leader."""
+    """Straight from point to point; `role` is grid, axis, front or leader."""
 
     points: tuple[Position, ...]
     role: str
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text that stands on the height ``y``; ``role`` is tick, quantity, label, or "label beaten"."""
+    """A text that stands on the height `y`; `role` is tick, quantity, label, or "label beaten"."""
 
     text: str
     x: float
@@ -47,9 +47,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point: a circle of ``radius``, or where there are ``corners`` what they bound, seen from the middle.
+    """A point: a circle of `radius`, or where there are `corners` what they bound, seen from the middle.
 
-    ``role`` is mark or "mark beaten"; ``title`` tells all about the point.
+    `role` is mark or "mark beaten"; `title` tells all about the point.
     """
 
     x: float
@@ -73,7 +73,7 @@ class Key:
 class Drawing:
     """A scatter plot, its lines below its texts and those below its marks.
 
-    ``summary`` says in words what is to be seen. Where there is no point, nothing is drawn and ``summary`` says why.
+    `summary` says in words what is to be seen. Where there is no point, nothing is drawn and `summary` says why.
     """
 
     heading: str
@@ -85,7 +85,7 @@ class Drawing:
 
 
 def draw(scatter: Scatter, letter_width: float) -> Drawing:
-    """Return the drawing of ``scatter``; ``letter_width`` is the mean width of a letter, in parts of its size."""
+    """The drawing of `scatter`; `letter_width` is the mean width of a letter, in parts of its size."""
     if not scatter.points:
         return Drawing(scatter.heading, f"No checkpoint has both EM and {scatter.cost}.")
     front = scatter.front

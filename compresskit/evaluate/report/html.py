@@ -1,6 +1,6 @@
 """The report as one HTML file that needs nothing else: no network, and a script only to sort the table.
 
-What is shown is laid out here; the templates in the folder ``page`` (``page.html.j2`` first) say how it is marked up.
+What is shown is laid out here; the templates in the folder `page` (`page.html.j2` first) say how it is marked up.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LETTER_WIDTH = 0.56
 
 @dataclass(frozen=True, slots=True)
 class GateView:
-    """A verdict in words; ``phrase`` is the whole of it."""
+    """A verdict in words; `phrase` is the whole of it."""
 
     gate: Gate
     value: str
@@ -40,7 +40,7 @@ class GateView:
 
 @dataclass(frozen=True, slots=True)
 class FlipView:
-    """A flip, its context cut around the first place of the right answer (``found`` is empty where it has none)."""
+    """A flip, its context cut around the first place of the right answer (`found` is empty where it has none)."""
 
     flip: Flip
     before: str
@@ -71,7 +71,7 @@ class RowView:
 
 
 def render(report: Report) -> str:
-    """Return the page; the same report gives the same text."""
+    """The page; the same report gives the same text."""
     columns = page_columns(report)
     cells = [tuple(column.cells[index] for column in columns) for index in range(len(report.rows))]
     devices = [row.device for row in report.rows if row.device] or [report.device]
@@ -112,7 +112,7 @@ def _environment() -> Environment:
 
 
 def _groups(names: list[str]) -> list[tuple[str, int]]:
-    """Return each group of columns with its width, as they follow each other."""
+    """Each group of columns with its width, as they follow each other."""
     found: list[tuple[str, int]] = []
     for name in names:
         if found and found[-1][0] == name:
@@ -189,7 +189,7 @@ def _gate(gate: Gate) -> GateView:
 
 
 def _unit_of(rule: str) -> Callable[[float], str]:
-    """Return how figures of a rule's metric are written."""
+    """How figures of a rule's metric are written."""
     try:
         figure = figure_of(gates.parse(rule).metric)
     except UsageError:  # a rule of another version

@@ -1,4 +1,4 @@
-"""The report as JSON, schema ``compresskit.eval/1``."""
+"""The report as JSON, schema `compresskit.eval/1`."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from compresskit.evaluate.row import Report
 
 
 def render(report: Report) -> str:
-    """Return the report as indented JSON, without a final line feed."""
+    """The report as indented JSON, without a final line feed."""
     return report.to_json().rstrip("\n")

@@ -9,7 +9,7 @@ from compresskit.evaluate.row import Report
 
 
 def render(report: Report) -> str:
-    """Return a test suite: a failed gate is a failure, a row that could not be scored an error."""
+    """A test suite: a failed gate is a failure, a row that could not be scored an error."""
     lost = [row for row in report.rows if row.error is not None]
     suite = ElementTree.Element(
         "testsuite",

@@ -50,25 +50,25 @@ class Box:
         return self.top + self.height / 2
 
     def overlaps(self, other: Box) -> bool:
-        """Return whether the two share more than an edge."""
+        """Whether the two share more than an edge."""
         return (
             self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
         )
 
     def holds(self, position: Position) -> bool:
-        """Return whether a position lies within."""
+        """Whether a position lies within."""
         return self.left < position[0] < self.right and self.top < position[1] < self.bottom
 
     def nearest(self, position: Position) -> Position:
-        """Return the position within that is nearest to another."""
+        """The position within that is nearest to another."""
         return min(max(position[0], self.left), self.right), min(max(position[1], self.top), self.bottom)
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The name of a point, written in its box from ``x`` on, up to it or around it, as ``anchor`` says.
+    """The name of a point, written in its box from `x` on, up to it or around it, as `anchor` says.
 
-    ``leader`` is the line from the point, where the box is not right beside it.
+    `leader` is the line from the point, where the box is not right beside it.
     """
 
     text: str
@@ -86,9 +86,9 @@ def place_labels(
     bounds: Box,
     letter: tuple[float, float],
 ) -> list[Label | None]:
-    """Return the label of each point, with its name shortened; None where there is no room for one.
+    """The label of each point, with its name shortened; None where there is no room for one.
 
-    ``letter`` is the mean width of a letter and the height of a line; see `place_boxes` for the rest.
+    `letter` is the mean width of a letter and the height of a line; see `place_boxes` for the rest.
     """
     texts = [_shortened(name) for name in names]
     sizes = [(_columns(text) * letter[0], letter[1]) for text in texts]
@@ -105,9 +105,9 @@ def place_boxes(
     lines: Sequence[Segment],
     bounds: Box,
 ) -> list[Box | None]:
-    """Return a box of each point's label that covers no other label and no point, within ``bounds``; None if none does.
+    """A box of each point's label that covers no other label and no point, within `bounds`; None if none does.
 
-    Important ones choose first, each the nearest free place; one that ``lines`` do not cross goes before all others.
+    Important ones choose first, each the nearest free place; one that `lines` do not cross goes before all others.
     """
     boxes: list[Box | None] = [None] * len(points)
     leaders: list[Segment] = []

@@ -10,7 +10,7 @@ from compresskit.evaluate.row import Report
 
 
 def render(report: Report) -> str:
-    """Return every column of the terminal's table, best values in bold, and the verdicts of the gates below."""
+    """Every column of the terminal's table, best values in bold, and the verdicts of the gates below."""
     columns = columns_of(report)
     bests = [column.best(report.rows) for column in columns]
     lines = [

@@ -62,7 +62,7 @@ def check(path: Path) -> None:
 
 
 def save_plot(report: Report, path: Path) -> None:
-    """Draw EM against deploy size and against latency, side by side, to ``path`` (PNG or SVG by its suffix).
+    """Draw EM against deploy size and against latency, side by side, to `path` (PNG or SVG by its suffix).
 
     Points that no other beats in both are filled, and joined by the staircase of the Pareto front. The same report
     gives the same bytes; the file appears whole or not at all.

@@ -21,7 +21,7 @@ _MARGIN = 0.08
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One checkpoint: ``y`` is its EM in per cent, ``x`` what it costs (bytes or milliseconds)."""
+    """One checkpoint: `y` is its EM in per cent, `x` what it costs (bytes or milliseconds)."""
 
     name: str
     x: float
@@ -39,7 +39,7 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
     def place(self, value: float) -> float:
-        """Return where ``value`` lies along the axis: 0 at ``low``, 1 at ``high``."""
+        """Where `value` lies along the axis: 0 at `low`, 1 at `high`."""
         if self.is_log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
@@ -47,10 +47,10 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """EM against one cost of the rows that have both figures; ``missing`` names the rows that do not.
+    """EM against one cost of the rows that have both figures; `missing` names the rows that do not.
 
-    ``cost`` names what lies along x, ``advantage`` says what a checkpoint with less of it is (smaller, faster), and
-    ``quantity`` is what the axis is called; ``text`` writes one of its figures, with its unit.
+    `cost` names what lies along x, `advantage` says what a checkpoint with less of it is (smaller, faster), and
+    `quantity` is what the axis is called; `text` writes one of its figures, with its unit.
     """
 
     cost: str
@@ -79,7 +79,7 @@ class Scatter:
 
 
 def scatters(report: Report) -> tuple[Scatter, Scatter]:
-    """Return EM against deploy size, and EM against latency (p50, one question at a time)."""
+    """EM against deploy size, and EM against latency (p50, one question at a time)."""
     return (
         _scatter(report, "deploy size", "smaller", "Deploy size", "deploy_bytes", _size_tick),
         _scatter(report, "latency", "faster", "Latency p50, ms", "latency_ms_p50", _plain_tick),
@@ -109,7 +109,7 @@ def _scatter(
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other one beats, by ascending x (and y).
+    """The points that no other one beats, by ascending x (and y).
 
     A point is beaten by one that is no worse in both (x no greater, y no less) and better in one; so of equal points
     either all are in the front or none.
@@ -122,10 +122,10 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 
 def axis(values: Sequence[float], text: Callable[[float], str], least_span: float, most: float = math.inf) -> Axis:
-    """Return an axis that holds all ``values`` (none of them negative) with some room at both ends.
+    """An axis that holds all `values` (none of them negative) with some room at both ends.
 
     It is logarithmic where all are positive and the greatest is more than `LOG_RATIO` times the least. A linear one
-    spans at least ``least_span`` times the greatest value, and goes neither below 0 nor above ``most``. ``text``
+    spans at least `least_span` times the greatest value, and goes neither below 0 nor above `most`. `text`
     writes a tick's label. Without values it is a blank one from 0 to 1.
     """
     if not values:

@@ -38,20 +38,20 @@ class Column:
     figure: Figure | None = None
 
     def value(self, row: Row) -> float | None:
-        """Return the figure of a row; None where it was not measured, or the column is one of texts."""
+        """The figure of a row; None where it was not measured, or the column is one of texts."""
         if self.figure is None:
             return None
         return row.weights_left if self.figure is WEIGHTS_LEFT else row.value(self.key)
 
     def show(self, row: Row) -> str:
-        """Return what stands in a row's cell."""
+        """What stands in a row's cell."""
         if self.figure is None:
             return str(getattr(row, self.key))
         value = self.value(row)
         return UNMEASURED if value is None else self.figure.unit.cell(value)
 
     def best(self, rows: Sequence[Row]) -> float | None:
-        """Return the best figure; None where there is nothing to compare."""
+        """The best figure; None where there is nothing to compare."""
         values = {value for row in rows if (value := self.value(row)) is not None}
         if self.figure is None or self.figure.better is None or len(values) < 2:
             return None
@@ -78,7 +78,7 @@ COLUMNS: Sequence[Column] = tuple(column for column in PAGE_COLUMNS if column.ra
 
 
 def columns_of(report: Report, known: Sequence[Column] = COLUMNS) -> list[Column]:
-    """Return the columns of a report: of those that are paired where there is a baseline, and of what was asked for."""
+    """The columns of a report: of those that are paired where there is a baseline, and of what was asked for."""
     has_pairs = report.baseline is not None
     columns = [column for column in known if column.figure is None or has_pairs or not column.figure.paired]
     names = dict.fromkeys(name for row in report.rows for name in row.metrics)
@@ -86,7 +86,7 @@ def columns_of(report: Report, known: Sequence[Column] = COLUMNS) -> list[Column
 
 
 def render(report: Report) -> TerminalTable:
-    """Return the table; `console.out` lays it out for the terminal's width."""
+    """The table; `console.out` lays it out for the terminal's width."""
     return TerminalTable(report)
 
 
@@ -121,13 +121,13 @@ class TerminalTable:
                 yield Text(f"{row.name}: not scored: {row.error}", style="red")
 
     def _least_width(self, columns: Sequence[Column], console: Console, options: ConsoleOptions) -> int:
-        """Return the width at which no number wraps and names keep `_NAME_WIDTH` characters, in cells."""
+        """The width at which no number wraps and names keep `_NAME_WIDTH` characters, in cells."""
         probe = self._table(columns, console.color_system is not None, name_width=_NAME_WIDTH)
         # In so wide a terminal the table measures what it needs, not what it would get.
         return console.measure(probe, options=options.update(width=10_000)).minimum
 
     def _table(self, columns: Sequence[Column], colored: bool, name_width: int | None = None) -> Table:
-        """Return a table of ``columns``; ``name_width`` fixes the width of the names."""
+        """A table of `columns`; `name_width` fixes the width of the names."""
         from rich import box
         from rich.table import Table
         from rich.text import Text
@@ -152,7 +152,7 @@ class TerminalTable:
 
 
 def foot(report: Report) -> str:
-    """Return one line on what the figures stand on: questions, device, kind of memory."""
+    """One line on what the figures stand on: questions, device, kind of memory."""
     data = report.dataset
     parts = [f"{data.path}: {data.questions} questions, {data.unanswerable} unanswerable"]
     if data.sampled_from is not None:
@@ -166,7 +166,7 @@ def foot(report: Report) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """Return lines on what the columns do not tell: null thresholds, and the statistics of the differences."""
+    """Lines on what the columns do not tell: null thresholds, and the statistics of the differences."""
     best = [
         f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
         for row in report.rows
@@ -184,7 +184,7 @@ def notes(report: Report) -> list[str]:
 
 
 def _unlike_settings(rows: Sequence[Row]) -> list[str]:
-    """Return a line for each setting in which rows differ: they do not compare in all they tell."""
+    """A line for each setting in which rows differ: they do not compare in all they tell."""
     asked = [row for row in rows if row.settings]
     lines = []
     for key in dict.fromkeys(key for row in asked for key in row.settings):
@@ -196,7 +196,7 @@ def _unlike_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def _difference(row: Row) -> str | None:
-    """Return what the pairing with the baseline tells about a row, in one line; None where it was not paired."""
+    """What the pairing with the baseline tells about a row, in one line; None where it was not paired."""
     if row.delta_em is None or row.delta_em_ci95 is None or row.p_value is None:
         return None
     low, high = row.delta_em_ci95
@@ -211,7 +211,7 @@ def _difference(row: Row) -> str | None:
 
 
 def tell(flip: Flip, row: Row) -> str:
-    """Return a question that flipped in one line: whose it is, what was asked, and the answers."""
+    """A question that flipped in one line: whose it is, what was asked, and the answers."""
 
     def shown(text: str) -> str:
         return f"“{text}”" if text else "no answer"

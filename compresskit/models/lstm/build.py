@@ -13,8 +13,8 @@ from compresskit.data.examples import ExampleSet
 from compresskit.errors import InputError
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.model import LstmReader
-from compresskit.models.lstm.options import Attention, LstmOptions, Pooling
 from compresskit.models.lstm.tokenizer import WordTokenizer, make_tokenizer, words_of
+from compresskit.models.lstm.variants import Attention, LstmOptions, Pooling
 from compresskit.models.lstm.vector_file import read_vectors
 from compresskit.models.lstm.vectors import Vectors
 

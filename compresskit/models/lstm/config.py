@@ -8,7 +8,7 @@ from typing import get_args
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from compresskit.models.lstm.options import Attention, Pooling
+from compresskit.models.lstm.variants import Attention, Pooling
 
 
 @strict

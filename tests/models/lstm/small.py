@@ -9,8 +9,8 @@ import torch
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.lstm.build import write_reader
 from compresskit.models.lstm.model import LstmReader
-from compresskit.models.lstm.options import LstmOptions
 from compresskit.models.lstm.tokenizer import WordTokenizer, make_tokenizer
+from compresskit.models.lstm.variants import LstmOptions
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
 

@@ -9,7 +9,7 @@ from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load
 from compresskit.errors import InputError
 from compresskit.models.family import Regularized
-from compresskit.models.lstm.options import LstmOptions
+from compresskit.models.lstm.variants import LstmOptions
 from compresskit.models.lstm.vector_file import read_vectors
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source

@@ -20,7 +20,7 @@ from compresskit.models.lstm.layers import (
     SequenceDropout,
     reversal,
 )
-from compresskit.models.lstm.options import Attention
+from compresskit.models.lstm.variants import Attention
 
 LENGTHS = [4, 1, 7, 3]
 

@@ -21,7 +21,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class PageColumn:
-    """A column with its group; ``cells`` are one for each row of the report, in its order."""
+    """A column with its group; `cells` are one for each row of the report, in its order."""
 
     heading: str
     group: str
@@ -31,7 +31,7 @@ class PageColumn:
 
 
 def page_columns(report: Report) -> list[PageColumn]:
-    """Return the columns that have something to say of this report.
+    """The columns that have something to say of this report.
 
     The terminal's columns are all there, the others where at least one row has the figure.
     """

@@ -31,7 +31,7 @@ class Lineage:
 
 
 def lineage(manifest: Mapping[str, Any]) -> Lineage:
-    """Return the lineage of a ``compresskit.json``; parts that are missing or of another kind are left out."""
+    """The lineage of a `compresskit.json`; parts that are missing or of another kind are left out."""
     steps = manifest.get("steps")
     return Lineage(
         written(manifest.get("kind")),
@@ -62,7 +62,7 @@ def _stage(step: Mapping[str, Any]) -> Stage:
 
 
 def pairs(value: object, prefix: str = "") -> Pairs:
-    """Return the entries of a mapping as (key, text), those of mappings within under ``outer.inner``, without None."""
+    """The entries of a mapping as (key, text), those of mappings within under `outer.inner`, without None."""
     if not isinstance(value, Mapping):
         return ()
     found: list[tuple[str, str]] = []
@@ -75,7 +75,7 @@ def pairs(value: object, prefix: str = "") -> Pairs:
 
 
 def written(value: object) -> str:
-    """Return a value of a JSON as a person writes it: five digits, lists with commas, yes and no."""
+    """A value of a JSON as a person writes it: five digits, lists with commas, yes and no."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -88,7 +88,7 @@ def written(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two greatest units: 8.2 s, 7 min 20 s, 3 h 05 min."""
+    """A time in its two greatest units: 8.2 s, 7 min 20 s, 3 h 05 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from compresskit.errors import UsageError
-from compresskit.models.lstm.options import PRESETS, LstmOptions
+from compresskit.models.lstm.variants import PRESETS, LstmOptions
 from compresskit.options import options_of
 
 VECTORS = {"embeddings": "v.txt"}
