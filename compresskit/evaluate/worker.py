@@ -6,6 +6,7 @@ row along.
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import sys
 import time
@@ -70,6 +71,8 @@ def run(measurement: Measurement) -> Outcome:
     from compresskit.models.registry import load as load_model
     from compresskit.models.registry import require_head
 
+    # With it come transformers and its models. They are imported here, so that the load time is the checkpoint's alone.
+    importlib.import_module("compresskit.models.families")
     torch.manual_seed(measurement.settings.seed)
     if (figures := language_figures(measurement, examples)) is not None:
         return figures

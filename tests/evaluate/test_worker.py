@@ -15,6 +15,7 @@ from compresskit.data import demo
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.evaluate.evaluate import Extras, evaluate
+from compresskit.evaluate.measurement import Measurement
 from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
 from compresskit.evaluate.settings import EvalSettings
@@ -116,6 +117,29 @@ def test_a_real_checkpoint_is_measured_in_a_process_of_its_own(
     found = {key: Prediction(key, text, None, None, text) for key, text in texts.items()}
     rescored = score(load_data(data, "eval"), found)
     assert (row.em, row.f1, row.no_ans_em) == (rescored.em, rescored.f1, rescored.no_ans_em)
+
+
+WHAT_IS_IMPORTED_BEFORE_LOADING = """
+import sys
+from compresskit.evaluate import worker
+from compresskit.evaluate.measurement import Measurement
+from compresskit.models import registry
+
+def load(*_, **__):
+    print("transformers.models.auto.modeling_auto" in sys.modules)
+    sys.exit()
+
+registry.load = load
+worker.run(Measurement.from_json(sys.stdin.read()))
+"""
+
+
+def test_the_time_of_loading_is_not_that_of_importing(data: str, checkpoint: Path, tmp_path: Path) -> None:
+    examples = load_data(data, "eval")
+    measurement = Measurement(str(checkpoint), "tiny", examples.files(), SETTINGS, tmp_path)
+    command = [sys.executable, "-c", WHAT_IS_IMPORTED_BEFORE_LOADING]
+    run = subprocess.run(command, input=measurement.to_json(), capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "True"
 
 
 def test_a_damaged_checkpoint_is_a_row_with_one_line(data: str, checkpoint: Path, tmp_path: Path) -> None:
