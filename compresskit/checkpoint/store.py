@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 _CHUNK = 1 << 20
+_SHOWN = 200
+"""Characters of a foreign name that a message quotes."""
 
 
 def sha256_file(path: Path) -> str:
@@ -46,15 +48,50 @@ def _sha256(path: Path, *_: int) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder, sorted by name."""
+    """The safetensors files of a checkpoint folder, sorted by name.
+
+    Raises InputError where an index in the folder is damaged, or names a file that is not one of these (see
+    `indexed_names`): whoever opens the folder would open that file too.
+    """
+    for index in _indexes(folder):
+        indexed_names(index)
     return sorted(folder.glob("*.safetensors"))
 
 
+def _indexes(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors.index.json"))
+
+
+def indexed_names(index: Path) -> set[str]:
+    """The names of the files that hold the tensors of a checkpoint in parts, as its index tells them.
+
+    Raises InputError where the index is damaged, or names something else than a safetensors file in its own folder.
+    Transformers opens whatever stands there: another format may be a pickle, which can run any code, and a file
+    from elsewhere is in no hash.
+    """
+    content = read_json(index)
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names:
+        raise InputError(f"{index} lists no weights; it is damaged: copy or download the checkpoint again")
+    for name in names.values():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or name != os.path.basename(name):
+            raise InputError(
+                f"{index} names {str(name)[:_SHOWN]!r}, which is not a safetensors file of its own folder; "
+                "copy or download the checkpoint again from where you trust it"
+            )
+    return set(names.values())
+
+
 def sha256_weights(folder: Path) -> str:
-    """SHA-256 of a checkpoint's weights: of its one safetensors file, or of the `hash name` lines of several."""
+    """SHA-256 of a checkpoint's weights: of its one safetensors file, or of the `hash name` lines of several.
+
+    Where an index leaves some of the files out, it has a line too: which of them are the weights depends on it.
+    """
     files = weight_files(folder)
     if not files:
         raise InputError(f"{folder} holds no safetensors weights; convert the checkpoint to safetensors first")
+    known = {file.name for file in files}
+    files += [index for index in _indexes(folder) if indexed_names(index) != known]
     if len(files) == 1:
         return sha256_file(files[0])
     listing = "".join(f"{sha256_file(file)} {file.name}\n" for file in files)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
-from compresskit.checkpoint.store import read_json, read_safetensors_metadata, weight_files
+from compresskit.checkpoint.store import indexed_names, read_safetensors_metadata, weight_files
 from compresskit.errors import CompresskitError, InputError, MissingError
 
 # Loading reads files: it asks no Hub, and runs (or offers to run) no code that a checkpoint brings along.
@@ -35,6 +35,11 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise InputError(f"{folder} is not a checkpoint: it has no config.json{_instead(folder)}")
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
+    if getattr(config, "transformers_weights", None) is not None:
+        # Transformers would open the file that stands there, which may lie below the folder and is in no hash.
+        raise InputError(
+            f"{folder}/config.json names its weights (transformers_weights); call them model.safetensors and remove it"
+        )
     return config
 
 
@@ -87,14 +92,11 @@ def has_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast) -> bool:
 
 def check_weights(folder: Path) -> None:
     """InputError where a folder has no safetensors weights, a part of them is not there, or a file is not whole."""
+    files = weight_files(folder)
     for index in sorted(folder.glob("*.safetensors.index.json")):
-        names = read_json(index)
-        if not isinstance(names, dict) or not isinstance(names.get("weight_map"), dict):
-            raise InputError(f"{index} lists no weights; it is damaged: copy or download the checkpoint again")
-        lost = sorted({str(name) for name in names["weight_map"].values() if not (folder / str(name)).is_file()})
+        lost = sorted(indexed_names(index) - {file.name for file in files})
         if lost:
             raise InputError(f"{folder} lacks {lost[0]}, which {index.name} names; copy or download it again")
-    files = weight_files(folder)
     if not files:
         raise InputError(
             f"{folder} holds no safetensors weights{_foreign_weights(folder) or '; convert the checkpoint first'}"
