@@ -1,7 +1,7 @@
 """What a family of models is: which models are its own, and what their weights are.
 
 The rest of the program knows a model through this protocol and its task's (`task.py`) alone. A new family is a new file
-beside `encoder.py`, and one line in `registry.py`.
+beside `encoder.py`, and one line in `families.py`.
 """
 
 from __future__ import annotations
