@@ -6,15 +6,12 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
 from compresskit.evaluate.metrics import PERPLEXITY
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.source import resolve
-
-if TYPE_CHECKING:
-    from compresskit.models.tasks.generation import LanguageModel
 
 
 def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -> None:
@@ -34,12 +31,12 @@ def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -
 
 def _may_be_language_model(ref: str) -> bool:
     """Whether a checkpoint is a language model, or cannot be opened, of which its row will tell."""
-    from compresskit.models.tasks.generation import language_kind
+    from compresskit.models.tasks.language import writes_text
 
     if Path(ref).is_file():
         return False
     try:
-        return language_kind(resolve(ref).path) is not None
+        return writes_text(resolve(ref).path)
     except CompresskitError:
         return True
 
@@ -56,30 +53,28 @@ def _task_name(file: Path) -> str:
     return found[1]
 
 
-def harness(loaded: LanguageModel, tasks: Sequence[str], settings: EvalSettings) -> dict[str, float | None]:
+def harness(model: Any, tokenizer: Any, backend: str, limit: int, settings: EvalSettings) -> dict[str, float | None]:
     """The figures of lm-evaluation-harness as `task/metric`; as they come, most of them 0-1.
 
-    A task is a name that the harness knows, or the path of a task's YAML file. `settings.limit` is the number of
-    examples of each task. Raises InputError where the harness does not know a task.
+    A task of `settings.harness` is a name that the harness knows, or the path of a task's YAML file. `backend` is how
+    it asks a model of transformers (`causal`, `seq2seq`), `limit` the longest input in tokens, `settings.limit` the
+    number of examples of each task. Raises InputError where the harness does not know a task.
     """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
+    tasks = settings.harness
     files = [Path(task) for task in tasks if task.endswith((".yaml", ".yml"))]
     manager = TaskManager(include_path=[str(file.parent) for file in files] or None)
     names = [_task_name(Path(task)) if Path(task) in files else task for task in tasks]
     if unknown := [name for name in names if not manager.match_tasks([name])]:
         raise InputError(f"lm-evaluation-harness knows no task {unknown[0]!r}; `lm_eval ls tasks` has the list")
-    model = HFLM(
-        pretrained=loaded.model,
-        tokenizer=loaded.tokenizer,
-        backend=loaded.kind,
-        batch_size=settings.batch_size,
-        max_length=loaded.limit,
+    asked = HFLM(
+        pretrained=model, tokenizer=tokenizer, backend=backend, batch_size=settings.batch_size, max_length=limit
     )
     found = simple_evaluate(
-        model=model, tasks=names, limit=settings.limit, task_manager=manager, log_samples=False, bootstrap_iters=0
+        model=asked, tasks=names, limit=settings.limit, task_manager=manager, log_samples=False, bootstrap_iters=0
     )
     results = found["results"] if found else {}
     return {

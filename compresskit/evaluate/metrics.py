@@ -84,7 +84,7 @@ METRICS: Mapping[str, tuple[str, Callable[[], Metric]]] = {"bleu": ("sacrebleu",
 """What can be asked for of answers: the package that counts it, and how."""
 
 PERPLEXITY = "ppl"
-"""What can be asked for of language models beside; see `compresskit.models.tasks.generation`.
+"""What can be asked for of language models beside; see `compresskit.models.tasks.language`.
 
 What all these leave in `Row.metrics` is described in `compresskit.evaluate.figures.ASKED`.
 """

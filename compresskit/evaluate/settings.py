@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.models.answering import WindowOptions
+from compresskit.models.answering import AnswerOptions, WindowOptions
+from compresskit.models.prompt import Prompt
 from compresskit.options import DATA, MACHINE, check, like, option
 from compresskit.training.arguments import TrainingOptions
 
@@ -39,7 +40,10 @@ class EvalSettings:
     batch_size: int = option(32, "Windows of full length in one batch.", metavar="N", least=1, panel=MACHINE)
     max_length: int = like(WindowOptions, "max_length", help="Tokens of one window.")
     stride: int = like(WindowOptions, "stride", help="Tokens that neighbouring windows share.")
-    max_answer_length: int = 30
+    max_answer_length: int = like(AnswerOptions, "max_answer_length")
+    prompt_template: Prompt | None = like(AnswerOptions, "prompt_template")
+    beams: int | None = like(AnswerOptions, "beams")
+    length_penalty: float | None = like(AnswerOptions, "length_penalty")
     null_threshold: NullThreshold = option(
         0.0,
         "Unanswerable where null score - score is above this; auto: the best on --tune-data.",
@@ -75,7 +79,7 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         check(self)
-        for name, least in (("latency_questions", 0), ("warmup_questions", 0), ("max_answer_length", 1)):
+        for name, least in (("latency_questions", 0), ("warmup_questions", 0)):
             if getattr(self, name) < least:
                 raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)} is not at least {least}")
         if self.stride >= self.max_length:

@@ -101,22 +101,22 @@ def language_figures(measurement: Measurement, examples: ExampleSet) -> Outcome 
     from compresskit.evaluate.harness import harness
     from compresskit.models.counting import count
     from compresskit.models.kind import How
-    from compresskit.models.tasks import generation
+    from compresskit.models.tasks import language
 
     source = resolve(measurement.ref)
-    kind = generation.language_kind(source.path)
-    if kind is None:
+    if not language.is_foreign(source.path):
         return None
-    how = How(settings.device, settings.dtype)
-    loaded = generation.load_language_model(source.path, kind, how, settings.max_length)
-    figures = harness(loaded, settings.harness, settings) if settings.harness else {}
+    loaded = language.load_language_model(source.path, How(settings.device, settings.dtype), settings.max_length)
+    figures: dict[str, float | None] = {}
+    if settings.harness:
+        figures |= harness(loaded.model, loaded.tokenizer, "causal", loaded.limit, settings)
     if PERPLEXITY in settings.metrics:
-        figures[PERPLEXITY] = generation.perplexity(loaded, examples, answer_options(settings))
+        figures[PERPLEXITY] = language.perplexity(loaded, examples, answer_options(settings))
     counts, needed = count(loaded.model), checkpoint_files(source)
     row = Row(
         name=measurement.name,
         path=measurement.ref,
-        family=kind,
+        family="causal",
         method="-",
         baseline=False,
         params_total=counts.total,
@@ -183,6 +183,10 @@ def measure_checkpoint(
     figures = metrics.result()
     if PERPLEXITY in figures:
         figures[PERPLEXITY] = loaded.task.perplexity(loaded, examples, options)
+    if settings.harness and loaded.task.prompt is not None:
+        from compresskit.evaluate.harness import harness
+
+        figures |= harness(loaded.model, loaded.tokenizer, loaded.family.name, settings.max_length, settings)
     row = Row(
         name=measurement.name,
         path=measurement.ref,
@@ -216,6 +220,9 @@ def answer_options(settings: EvalSettings) -> AnswerOptions:
         stride=settings.stride,
         batch_size=settings.batch_size,
         max_answer_length=settings.max_answer_length,
+        prompt_template=settings.prompt_template,
+        beams=settings.beams,
+        length_penalty=settings.length_penalty,
         null_threshold=0.0 if settings.null_threshold == "auto" else settings.null_threshold,
     )
 

@@ -34,7 +34,7 @@ from compresskit.training.engine import Engine, Objective, compute_dtype
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
 from compresskit.training.session import (
     Session,
-    check_length,
+    check_windows,
     claimed,
     finish,
     is_complete,
@@ -85,7 +85,7 @@ def plan(job: Job) -> list[Plan]:
     require_kind(method, base)
     loaded = load_for_training(base, on_cpu=True)
     loaded.missing_head = loaded.missing_head and job.teacher is None
-    check_length(options, loaded)
+    check_windows(options, loaded)
     method.examine(asked, loaded)
     method.prepare(asked, loaded, _opened(given, loaded) if given is not None else None)
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
@@ -125,6 +125,9 @@ def completed(job: Job) -> Job:
         lr = defaults.lr if training.lr is None else training.lr
         epochs = defaults.epochs if training.epochs is None else training.epochs
         training = replace(training, lr=lr, epochs=epochs)
+    if training.prompt_template is None and training.architecture is None:
+        prompt = family_of(resolve(training.model)).task.prompt
+        training = replace(training, prompt_template=prompt)
     return replace(job, options=training)
 
 
@@ -174,7 +177,7 @@ def _examine_first(method: Method, asked: Job, source: Source, options: Training
     """Find what cannot be before hours go into a teacher of the same model."""
     loaded = load_trainable(source)
     loaded.missing_head = False
-    check_length(options, loaded)
+    check_windows(options, loaded)
     method.examine(asked, loaded)
 
 

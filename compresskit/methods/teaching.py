@@ -69,7 +69,7 @@ def distilled(task: Task, temperature: float, weight: float) -> Objective:
 
     def objective(model: nn.Module, batch: Batch, done: float) -> Tensor:
         choices = task.choices(model, batch)
-        soft = distillation_loss(choices.logits, task.recall(batch), temperature)
+        soft = distillation_loss(choices.logits, task.recall(batch, choices.logits.shape[1]), temperature)
         return weight * soft + (1 - weight) * cross_entropy(choices)
 
     return objective

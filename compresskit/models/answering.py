@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compresskit.models.prompt import PROMPTS, Prompt, read_prompt
 from compresskit.options import DATA, MACHINE, check, like, option
+
+GENERATION = "Generation"
+"""Heading of the options that only models which write their answers have."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowOptions:
-    """How a context is cut: `max_length` tokens in a window, `stride` tokens that neighbouring windows share."""
+    """How a question is put: `max_length` tokens in a window, `stride` tokens that neighbouring windows share.
+
+    `prompt` is the text around question and context for a model that writes its answers; None is the task's own.
+    """
 
     max_length: int = option(
         384, "Tokens of one window: question and a part of the context.", metavar="TOKENS", least=16, panel=DATA
     )
     stride: int = option(
         128, "Tokens that neighbouring windows of one context share.", metavar="TOKENS", least=0, panel=DATA
+    )
+    prompt_template: Prompt | None = option(
+        None,
+        f"The text around question and context, of a model that writes its answers: {', '.join(PROMPTS)}, or a JSON "
+        "file.",
+        metavar="NAME|FILE",
+        parse=read_prompt,
+        shown="t5",
+        panel=DATA,
     )
 
     def __post_init__(self) -> None:
@@ -29,27 +45,43 @@ class AnswerOptions:
 
     `max_length` and `stride` in tokens; `max_answer_length` in tokens; a question is unanswerable where the null score
     exceeds the score of the best answer by more than `null_threshold`; `n_best` candidates are kept in each prediction.
+    A model that writes its answers is asked with the prompt that it was trained with, unless another is given, and
+    searches with so many `beams`; a text of n tokens ranks by its log-probability divided by n ** `length_penalty`.
     """
 
     max_length: int = like(WindowOptions, "max_length")
     stride: int = like(WindowOptions, "stride")
     batch_size: int = option(32, "Windows in one batch.", metavar="N", least=1, panel=MACHINE)
     n_best: int = option(1, "Candidates to show.", metavar="N", least=1)
-    max_answer_length: int = 30
+    max_answer_length: int = option(30, "Longest answer, in tokens.", metavar="TOKENS", least=1)
     null_threshold: float = option(0.0, "Unanswerable where null score - score is above this.", metavar="T")
+    prompt_template: Prompt | None = like(WindowOptions, "prompt_template", shown="as it was trained", panel=GENERATION)
+    beams: int | None = option(
+        None, "Hypotheses that are kept in the search for a text.", metavar="N", least=1, shown="1", panel=GENERATION
+    )
+    length_penalty: float | None = option(
+        None,
+        "Above 0 longer texts rank higher: their log-probability is divided by the number of tokens to this power.",
+        metavar="P",
+        shown="1",
+        panel=GENERATION,
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
     @property
     def windows(self) -> WindowOptions:
-        """The part that cuts contexts."""
-        return WindowOptions(self.max_length, self.stride)
+        """The part that puts the questions."""
+        return WindowOptions(self.max_length, self.stride, self.prompt_template)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One possible answer: its text, and its score (of a span, the sum of its start and end logits)."""
+    """One possible answer: its text, and its score.
+
+    That of a span is the sum of its start and end logits, that of a written text its log-probability.
+    """
 
     text: str
     score: float
@@ -59,8 +91,9 @@ class Candidate:
 class Prediction:
     """The answer to one question: `text` as decided at the null threshold ("" is unanswerable).
 
-    `span_text` and `score` are the best answer and its score whatever the null score says; `null_score` is the least
-    null score over the windows, None for a task that has none.
+    `span_text` and `score` are the best answer and its score whatever the null score says. `null_score` is that of "no
+    answer": for spans the least over the windows, for texts that of the window with the best answer; None where there
+    is none.
     """
 
     id: str

@@ -10,10 +10,11 @@ from compresskit.models.family import Family
 from compresskit.models.folder import read_config
 from compresskit.models.lstm.auto import register_auto_classes
 from compresskit.models.lstm.family import LstmFamily
+from compresskit.models.seq2seq import Seq2SeqFamily
 from compresskit.models.source import Source
 
-# In this order: the encoders own whatever else transformers has a question-answering head for.
-FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily())
+# In this order: the encoders own what transformers has a question-answering head for, but encoder-decoders.
+FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily(), Seq2SeqFamily())
 
 # Our own loading needs no call of `compresskit.register()`.
 register_auto_classes()

@@ -18,7 +18,7 @@ from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
 
-ALIASES: Mapping[str, str] = {"bert": "google-bert/bert-base-uncased"}
+ALIASES: Mapping[str, str] = {"bert": "google-bert/bert-base-uncased", "t5": "google-t5/t5-base"}
 # Models that `builtin.py` builds; their weights are random.
 BUILT_IN = ("demo/bert", "demo/lstm")
 

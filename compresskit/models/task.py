@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from compresskit.models.loaded import LoadedModel
+    from compresskit.models.prompt import Prompt
 
 Batch = dict[str, "Tensor"]
+# The label of what is not to be predicted, as transformers and torch have it.
+IGNORED = -100
 # What a teacher's cache keeps of one feature: arrays of shape (rows, width) by name. The collator pads them to a batch.
 Kept = Mapping[str, NDArray[Any]]
 
@@ -88,10 +91,12 @@ class Pairing(Protocol):
 class Task(Protocol):
     """What the program asks of a task.
 
-    `Options` is the dataclass of how its questions are put; `graph_outputs` are the outputs of an exported model.
+    `prompt` is the text around question and context where none is given; None for a task that writes no text. `Options`
+    is the dataclass of how its questions are put; `graph_outputs` are the outputs of an exported model.
     """
 
     name: str
+    prompt: Prompt | None
     Options: type[WindowOptions]
     graph_outputs: tuple[str, ...]
 
@@ -115,8 +120,8 @@ class Task(Protocol):
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """What a teacher's cache keeps of its answers, for each feature of the batch."""
 
-    def recall(self, batch: Batch) -> Tensor:
-        """The teacher's logits that the batch carries, in the rows of `choices`: (n, k), fp32."""
+    def recall(self, batch: Batch, width: int) -> Tensor:
+        """The teacher's logits that the batch carries, in the rows of `choices`, which are `width` wide: fp32."""
 
     def pairing(self, teacher: LoadedModel, student: LoadedModel) -> Pairing:
         """How this teacher teaches this student. Raises InputError where it cannot."""

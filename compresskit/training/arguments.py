@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from compresskit.models.answering import WindowOptions
 from compresskit.models.architecture import ARCHITECTURES, Architecture
+from compresskit.models.prompt import Prompt
 from compresskit.options import DATA, MACHINE, OUTPUT, TRAINING, check, like, option
 
 # Turns a finished checkpoint's folder into figures (em, f1, …, per cent) for its manifest.
@@ -59,12 +60,13 @@ class RunOptions:
 class TrainingOptions(RunOptions):
     """Settings of a training run.
 
-    `epochs` may be a fraction; `max_steps` replaces it (optimizer steps). `batch_size` counts windows for each process
-    and micro-batch; `accumulate` micro-batches make a step. `lr` is the peak learning rate of the model's own weights,
-    after a linear warm-up over the fraction `lr_warmup` of the steps, falling linearly to 0. `max_length` and `stride`
-    are in tokens. `negatives` is the number of constructed unanswerable questions for each answerable one. `dtype` is
-    that of the computation (weights learn in fp32). `save_steps` is the number of steps between states. `architecture`
-    is what `model` is built from where that is not a checkpoint, but built from the training data. What is None has a
+    `epochs` may be a fraction; `max_steps` replaces it (optimizer steps). `batch_size` counts windows for each
+    process and micro-batch; `accumulate` micro-batches make a step. `lr` is the peak learning rate of the model's
+    own weights, after a linear warm-up over the fraction `lr_warmup` of the steps, falling linearly to 0.
+    `max_length` and `stride` are in tokens; `prompt_template` is the prompt of a model that writes its answers.
+    `negatives` is the number of constructed unanswerable questions for each answerable one. `dtype` is that of the
+    computation (weights learn in fp32). `save_steps` is the number of steps between states. `architecture` is what
+    `model` is built from where that is not a checkpoint, but built from the training data. What is None has a
     default that the method or the model decides.
     """
 
@@ -100,6 +102,7 @@ class TrainingOptions(RunOptions):
     max_grad_norm: float = 1.0
     max_length: int = like(WindowOptions, "max_length")
     stride: int = like(WindowOptions, "stride")
+    prompt_template: Prompt | None = like(WindowOptions, "prompt_template")
     seed: int = option(
         42,
         "Seed of everything random: order, sampling, initial weights.",
@@ -122,8 +125,8 @@ class TrainingOptions(RunOptions):
 
     @property
     def windows(self) -> WindowOptions:
-        """The part that cuts contexts."""
-        return WindowOptions(self.max_length, self.stride)
+        """The part that puts the questions."""
+        return WindowOptions(self.max_length, self.stride, self.prompt_template)
 
     @property
     def data(self) -> str:
@@ -141,4 +144,5 @@ class TrainingOptions(RunOptions):
         """All settings that decide the result, as JSON values, in the order of the fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PLACE}
         built = None if self.architecture is None else asdict(self.architecture)
-        return {**values, "max_steps": self.max_steps or 0, "architecture": built}
+        prompt = None if self.prompt_template is None else self.prompt_template.to_dict()
+        return {**values, "max_steps": self.max_steps or 0, "prompt_template": prompt, "architecture": built}

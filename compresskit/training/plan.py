@@ -13,7 +13,7 @@ from compresskit.models.device import resolve_device
 from compresskit.models.loaded import LoadedModel
 from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import compute_dtype
-from compresskit.training.session import check_length, training_examples
+from compresskit.training.session import check_windows, training_examples
 
 # Questions whose windows are counted to estimate those of all.
 PROBE = 2000
@@ -52,7 +52,7 @@ def make_plan(
     `copies` is the bytes that the method keeps beside parameters, gradients, moments and activations.
     Reads the data and tokenizes up to PROBE questions in a temporary folder; writes nothing else.
     """
-    check_length(options, loaded)
+    check_windows(options, loaded)
     examples = training_examples(options)
     probe = examples.sample(min(PROBE, len(examples)), options.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -116,7 +116,7 @@ def prepare(
     on_cpu = resolve_device(options.device).type == "cpu"
     set_seed(options.seed)
     loaded = load_for_training(source, on_cpu=on_cpu)
-    check_length(options, loaded)
+    check_windows(options, loaded)
     examine(loaded)
     examples = training_examples(options)
     console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
@@ -156,8 +156,12 @@ def _sampled(data: str, count: int | None, seed: int) -> ExampleSet:
     return examples.sample(count, seed) if count is not None and count < len(examples) else examples
 
 
-def check_length(options: TrainingOptions, loaded: LoadedModel) -> None:
-    """UsageError where a window is longer than the model's positions."""
+def check_windows(options: TrainingOptions, loaded: LoadedModel) -> None:
+    """UsageError where a window is longer than the model's positions, or a prompt is given that has no effect."""
+    if options.prompt_template is not None and loaded.task.prompt is None:
+        raise UsageError(
+            f"--prompt-template has no effect with {loaded.ref}, which does not write its answers; leave it out"
+        )
     positions = loaded.family.max_positions(loaded.model.config)
     if positions is not None and options.max_length > positions:
         raise UsageError(

@@ -16,7 +16,7 @@ from bitsandbytes.functional import dequantize_4bit
 from onnx import numpy_helper
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig
+from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig, T5Config, T5ForConditionalGeneration
 
 from compresskit.checkpoint.manifest import Manifest
 from compresskit.models.families import family_of
@@ -39,7 +39,28 @@ def lstm(folder: Path) -> Path:
     return folder
 
 
-FAMILIES: Mapping[str, Callable[[Path], Path]] = {"encoder": tiny.checkpoint, "lstm": lstm}
+def seq2seq(folder: Path) -> Path:
+    """A T5 of one block on either side, with tied embeddings."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.eos_token = tokenizer.sep_token
+    config = T5Config(
+        vocab_size=len(tiny.TOKENS),
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_heads=2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+FAMILIES: Mapping[str, Callable[[Path], Path]] = {"encoder": tiny.checkpoint, "lstm": lstm, "seq2seq": seq2seq}
 
 
 def made(family: str, folder: Path) -> Path:

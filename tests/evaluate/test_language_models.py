@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from compresskit.data.load import load as load_data
 from compresskit.errors import MissingError, RunFailed, UsageError
@@ -17,7 +25,8 @@ from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.kind import How
-from compresskit.models.tasks import generation
+from compresskit.models.registry import load
+from compresskit.models.tasks import language
 from tests import tiny
 
 OPTIONS = AnswerOptions(max_length=24, stride=8, batch_size=3)
@@ -60,10 +69,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_kinds(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
-    assert generation.language_kind(folders[kind]) == kind
-    assert generation.language_kind(tiny.checkpoint(tmp_path / "reader")) is None
+def test_which_models_write_text(folders: dict[str, Path], tmp_path: Path) -> None:
+    reader = tiny.checkpoint(tmp_path / "reader")
+    models = (folders["causal"], folders["seq2seq"], reader)
+    assert [language.writes_text(each) for each in models] == [True, True, False]
+    assert [language.is_foreign(each) for each in models] == [True, False, False]
 
 
 @torch.no_grad()
@@ -86,12 +96,12 @@ def naive_causal(model, tokenizer, texts: list[str], length: int, stride: int) -
 
 
 @torch.no_grad()
-def naive_seq2seq(model, tokenizer, examples, length: int) -> float:
+def naive_seq2seq(model, tokenizer, examples) -> float:
     losses = []
     for example in examples:
         if example.answers:
-            prompt = f"question: {example.question} context: {example.context}"
-            ids = torch.tensor([tokenizer(prompt, truncation=True, max_length=length)["input_ids"]])
+            prompt = f"question: {example.question}  context: {example.context}"
+            ids = torch.tensor([tokenizer(prompt)["input_ids"]])
             target = tokenizer(example.answers[0].text)["input_ids"]
             for position, token in enumerate(target):
                 decoder = torch.tensor([[0, *target[:position]]])
@@ -102,20 +112,21 @@ def naive_seq2seq(model, tokenizer, examples, length: int) -> float:
 
 def test_perplexity_is_that_of_a_plain_loop(folders: dict[str, Path], data: str) -> None:
     examples = load_data(data, "eval")
-    causal = generation.load_language_model(folders["causal"], "causal", How(), 24)
+    causal = language.load_language_model(folders["causal"], How(), 24)
     texts = [context for _, context in examples.paragraphs()]
     expected = naive_causal(causal.model, causal.tokenizer, texts, 24, 8)
-    assert generation.perplexity(causal, examples, OPTIONS) == pytest.approx(expected, rel=1e-4)
-    seq2seq = generation.load_language_model(folders["seq2seq"], "seq2seq", How(), 24)
-    expected = naive_seq2seq(seq2seq.model, seq2seq.tokenizer, examples, 24)
-    assert generation.perplexity(seq2seq, examples, OPTIONS) == pytest.approx(expected, rel=1e-4)
+    assert language.perplexity(causal, examples, OPTIONS) == pytest.approx(expected, rel=1e-4)
+    seq2seq = load(str(folders["seq2seq"]), device="cpu")
+    expected = naive_seq2seq(seq2seq.model, seq2seq.tokenizer, examples)
+    options = AnswerOptions(max_length=200)  # no context is cut
+    assert seq2seq.task.perplexity(seq2seq, examples, options) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> None:
-    loaded = generation.load_language_model(folders["causal"], "causal", How(), 24)
+    loaded = language.load_language_model(folders["causal"], How(), 24)
     torch.nn.init.constant_(loaded.model.get_parameter("transformer.wte.weight"), float("nan"))
     with pytest.raises(RunFailed, match="not numbers"):
-        generation.perplexity(loaded, load_data(data, "eval"), OPTIONS)
+        language.perplexity(loaded, load_data(data, "eval"), OPTIONS)
 
 
 def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
@@ -161,7 +172,7 @@ def test_figures_of_language_models_have_no_effect_on_readers(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
-def test_the_harness_scores_a_task(kind: generation.LanguageKind, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_the_harness_scores_a_task(kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     """A task of four examples in a YAML file: its accuracy arrives, under the harness's own name."""
     pytest.importorskip("lm_eval")
     choices = list(tiny.CITIES)
@@ -182,10 +193,11 @@ doc_to_target: "{{{{label}}}}"
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
     )
-    settings = EvalSettings(max_length=48, stride=8, device="cpu")
-    loaded = generation.load_language_model(folders[kind], kind, How(), 48)
-    found = harness.harness(loaded, [str(tmp_path / "cities.yaml")], settings)
+    settings = EvalSettings(max_length=48, stride=8, device="cpu", harness=(str(tmp_path / "cities.yaml"),))
+    auto = AutoModelForCausalLM if kind == "causal" else AutoModelForSeq2SeqLM
+    model, tokenizer = auto.from_pretrained(folders[kind]), AutoTokenizer.from_pretrained(folders[kind])
+    found = harness.harness(model, tokenizer, kind, 48, settings)
     assert list(found) == ["cities/acc"]
     assert found["cities/acc"] in {0.0, 0.25, 0.5, 0.75, 1.0}
     with pytest.raises(Exception, match="knows no task 'nothing'"):
-        harness.harness(loaded, ["nothing"], settings)
+        harness.harness(model, tokenizer, kind, 48, replace(settings, harness=("nothing",)))

@@ -1,156 +1,145 @@
-"""The task of generation: what there is of it so far, the perplexity of language models.
-
-They are checkpoints that write text (causal, sequence to sequence) in the ecosystem's own format. No family of ours
-owns them yet, so they cannot be asked questions.
-"""
+"""The task of generation: a model reads a prompt, and writes the answer, or a word that means "unanswerable"."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import torch
+from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedTokenizerFast
 
-from compresskit.data.examples import ExampleSet
+from compresskit.data.examples import Example, ExampleSet
 from compresskit.errors import InputError, RunFailed
-from compresskit.models.answering import AnswerOptions
-from compresskit.models.device import resolve_device, resolve_dtype
-from compresskit.models.families import FAMILIES
-from compresskit.models.folder import check_weights, read_config, read_tokenizer
-from compresskit.models.kind import How
+from compresskit.models.answering import AnswerOptions, Prediction, WindowOptions
+from compresskit.models.loaded import LoadedModel
+from compresskit.models.prompt import T5, Prompt
+from compresskit.models.task import IGNORED, Batch, Choices, Features, Kept, Pairing
+from compresskit.models.tasks import text_answers
+from compresskit.models.tasks.alignment import SameTokens, same_tokens
+from compresskit.models.tasks.prompt_windows import encode_prompts
+from compresskit.models.tasks.target_features import TargetCollator, TargetFeatures, write_features
+from compresskit.models.tasks.windows import chunked
 
-LanguageKind = Literal["causal", "seq2seq"]
-
-# The label that transformers leaves out of the loss.
-IGNORED = -100
-
-
-def language_kind(folder: Path) -> LanguageKind | None:
-    """What sort of language model a folder holds; None for a checkpoint of one of our families, or anything else.
-
-    Raises InputError where its configuration cannot be read.
-    """
-    if not (folder / "config.json").is_file():
-        return None
-    config = read_config(folder)
-    if any(family.owns(config) for family in FAMILIES):
-        return None
-    if type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
-        return "seq2seq"
-    return "causal" if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING else None
+# Of a teacher's distribution over the vocabulary so many tokens are kept, in fp16.
+TOP_TOKENS = 64
+INPUTS = ("input_ids", "attention_mask")
 
 
-@dataclass(slots=True)
-class LanguageModel:
-    """A language model in memory, with its tokenizer; `limit` is the longest input in tokens."""
+class GenerationTask:
+    """Texts: a row of choices is one token of a target, over the vocabulary (Raffel et al. 2020)."""
 
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    kind: LanguageKind
-    limit: int
+    name = "generation"
+    prompt: Prompt | None = T5
+    Options: type[WindowOptions] = WindowOptions
+    graph_outputs: tuple[str, ...] = ("logits",)
 
+    def write(
+        self, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example], options: WindowOptions, folder: Path
+    ) -> None:
+        """Prompts with the tokens of the answer."""
+        write_features(tokenizer, examples, options.prompt_template or T5, options, folder)
 
-def load_language_model(folder: Path, kind: LanguageKind, how: How, max_length: int) -> LanguageModel:
-    """Open a folder with transformers' own loader; inputs have at most `max_length` tokens."""
-    check_weights(folder)
-    auto = AutoModelForCausalLM if kind == "causal" else AutoModelForSeq2SeqLM
-    model = auto.from_pretrained(
-        folder,
-        dtype=resolve_dtype(how.dtype),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    module: nn.Module = model  # transformers wraps `to` in a way that hides its types
-    module.to(resolve_device(how.device)).eval()
-    positions = getattr(model.config, "max_position_embeddings", None) or max_length
-    return LanguageModel(model, read_tokenizer(folder, None), kind, min(max_length, positions))
+    def open(self, folder: Path) -> Features:
+        """The prompts of a folder, memory-mapped."""
+        return TargetFeatures(folder)
 
+    def collator(self, tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
+        """A collator that pads to the longest prompt and the longest target of the batch."""
+        return TargetCollator(tokenizer.pad_token_id)
 
-def perplexity(loaded: LanguageModel, examples: ExampleSet, options: AnswerOptions) -> float:
-    """Exp of the mean negative log-likelihood of a token.
+    def choices(self, model: nn.Module, batch: Batch) -> Choices:
+        """The tokens of all targets, one target after the other, over the vocabulary."""
+        labels = batch["labels"]
+        outputs = model(
+            **{name: batch[name] for name in INPUTS}, decoder_input_ids=shifted(labels, _config(model)), use_cache=False
+        )
+        told = labels != IGNORED
+        return Choices(outputs.logits[told].float(), labels[told])
 
-    Causal: of the paragraphs, in windows of `max_length` tokens, each token predicted once, with at least `stride`
-    tokens before it where the paragraph has them (Hugging Face's "perplexity of fixed-length models"). Sequence to
-    sequence: of the first gold answers, given `question: … context: …` (Raffel et al. 2020).
+    def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
+        """The top 64 tokens of each token of each target: `teacher` (tokens, 64), fp32, and `teacher_tokens`, int32."""
+        lengths = (batch["labels"] != IGNORED).sum(dim=1).tolist()
+        top = choices.logits.topk(min(TOP_TOKENS, choices.logits.shape[1]), dim=1)
+        logits, tokens = top.values.cpu().numpy(), top.indices.to(torch.int32).cpu().numpy()
+        ends = np.cumsum(lengths)
+        return [
+            {"teacher": logits[end - length : end], "teacher_tokens": tokens[end - length : end]}
+            for end, length in zip(ends, lengths, strict=True)
+        ]
 
-    Raises InputError where there is no token to predict, RunFailed where a likelihood is not a number.
-    """
-    rows = _paragraphs(loaded, examples, options) if loaded.kind == "causal" else _answers(loaded, examples)
-    total, count = 0.0, 0
-    with torch.inference_mode():
-        for batch in _batches(rows, options.batch_size, loaded):
-            logits = loaded.model(**{name: batch[name] for name in batch if name != "targets"}).logits.float()
-            targets = batch["targets"]
-            if loaded.kind == "causal":  # position t predicts token t + 1
-                logits, targets = logits[:, :-1], targets[:, 1:]
-            loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    def recall(self, batch: Batch, width: int) -> Tensor:
+        """The teacher's logits in the rows of `choices`; -inf for tokens that were not kept."""
+        logits = batch["teacher"].float()
+        rows = logits.new_full((len(logits), width), float("-inf"))
+        return rows.scatter(1, batch["teacher_tokens"].long(), logits)
+
+    def pairing(self, teacher: LoadedModel, student: LoadedModel) -> Pairing:
+        """By tokens. Raises InputError where the teacher does not write text, or writes other tokens."""
+        if teacher.task.name != self.name:
+            raise InputError(
+                f"the teacher {teacher.ref} answers by {teacher.task.name}, the student {student.ref} by {self.name}; "
+                f"take a teacher that answers by {self.name}"
             )
-            total += float(loss)
-            count += int((targets != IGNORED).sum())
-    if not count:
-        raise InputError("perplexity needs text to predict, and the data has none; give data with longer contexts")
-    if not math.isfinite(total):
-        raise RunFailed("the model's likelihoods are not numbers; the checkpoint is broken, make it again")
-    return math.exp(total / count)
+        if not same_tokens(teacher, student):
+            raise InputError(
+                f"the teacher {teacher.ref} has another vocabulary than the student {student.ref}; "
+                "take a teacher of the same tokenizer"
+            )
+        return SameTokens()
+
+    def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
+        """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
+        return text_answers.answer(loaded, examples, options)
+
+    @torch.inference_mode()
+    def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
+        """Exp of the mean negative log-likelihood of a token of the first gold answers, read as training reads them.
+
+        A window that does not show the answer is left out. None where no window does. Raises RunFailed where a
+        likelihood is not a number.
+        """
+        prompt = text_answers.prompt_of(loaded, options.prompt_template)
+        collate, total, count = self.collator(loaded.tokenizer), 0.0, 0
+        for chunk in chunked((each for each in examples if each.answers), options.batch_size):
+            features = []
+            for window in encode_prompts(loaded.tokenizer, chunk, prompt, options.windows):
+                first = chunk[window.example].answers[0]
+                if window.start <= first.start and first.start + len(first.text) <= window.end:
+                    labels = loaded.tokenizer(text_target=first.text)["input_ids"]
+                    features.append({"input_ids": window.ids, "labels": labels})
+            if features:
+                batch = {name: tensor.to(loaded.device) for name, tensor in collate(features).items()}
+                choices = self.choices(_module(loaded), batch)
+                assert choices.labels is not None
+                total += float(nn.functional.cross_entropy(choices.logits, choices.labels, reduction="sum"))
+                count += len(choices.labels)
+        if not math.isfinite(total):
+            raise RunFailed(f"{loaded.ref} gives likelihoods that are not numbers; it is broken, make it again")
+        return math.exp(total / count) if count else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """Token ids to read, and the tokens to predict (`IGNORED` where none is)."""
-
-    inputs: list[int]
-    targets: list[int]
-
-
-def _paragraphs(loaded: LanguageModel, examples: ExampleSet, options: AnswerOptions) -> Iterator[_Row]:
-    for _, context in examples.paragraphs():
-        ids: list[int] = loaded.tokenizer(context)["input_ids"]
-        seen = 0
-        for begin in range(0, max(len(ids) - options.stride, 1), max(loaded.limit - options.stride, 1)):
-            window = ids[begin : begin + loaded.limit]
-            yield _Row(window, [IGNORED] * (seen - begin) + window[seen - begin :])
-            seen = begin + len(window)
+def shifted(labels: Tensor, config: Any) -> Tensor:
+    """What the decoder reads to predict `labels` (batch, length): each token's predecessor, padding for `IGNORED`."""
+    start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.pad_token_id
+    read = labels.new_full(labels.shape, start)
+    read[:, 1:] = labels[:, :-1]
+    return read.masked_fill(read == IGNORED, config.pad_token_id)
 
 
-def _answers(loaded: LanguageModel, examples: ExampleSet) -> Iterator[_Row]:
-    for example in examples:
-        if example.answers:
-            prompt = f"question: {example.question} context: {example.context}"
-            ids = loaded.tokenizer(prompt, truncation=True, max_length=loaded.limit)["input_ids"]
-            yield _Row(ids, loaded.tokenizer(text_target=example.answers[0].text)["input_ids"])
+def _config(model: nn.Module) -> Any:
+    """The configuration of a model, also where a distributed run wraps it."""
+    return extract_model_from_parallel(model).config
 
 
-def _batches(rows: Iterable[_Row], size: int, loaded: LanguageModel) -> Iterator[dict[str, Tensor]]:
-    """Pad rows on the right to batches on the model's device."""
+def _module(loaded: LoadedModel) -> nn.Module:
+    model: Any = loaded.model
+    assert isinstance(model, nn.Module)
+    return model
 
-    def padded(sequences: Iterable[list[int]], value: int) -> Tensor:
-        made = pad_sequence([torch.tensor(each) for each in sequences], batch_first=True, padding_value=value)
-        return made.to(loaded.model.device)
 
-    pad = loaded.tokenizer.pad_token_id or 0  # masked, so any token will do
-    iterator = iter(rows)
-    while chunk := list(itertools.islice(iterator, size)):
-        batch = {
-            "input_ids": padded((row.inputs for row in chunk), pad),
-            "attention_mask": padded(([1] * len(row.inputs) for row in chunk), 0),
-            "targets": padded((row.targets for row in chunk), IGNORED),
-        }
-        if loaded.kind == "seq2seq":  # the model shifts the labels to what its decoder reads
-            batch["labels"] = batch["targets"]
-        yield batch
+GENERATION = GenerationTask()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,14 +13,16 @@ from compresskit.errors import RunFailed
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch
-from compresskit.models.tasks.span_batches import CPU_PAD_MULTIPLE, PAD_MULTIPLE, SpanCollator, rounded_up, span_logits
-from compresskit.models.tasks.windows import CHUNK, Windows, encode, null_position, token_characters
-
-# Where windows are short a GPU takes up to so many times `batch_size` of them at once: on an H200 that gave 1.4 times
-# the questions a second in bf16, 1.05 times in fp32. A CPU gains nothing and loses to the padding (5 to 18 %).
-MOST_SHORT_WINDOWS = 4
-# The first chunk is small, so that the model begins early.
-FIRST_CHUNK = 64
+from compresskit.models.tasks.batching import (
+    CPU_PAD_MULTIPLE,
+    MOST_SHORT_WINDOWS,
+    PAD_MULTIPLE,
+    batches_by_tokens,
+    prepared_chunks,
+    rounded_up,
+)
+from compresskit.models.tasks.span_batches import SpanCollator, span_logits
+from compresskit.models.tasks.windows import Windows, encode, null_position, token_characters
 
 
 def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
@@ -30,7 +30,7 @@ def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOpti
 
     Raises RunFailed where the model's logits are not numbers.
     """
-    for chunk, windows in _tokenized(loaded, examples, options):
+    for chunk, windows in prepared_chunks(examples, lambda chunk: encode(loaded.tokenizer, chunk, options.windows)):
         yield from _answer_chunk(loaded, chunk, windows, options)
 
 
@@ -97,29 +97,6 @@ class _Span:
     window: int
 
 
-def _tokenized(
-    loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions
-) -> Iterator[tuple[list[Example], Windows]]:
-    """Chunks of growing size with their windows; a thread tokenizes the next while the caller works on one."""
-    iterator = iter(examples)
-
-    def prepare(size: int) -> tuple[list[Example], Windows] | None:
-        chunk = list(itertools.islice(iterator, size))
-        return (chunk, encode(loaded.tokenizer, chunk, options.windows)) if chunk else None
-
-    size = min(FIRST_CHUNK, CHUNK)
-    prepared = prepare(size)
-    if prepared is not None and len(prepared[0]) < size:
-        yield prepared  # a few questions, or one that is timed, need not wait for a thread to start
-        return
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        while prepared is not None:
-            size = min(2 * size, CHUNK)
-            pending = pool.submit(prepare, size)
-            yield prepared
-            prepared = pending.result()
-
-
 def _inference_batches(
     loaded: LoadedModel, windows: Windows, options: AnswerOptions
 ) -> Iterator[tuple[Batch, list[int]]]:
@@ -141,19 +118,6 @@ def _inference_batches(
         if on_gpu:  # copies from pinned memory need not wait for the GPU
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         yield {name: tensor.to(loaded.device, non_blocking=True) for name, tensor in batch.items()}, rows
-
-
-def batches_by_tokens(lengths: Sequence[int], tokens: int, most: int) -> Iterator[list[int]]:
-    """The positions in `lengths`, longest first, in batches of at most `tokens` tokens and `most` rows.
-
-    Padding to the longest of the batch counts. A batch holds one row at least, however long that is.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    begin = 0
-    while begin < len(order):
-        end = begin + min(max(tokens // lengths[order[begin]], 1), most)
-        yield order[begin:end]
-        begin = end
 
 
 def _predict(

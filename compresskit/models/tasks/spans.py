@@ -14,6 +14,7 @@ from compresskit.data.examples import Example, ExampleSet
 from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, Prediction, WindowOptions
 from compresskit.models.loaded import LoadedModel
+from compresskit.models.prompt import Prompt
 from compresskit.models.task import Batch, Choices, Features, Kept, Pairing
 from compresskit.models.tasks import span_answers
 from compresskit.models.tasks.alignment import SameTokens, ThroughCharacters, same_tokens
@@ -25,6 +26,7 @@ class SpanTask:
     """Spans: a row of choices is the start or the end of one window, over its positions (Devlin et al. 2019)."""
 
     name = "spans"
+    prompt: Prompt | None = None
     Options: type[WindowOptions] = WindowOptions
     graph_outputs: tuple[str, ...] = ("start_logits", "end_logits")
 
@@ -53,7 +55,7 @@ class SpanTask:
         logits = torch.stack(choices.logits.chunk(2), dim=2).cpu().numpy()
         return [{"teacher": window[:length]} for window, length in zip(logits, lengths, strict=True)]
 
-    def recall(self, batch: Batch) -> Tensor:
+    def recall(self, batch: Batch, width: int) -> Tensor:
         """The teacher's logits in the rows of `choices`."""
         return _rows(batch["teacher"])
 

@@ -17,7 +17,7 @@ from compresskit.errors import RunFailed
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
-from compresskit.models.tasks import span_answers
+from compresskit.models.tasks import batching
 from compresskit.models.tasks.span_answers import best_spans
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
@@ -128,7 +128,7 @@ def test_the_batch_size_does_not_change_answers(loaded: LoadedModel, batch_size:
 
 def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = answers(bert, asked(11))
-    monkeypatch.setattr(span_answers, "CHUNK", 3)
+    monkeypatch.setattr(batching, "CHUNK", 3)
     found = answers(bert, asked(11))
     assert [(p.id, p.text) for p in found] == [(p.id, p.text) for p in expected]
 
@@ -139,7 +139,7 @@ def test_chunks_do_not_change_answers(bert: LoadedModel, monkeypatch: pytest.Mon
     most=st.integers(1, 20),
 )
 def test_batches_hold_what_fits_with_its_padding(lengths: list[int], tokens: int, most: int) -> None:
-    batches = list(span_answers.batches_by_tokens(lengths, tokens, most))
+    batches = list(batching.batches_by_tokens(lengths, tokens, most))
     assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
     for rows, following in itertools.zip_longest(batches, batches[1:]):
         longest = max(lengths[row] for row in rows)
@@ -186,7 +186,7 @@ def test_a_question_alone_starts_no_thread(bert: LoadedModel, monkeypatch: pytes
             threads.append(max_workers)
             super().__init__(max_workers)
 
-    monkeypatch.setattr(span_answers, "ThreadPoolExecutor", Counted)
+    monkeypatch.setattr(batching, "ThreadPoolExecutor", Counted)
     assert answers(bert, asked(1))[0].span_text == expected[0].span_text
     assert threads == []
     assert [p.id for p in answers(bert, asked(200))] == [p.id for p in expected]
@@ -281,7 +281,7 @@ def test_the_tokenizer_is_asked_in_the_order_of_the_questions(
     bert: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next chunk is read while a chunk is answered, and no further ahead."""
-    monkeypatch.setattr(span_answers, "CHUNK", 2)
+    monkeypatch.setattr(batching, "CHUNK", 2)
     read: list[str] = []
 
     def questions() -> Any:

@@ -1,0 +1,119 @@
+"""Prompts: how a question and its context become the text that a model reads, and what it is to write.
+
+A prompt is one object, so that training, scoring and the manifest cannot differ in a blank. It comes by name, or from a
+file of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from compresskit.errors import InputError
+
+QUESTION, CONTEXT = "{question}", "{context}"
+_KEYS = ("template", "unanswerable", "stop")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The text that a model reads, and the texts that it writes.
+
+    `template` holds `{question}` and, after it, `{context}`. `unanswerable` is what the model writes where the context
+    does not answer the question. An answer ends at the first of the texts in `stop`, beside the end of the sequence.
+    """
+
+    template: str
+    unanswerable: str = "unanswerable"
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for part in (QUESTION, CONTEXT):
+            if self.template.count(part) != 1:
+                raise InputError(f"the prompt template {self.template!r} holds {part} not once; write it there once")
+        if self.template.index(QUESTION) > self.template.index(CONTEXT):
+            raise InputError(f"the prompt template {self.template!r} has its context first; write the question first")
+        if not self.unanswerable.strip():
+            raise InputError("the prompt's word for unanswerable is empty; write one")
+        if not all(self.stop):
+            raise InputError("a text at which the prompt's answers stop is empty; leave it out")
+
+    @property
+    def before(self) -> str:
+        """The text before the question."""
+        return self.template.partition(QUESTION)[0]
+
+    @property
+    def between(self) -> str:
+        """The text between the question and the context."""
+        return self.template.partition(QUESTION)[2].partition(CONTEXT)[0]
+
+    @property
+    def after(self) -> str:
+        """The text after the context."""
+        return self.template.partition(CONTEXT)[2]
+
+    def text(self, question: str, context: str) -> str:
+        """What the model reads."""
+        return f"{self.before}{question}{self.between}{context}{self.after}"
+
+    def answer(self, written: str) -> str:
+        """The answer in what a model wrote: up to the first stop, without white space around it."""
+        for stop in self.stop:
+            written = written.partition(stop)[0]
+        return written.strip()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The prompt as JSON has it."""
+        return {**asdict(self), "stop": list(self.stop)}
+
+    @classmethod
+    def from_dict(cls, raw: object, where: str) -> Prompt:
+        """The prompt of a JSON object; InputError, naming `where` it stands, for anything else."""
+        if not isinstance(raw, Mapping):
+            raise InputError(f"{where} is not a prompt: write an object with the keys {', '.join(_KEYS)}")
+        unknown = raw.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise InputError(f"{where}: the key {min(map(str, unknown))!r} is unknown; take of {', '.join(_KEYS)}")
+        values = dict(raw)
+        stop = values.pop("stop", [])
+        if not isinstance(stop, list | tuple) or not all(isinstance(each, str) for each in (*stop, *values.values())):
+            raise InputError(f"{where}: template and unanswerable are texts, stop is a list of texts; correct it")
+        if "template" not in values:
+            raise InputError(f"{where}: the key 'template' is missing; write the text with {QUESTION} and {CONTEXT}")
+        try:
+            return cls(**values, stop=tuple(stop))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+
+
+# That of the T5 paper (Raffel et al. 2020) and of most readers that were fine-tuned from it since.
+T5 = Prompt(f"question: {QUESTION}  context: {CONTEXT}")
+PROMPTS: Mapping[str, Prompt] = {
+    "t5": T5,
+    "plain": Prompt(f"{QUESTION}\n{CONTEXT}"),
+    "flan": Prompt(
+        f"Answer the question by the text, or write unanswerable.\n\nQuestion: {QUESTION}\nText: {CONTEXT}\nAnswer:"
+    ),
+}
+
+
+def read_prompt(named: str) -> Prompt:
+    """The prompt of a name, or of a JSON file.
+
+    Raises InputError for a file that is not there or does not hold a prompt, naming it.
+    """
+    if named in PROMPTS:
+        return PROMPTS[named]
+    path = Path(named)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        names = ", ".join(PROMPTS)
+        raise InputError(f"--prompt-template {named}: there is no such file; give one, or a name of {names}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"--prompt-template {named}: cannot be read as JSON ({error}); correct the file") from error
+    return Prompt.from_dict(raw, f"--prompt-template {named}")

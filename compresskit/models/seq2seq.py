@@ -1,0 +1,77 @@
+"""The seq2seq family: T5, Flan-T5, mT5, BART, … : an encoder reads the prompt, a decoder writes the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModelForSeq2SeqLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
+from compresskit.models.encoder import transformer_activations
+from compresskit.models.folder import NOTHING_FOREIGN
+from compresskit.models.task import Task
+from compresskit.models.tasks.generation import GENERATION
+
+# Tokens of a target, and those numbers of the vocabulary's width that the loss of one keeps: logits, their fp32 copy,
+# and the probabilities.
+TARGET, LOGITS = 16, 3
+
+
+class Seq2SeqFamily:
+    """Encoder-decoder transformers that write text."""
+
+    name = "seq2seq"
+    task: Task = GENERATION
+    defaults: TrainingDefaults = BY_FAMILY["seq2seq"]
+
+    def owns(self, config: PretrainedConfig) -> bool:
+        """Whether transformers knows a model for this configuration that reads one text and writes another."""
+        return type(config) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+    def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+        """Open a folder with AutoModelForSeq2SeqLM; also the names of parameters that it lacks."""
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
+        )
+        return model, set(info["missing_keys"])
+
+    def head(self, model: PreTrainedModel) -> set[str]:
+        """None: what writes the answers was pretrained, and is a part of the model."""
+        return set()
+
+    def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
+        """The linear layers of encoder and decoder blocks: attention, cross-attention and FFN."""
+        return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+
+    def alongside(self, model: PreTrainedModel) -> set[str]:
+        """Biases, norms and relative positions of the blocks; the embeddings stay frozen."""
+        blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
+        return blocks - set(self.weights(model))
+
+    def max_positions(self, config: PretrainedConfig) -> int | None:
+        """Longest prompt in tokens; None for T5, whose positions are relative."""
+        return getattr(config, "max_position_embeddings", None)
+
+    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
+        """Those of the blocks, with a target of 16 tokens, and of the vocabulary's logits."""
+        # A decoder's block is about as much as an encoder's, and there are about as many of them.
+        blocks = transformer_activations(config, batch, length + TARGET, number)
+        logits: int = batch * TARGET * config.vocab_size * 4 * LOGITS
+        return blocks + logits
+
+
+def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Modules below the lists of blocks of encoder and decoder, by qualified name."""
+    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    blocks = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    for name, module in model.named_modules():
+        if any(name.startswith(f"{block}.") for block in blocks):
+            yield name, module

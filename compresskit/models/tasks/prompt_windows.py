@@ -1,0 +1,108 @@
+"""Questions and contexts as prompts: texts of at most `max_length` tokens.
+
+A context that does not fit is cut into windows that overlap by `stride` tokens, each with the whole question and all of
+the prompt around it. A window is a text of its own, tokenized as a whole, so that the model reads exactly what the
+prompt says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from compresskit import console
+from compresskit.data.examples import Example
+from compresskit.errors import UsageError
+from compresskit.models.answering import WindowOptions
+from compresskit.models.prompt import Prompt
+from compresskit.models.tasks.windows import MIN_STEP
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# A window begins with a word; where none begins, as in languages without blanks, so many tokens back it does anyway.
+LONGEST_WORD = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWindow:
+    """What the model reads of one example: token `ids`, which show the context's characters `start` to `end`.
+
+    `example` is the position of the example in its chunk.
+    """
+
+    ids: Sequence[int]
+    example: int
+    start: int
+    end: int
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], prompt: Prompt, options: WindowOptions
+) -> list[PromptWindow]:
+    """The windows of a chunk of examples, in order; too long questions are cut, with a warning that counts them.
+
+    Raises UsageError where the options leave no room for a question.
+    """
+    texts = [prompt.text(example.question.strip(), example.context) for example in examples]
+    windows: list[PromptWindow] = []
+    cut = 0
+    for number, (example, ids) in enumerate(zip(examples, tokenizer(texts)["input_ids"], strict=True)):
+        if len(ids) <= options.max_length:
+            windows.append(PromptWindow(ids, number, 0, len(example.context)))
+            continue
+        question, was_cut = _fitting(tokenizer, example.question.strip(), prompt, options)
+        cut += was_cut
+        windows += _cut(tokenizer, number, question, example.context, prompt, options)
+    if cut:
+        console.warn(f"{cut} question(s) too long for a window were cut; raise --max-length to keep them whole")
+    return windows
+
+
+def _fitting(
+    tokenizer: PreTrainedTokenizerFast, question: str, prompt: Prompt, options: WindowOptions
+) -> tuple[str, bool]:
+    """The question, cut where it leaves no room for the stride and MIN_STEP tokens of context; whether it was cut."""
+    own = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
+    frame = len(tokenizer(prompt.text("", ""))["input_ids"])
+    limit = options.max_length - options.stride - MIN_STEP - frame
+    if limit < 8:
+        raise UsageError(
+            f"--max-length {options.max_length} leaves no room for a question beside the prompt's {frame} tokens and "
+            f"--stride {options.stride}; raise --max-length or lower --stride"
+        )
+    if len(own["input_ids"]) <= limit:
+        return question, False
+    return question[: own["offset_mapping"][limit - 1][1]], True
+
+
+def _cut(
+    tokenizer: PreTrainedTokenizerFast, number: int, question: str, context: str, prompt: Prompt, options: WindowOptions
+) -> Iterator[PromptWindow]:
+    """The windows of one long context."""
+    offsets = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    room = options.max_length - len(tokenizer(prompt.text(question, ""))["input_ids"])
+    begin = 0
+    while True:
+        end = min(begin + room, len(offsets))
+        while True:
+            start, stop = offsets[begin][0], offsets[end - 1][1]
+            ids = tokenizer(prompt.text(question, context[start:stop].strip()))["input_ids"]
+            # The first and the last word may be other tokens here than in the whole text, and more of them.
+            if len(ids) <= options.max_length or end - begin <= 1:
+                break
+            end = max(end - (len(ids) - options.max_length), begin + 1)
+        yield PromptWindow(ids, number, start, stop)
+        if end == len(offsets):
+            return
+        begin = _word_start(offsets, context, end - options.stride, begin + 1)
+
+
+def _word_start(offsets: Sequence[tuple[int, int]], context: str, token: int, least: int) -> int:
+    """The token at or before `token` that begins a word; `token` itself where none is near. At least `least`."""
+    for candidate in range(token, max(token - LONGEST_WORD, least) - 1, -1):
+        start = offsets[candidate][0]
+        if start == 0 or context[start].isspace() or context[start - 1].isspace():
+            return max(candidate, least)
+    return max(token, least)

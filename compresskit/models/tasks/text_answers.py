@@ -1,0 +1,163 @@
+"""Answers of models that write them: the likeliest text of each question over its windows, or "unanswerable"."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from compresskit import console
+from compresskit.data.examples import Example
+from compresskit.errors import RunFailed
+from compresskit.models.answering import AnswerOptions, Candidate, Prediction
+from compresskit.models.loaded import LoadedModel
+from compresskit.models.prompt import Prompt
+from compresskit.models.tasks.batching import (
+    CPU_PAD_MULTIPLE,
+    MOST_SHORT_WINDOWS,
+    PAD_MULTIPLE,
+    batches_by_tokens,
+    prepared_chunks,
+    rounded_up,
+)
+from compresskit.models.tasks.decoding import Hypothesis, Search, Target, search
+from compresskit.models.tasks.prompt_windows import PromptWindow, encode_prompts
+from compresskit.models.tasks.target_features import padded
+
+# The option of a training under which the manifest keeps its prompt.
+PROMPT_KEY = "prompt_template"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a model says of one window: the log-probability of "unanswerable", and the best texts."""
+
+    null: float
+    found: Sequence[Hypothesis]
+
+
+def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
+    """Answer questions in their order; the next chunk is tokenized while the model works on this one.
+
+    Each window is answered by itself. The window that answers a question is the one whose best text is likeliest
+    against "unanswerable" there; score and null score are the two log-probabilities of that window.
+
+    Raises RunFailed where the model's logits are not numbers.
+    """
+    prompt = prompt_of(loaded, options.prompt_template)
+    target = target_of(loaded, prompt)
+    # Without a beam for each there would be no other text to show.
+    how = Search(
+        max(options.beams or 1, options.n_best),
+        1.0 if options.length_penalty is None else options.length_penalty,
+        options.max_answer_length,
+    )
+    for chunk, windows in prepared_chunks(
+        examples, lambda chunk: encode_prompts(loaded.tokenizer, chunk, prompt, options.windows)
+    ):
+        answered = _answer_windows(loaded, windows, target, how, options)
+        by_example: list[list[_Answered]] = [[] for _ in chunk]
+        for window, each in zip(windows, answered, strict=True):
+            by_example[window.example].append(each)
+        for example, each_window in zip(chunk, by_example, strict=True):
+            yield _predict(example, each_window, loaded, prompt, options)
+
+
+def prompt_of(loaded: LoadedModel, given: Prompt | None) -> Prompt:
+    """The prompt to ask a checkpoint with: the `given` one, else that of its training, else the task's own.
+
+    A given one that is not that of the training is told, once.
+    """
+    trained = trained_prompt(loaded)
+    if given is not None and trained is not None and given != trained:
+        _warn_once(f"{loaded.ref} was trained with the prompt {trained.template!r}, and is asked with another")
+    found = given or trained or loaded.task.prompt
+    assert found is not None, "only models that write text have prompts"
+    return found
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    console.warn(message)
+
+
+def trained_prompt(loaded: LoadedModel) -> Prompt | None:
+    """The prompt of a checkpoint's last training, by its manifest; None where that does not tell.
+
+    Raises InputError where what the manifest holds is not a prompt.
+    """
+    for step in reversed(loaded.manifest.steps if loaded.manifest is not None else ()):
+        raw = step.config.get(PROMPT_KEY)
+        if raw is not None:
+            return Prompt.from_dict(raw, f"the manifest of {loaded.ref}")
+    return None
+
+
+def target_of(loaded: LoadedModel, prompt: Prompt) -> Target:
+    """What the decoder begins with, and the unanswerable target, in the checkpoint's tokens."""
+    config: Any = loaded.model.config
+    # Around every target the tokenizer puts its own tokens: T5 an end, BART a beginning too.
+    *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
+    null = loaded.tokenizer(text_target=prompt.unanswerable)["input_ids"]
+    start = config.decoder_start_token_id
+    if start is None:
+        start = config.pad_token_id
+    return Target((start, *front), tuple(null[len(front) :]), end)
+
+
+@torch.inference_mode()
+def _answer_windows(
+    loaded: LoadedModel, windows: Sequence[PromptWindow], target: Target, how: Search, options: AnswerOptions
+) -> list[_Answered]:
+    """What the model says of each window, in their order; windows of like length are asked together."""
+    on_gpu = loaded.device.type == "cuda"
+    multiple = PAD_MULTIPLE if on_gpu else CPU_PAD_MULTIPLE
+    most = options.batch_size * (MOST_SHORT_WINDOWS if on_gpu else 1)
+    lengths = [rounded_up(len(window.ids), multiple) for window in windows]
+    answered: list[_Answered | None] = [None] * len(windows)
+    model: Any = loaded.model
+    for rows in batches_by_tokens(lengths, options.batch_size * rounded_up(options.max_length, multiple), most):
+        ids, mask = padded([windows[row].ids for row in rows], loaded.tokenizer.pad_token_id, multiple)
+        ids, mask = ids.to(loaded.device), mask.to(loaded.device)
+        hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        nulls, found = search(model, hidden, mask, target, how)
+        for row, null, hypotheses in zip(rows, nulls, found, strict=True):
+            if null != null or not hypotheses:
+                raise RunFailed(
+                    f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again"
+                )
+            answered[row] = _Answered(null, hypotheses)
+    return [each for each in answered if each is not None]
+
+
+def _predict(
+    example: Example, windows: Sequence[_Answered], loaded: LoadedModel, prompt: Prompt, options: AnswerOptions
+) -> Prediction:
+    """Merge the windows of one question, and decide between the best text and "unanswerable"."""
+    # Python sorts stably: of equal ones the first window, and in it the better rank, comes first.
+    ordered = sorted(
+        ((hypothesis, window.null) for window in windows for hypothesis in window.found),
+        key=lambda pair: pair[1] - pair[0].score,
+    )
+    candidates: dict[str, tuple[Candidate, float]] = {}
+    for hypothesis, null in ordered:
+        text = prompt.answer(str(loaded.tokenizer.decode(list(hypothesis.tokens), skip_special_tokens=True)))
+        if text and text != prompt.unanswerable:
+            candidates.setdefault(text, (Candidate(text, hypothesis.score), null))
+        if len(candidates) == options.n_best:
+            break
+    if not candidates:
+        return Prediction(example.id, "", None, max(window.null for window in windows), "")
+    best, null = next(iter(candidates.values()))
+    unanswerable = null - best.score > options.null_threshold
+    return Prediction(
+        example.id,
+        "" if unanswerable else best.text,
+        best.score,
+        null,
+        best.text,
+        tuple(candidate for candidate, _ in candidates.values()),
+    )
