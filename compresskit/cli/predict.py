@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from compresskit.cli.flags import with_flags
 from compresskit.errors import InputError, UsageError
-from compresskit.models.answering import AnswerOptions
-from compresskit.options import like, option
+from compresskit.models.answering import GENERATING, AnswerOptions
+from compresskit.options import like, option, refuse
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ def predict(asked: Questions, options: AnswerOptions) -> None:
 
     examples = list(read_questions(asked.input)) if asked.input is not None else None
     loaded = require_head(load(asked.checkpoint, device=asked.device))
+    if loaded.task.prompt is None:
+        refuse(options, GENERATING, f"with {loaded.ref}, which does not write its answers")
     if examples is None:
         console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), options), options.n_best))
         return

@@ -11,19 +11,24 @@ from typing import Any
 from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
 from compresskit.evaluate.metrics import PERPLEXITY
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.answering import GENERATING
+from compresskit.models.kinds import base_source
 from compresskit.models.source import resolve
+from compresskit.options import refuse
 
 
 def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -> None:
-    """Refuse figures of language models that none of the checkpoints can have.
+    """Refuse figures and options of language models where none of the checkpoints is one.
 
-    Raises UsageError where perplexity or tasks are asked for and no checkpoint is a language model, MissingError where
-    lm-evaluation-harness is needed and not installed.
+    Raises UsageError where perplexity or tasks are asked for, or it is said how texts are written, and no checkpoint
+    writes text; MissingError where lm-evaluation-harness is needed and not installed.
     """
-    flag = "--harness" if settings.harness else f"--metrics {PERPLEXITY}"
-    if not settings.harness and PERPLEXITY not in settings.metrics:
+    asked = settings.harness or PERPLEXITY in settings.metrics
+    if not asked and all(getattr(settings, name) is None for name in GENERATING):
         return
     if not any(_may_be_language_model(ref) for ref in checkpoints):
+        refuse(settings, GENERATING, "where none of the checkpoints writes its answers")
+        flag = "--harness" if settings.harness else f"--metrics {PERPLEXITY}"
         raise UsageError(f"{flag} has no effect: none of the checkpoints is a language model; leave it out")
     if settings.harness and importlib.util.find_spec("lm_eval") is None:
         raise MissingError("--harness needs lm-evaluation-harness: pip install 'lm_eval[hf]'")
@@ -36,7 +41,10 @@ def _may_be_language_model(ref: str) -> bool:
     if Path(ref).is_file():
         return False
     try:
-        return writes_text(resolve(ref).path)
+        source = resolve(ref)
+        while (base := base_source(source)) is not None:
+            source = base
+        return writes_text(source.path)
     except CompresskitError:
         return True
 

@@ -17,6 +17,7 @@ from compresskit.data.examples import ExampleFiles
 from compresskit.errors import CompresskitError, InputError, UsageError
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.prompt import Prompt
 
 OUTCOME_FILE = "outcome.json"
 PREDICTIONS_FILE = "predictions.json"
@@ -54,6 +55,8 @@ class Measurement:
         settings: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in raw["settings"].items()
         }
+        if settings["prompt_template"] is not None:
+            settings["prompt_template"] = Prompt.from_dict(settings["prompt_template"], "the settings")
         values = {
             **raw,
             "questions": ExampleFiles.from_dict(raw["questions"]),

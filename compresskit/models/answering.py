@@ -10,6 +10,8 @@ from compresskit.options import DATA, MACHINE, check, like, option
 
 GENERATION = "Generation"
 """Heading of the options that only models which write their answers have."""
+GENERATING = ("prompt_template", "beams", "length_penalty")
+"""The names of these options."""
 
 
 @dataclass(frozen=True, slots=True)
