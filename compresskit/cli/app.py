@@ -20,6 +20,7 @@ from compresskit.cli.cache import cache
 from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
 from compresskit.cli.inspect import inspect
+from compresskit.cli.lora import lora
 from compresskit.cli.merge import merge
 from compresskit.cli.predict import predict
 from compresskit.cli.prune import prune
@@ -32,6 +33,7 @@ from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunF
 VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     train,
     prune,
+    lora,
     eval_,
     report,
     cache,

@@ -7,22 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from compresskit import console
 from compresskit.checkpoint.manifest import KindName
+from compresskit.errors import RunFailed
 from compresskit.methods.job import Job, MergeConfig
 from compresskit.methods.method import Attached
 from compresskit.models.defaults import TrainingDefaults
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source
 
+# Rounding of a merged weight, in parts of the largest logit.
+TOLERANCE = 1e-3
+
 
 class MergeMethod:
-    """A mask is applied when the checkpoint is opened, so all that is left is to write what is there."""
+    """A mask is applied when the checkpoint is opened; adapters are added to the weights that they stand on."""
 
     name = "merge"
     Config = MergeConfig
     leaves: KindName = "full"
-    accepts: frozenset[KindName] = frozenset({"mask"})
+    accepts: frozenset[KindName] = frozenset({"mask", "adapter"})
     trains = False
     defaults: TrainingDefaults | None = None
 
@@ -59,6 +65,53 @@ class Merged(Attached):
     def __init__(self, loaded: TrainableModel) -> None:
         self.loaded = loaded
 
+    def finish(self) -> Mapping[str, Any]:
+        """Fold PEFT's adapters into the weights. Raises RunFailed where the model then answers otherwise."""
+        if fold(self.loaded):
+            console.info("the merged weights give the adapter's logits")
+        return {}
+
     def save(self, folder: Path) -> None:
         """A plain checkpoint in fp32, with the overlay's logits."""
         self.loaded.model.save_pretrained(folder)
+
+
+@torch.no_grad()
+def fold(loaded: TrainableModel) -> bool:
+    """Put plain layers with the effective weights in the place of PEFT's layers; whether there were any.
+
+    Raises RunFailed where the logits of random inputs differ by more than rounding.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    model = loaded.model
+    adapted = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
+    if not adapted:
+        return False
+    model.eval()
+    before = _logits(model)
+    for name, layer in adapted:
+        merging: Any = layer
+        merging.merge(safe_merge=True)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, merging.get_base_layer())
+    model.requires_grad_(True)
+    worst = float((_logits(model) - before).abs().max() / before.abs().max().clamp(min=1.0))
+    if not worst <= TOLERANCE:
+        raise RunFailed(
+            f"the merged model's logits differ from the adapter's by {worst:.1g}; keep {loaded.ref} as it is"
+        )
+    # PEFT's mark, which would make `save_pretrained` write an adapter.
+    model._hf_peft_config_loaded = False
+    return True
+
+
+def _logits(model: Any) -> Tensor:
+    """The model's first output for a few random tokens."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (2, 16), generator=generator)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :4]
+    logits: Tensor = model(**inputs)[0]
+    return logits

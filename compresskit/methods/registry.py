@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from compresskit.methods.lora.method import LoraMethod
 from compresskit.methods.merge import MergeMethod
 from compresskit.methods.method import Method
 from compresskit.methods.prune.method import PruneMethod
 from compresskit.methods.train import TrainMethod
 
-METHODS: Mapping[str, Method] = {method.name: method for method in (TrainMethod(), PruneMethod(), MergeMethod())}
+_ALL: tuple[Method, ...] = (TrainMethod(), PruneMethod(), LoraMethod(), MergeMethod())
+METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}

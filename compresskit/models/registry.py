@@ -34,9 +34,12 @@ def load_trainable(source: Source, attention_dropout: float | None = None) -> Tr
 
     Raises InputError where a checkpoint of its kind cannot be.
     """
-    kind = kind_of(source)
-    if not kind.trainable:
-        raise InputError(f"{source.ref} is of kind {kind.name}: {kind.instead.format(ref=source.ref)}")
+    each: Source | None = source
+    while each is not None:  # what stands on packed weights cannot be trained or merged either
+        kind = kind_of(each)
+        if not kind.trainable:
+            raise InputError(f"{each.ref} is of kind {kind.name}: {kind.instead.format(ref=each.ref)}")
+        each = base_source(each)
     loaded = open_source(source, How(attention_dropout=attention_dropout))
     assert isinstance(loaded, TrainableModel)
     return loaded

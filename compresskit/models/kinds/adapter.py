@@ -22,8 +22,8 @@ class AdapterKind:
 
     name: KindName = "adapter"
     stands_on: frozenset[KindName] = frozenset({"full", "mask", "quantized"})
-    trainable = False
-    instead = "eval and predict take it; merge it into its base with PEFT first"
+    trainable = True
+    instead = "merge it into its base first: compresskit merge {ref}"
 
     def owns(self, folder: Path, manifest: Manifest | None) -> bool:
         """A folder whose manifest says so, or that has PEFT's configuration."""
@@ -46,12 +46,16 @@ class AdapterKind:
         """The base with the adapter in its modules."""
         from compresskit.models.folder import has_tokenizer
         from compresskit.models.kinds.peft_adapter import inject_adapter
+        from compresskit.models.kinds.weight_adapter import inject_weights, is_linear
         from compresskit.models.loading import stand_on, tokenizer_of
 
         assert base is not None
         model: Any = base.model  # torch's: an adapter does not stand on an ONNX graph
-        head = base.family.head(model)
-        base.model, base.made_by, replaced = inject_adapter(model, source.path)
+        head, weights = base.family.head(model), base.family.weights(model)
+        if is_linear(weights):
+            base.model, base.made_by, replaced = inject_adapter(model, source.path)
+        else:
+            base.made_by, replaced = "lora", inject_weights(model, weights, source.path)
         # A head without parameters is not one that the adapter brings.
         base.missing_head = base.missing_head and not (head and head <= replaced)
         if has_tokenizer(source.path, base.tokenizer):

@@ -1,0 +1,83 @@
+"""What a LoRA run is: rank, scale, dropout, and the weights that are adapted. Nothing here needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.options import check, option
+
+LORA = "LoRA"
+# An adapter starts from nothing and is small, so it takes larger steps than the weights that it stands on.
+DEFAULTS = TrainingDefaults(lr=1e-3, epochs=3.0)
+
+DEFAULT_TARGETS = ("query-value",)
+PRESETS: Mapping[str, str] = {
+    "query-value": "the query and value projections of attention",
+    "attention": "all projections of attention",
+    "linear": "all linear layers of the blocks",
+    "all-linear": "all linear layers but the head",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LoraConfig:
+    """Settings of a LoRA run (Hu et al. 2021, arXiv 2106.09685), as PEFT has them.
+
+    A weight W is computed as W + s · B A, where B A has the `rank`; s is alpha / rank, or alpha / √rank with `rslora`
+    (Kalajdzievski 2023, arXiv 2312.03732). `dropout` is that of the adapter's input. `targets` are presets, names of
+    modules, or globs over their whole names. `dora` learns the length of the columns apart (Liu et al. 2024, arXiv
+    2402.09353). `init` is how A starts; B starts as zeros.
+
+    By default queries and values are adapted: at the same number of parameters, Hu et al. found the two together better
+    than any one matrix at a higher rank. With rank 8 that is 0.4 % of T5-base.
+    """
+
+    rank: int = option(8, "Rank of the adapters.", metavar="R", least=1, panel=LORA)
+    alpha: float | None = option(
+        None,
+        "Scale of the adapters; they are multiplied by alpha / rank.",
+        metavar="A",
+        above=0,
+        shown="2 · rank",
+        panel=LORA,
+    )
+    dropout: float | None = option(
+        None, "Dropout of the adapters' input.", metavar="P", least=0, below=1, shown="0", panel=LORA
+    )
+    targets: tuple[str, ...] = option(
+        (),
+        f"What is adapted: {', '.join(PRESETS)}, names of modules (q, query), or globs over whole names.",
+        metavar="NAME,…",
+        shown=", ".join(DEFAULT_TARGETS),
+        panel=LORA,
+    )
+    rslora: bool = option(False, "Divide alpha by the root of the rank, for high ranks.", panel=LORA)
+    dora: bool = option(False, "Learn the length of each column of a weight too (DoRA).", panel=LORA)
+    init: Literal["default", "gaussian", "orthogonal"] = option(
+        "default", "How the adapters start; default is Kaiming-uniform for A, zeros for B.", panel=LORA
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def scale(self) -> float:
+        """The alpha of a run whose defaults are filled in."""
+        return 2.0 * self.rank if self.alpha is None else self.alpha
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The targets of a run whose defaults are filled in."""
+        return self.targets or DEFAULT_TARGETS
+
+    @property
+    def factor(self) -> float:
+        """What B A is multiplied by."""
+        return float(self.scale / (self.rank**0.5 if self.rslora else self.rank))
+
+    def describe(self) -> Mapping[str, Any]:
+        """All settings as JSON values, as they take effect."""
+        return {**asdict(self), "alpha": self.scale, "dropout": self.dropout or 0.0, "targets": list(self.wanted)}

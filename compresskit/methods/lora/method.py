@@ -1,0 +1,224 @@
+"""`lora`: low-rank adapters learn, the weights below them stay; the result is an adapter on a base."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLora
+from peft import get_peft_model, get_peft_model_state_dict
+from torch import Tensor, nn
+
+from compresskit import console
+from compresskit.checkpoint.manifest import KindName
+from compresskit.checkpoint.store import read_json, save_tensors, write_json
+from compresskit.errors import RunFailed, UsageError
+from compresskit.methods.job import Job, default_output
+from compresskit.methods.lora.config import DEFAULTS, LoraConfig
+from compresskit.methods.lora.targets import adaptable, chosen, shortened, told
+from compresskit.methods.method import Attached, Footprint
+from compresskit.methods.train import weight_groups
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.peft_adapter import WEIGHTS
+from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.source import ALIASES, Source
+from compresskit.options import refuse
+from compresskit.training.arguments import TrainingOptions
+from compresskit.training.engine import ParameterGroup
+from compresskit.training.plan import WEIGHT
+
+# What PEFT calls the tasks.
+TASKS: Mapping[str, str] = {"spans": "QUESTION_ANS", "generation": "SEQ_2_SEQ_LM"}
+# B starts as zeros, so A has no gradient before B has moved; and the first step of a warm-up moves nothing.
+STEPS_TO_MOVE = 3
+
+
+class LoraMethod:
+    """Adapters of chosen weights; a head that answers is trained and saved along."""
+
+    name = "lora"
+    Config = LoraConfig
+    leaves: KindName = "adapter"
+    accepts: frozenset[KindName] = frozenset({"full"})
+    trains = True
+    defaults: TrainingDefaults | None = DEFAULTS
+
+    def title(self, config: LoraConfig) -> str:
+        """`lora`, or `lora/dora`."""
+        return "lora/dora" if config.dora else self.name
+
+    def output(self, job: Job) -> Path:
+        """The rank: `runs/<model>-lora-8`, `runs/<model>-lora-8-distill`."""
+        return default_output(
+            job.options.model, f"lora-{job.config.rank}{'-distill' if job.distillation.distill else ''}"
+        )
+
+    def check(self, job: Job) -> None:
+        """A teacher takes part in the loss alone."""
+        if not job.distillation.distill:
+            refuse(job.distillation, ("teacher",), "without --distill")
+
+    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
+        """The checkpoint that was asked for. Raises UsageError for random weights, which have to be trained whole."""
+        if source.untrained:
+            raise UsageError(f"{source.ref} has random weights: there is nothing to adapt yet; train it first")
+        return source
+
+    def examine(self, asked: Job, loaded: TrainableModel) -> None:
+        """UsageError for a target that matches nothing, and for an option that these weights cannot have."""
+        chosen(loaded, asked.config.wanted)
+        if not is_linear(loaded.family.weights(loaded.model)):
+            refuse(asked.config, ("dropout", "dora"), f"with {loaded.ref}, whose weights are adapted directly")
+            if asked.config.init != "default":
+                raise UsageError(f"--init {asked.config.init} has no effect with {loaded.ref}; leave it out")
+
+    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
+        """Which adapters they are: PEFT's, or those that only compresskit opens."""
+        return {"adapter": "peft" if is_linear(loaded.family.weights(loaded.model)) else "weights"}
+
+    def attach(self, loaded: TrainableModel, config: LoraConfig, dtype: torch.dtype) -> Attached:
+        """Adapters in the modules or over the weights of the model."""
+        modules = chosen(loaded, config.wanted)
+        console.info(f"adapters on {told(adaptable(loaded), modules)}")
+        if is_linear(loaded.family.weights(loaded.model)):
+            return PeftAdapters(loaded, config, modules)
+        return WeightAdapters(loaded, config, modules)
+
+
+class Adapters(Attached):
+    """What both sorts of adapters share: what learns, and the watch over its gradients."""
+
+    loaded: TrainableModel
+    config: LoraConfig
+
+    def watch(self) -> None:
+        """Note which tensors of the adapters get a gradient that is not zero."""
+        self._steps: set[float] = set()
+        self._still = dict(self.tensors())
+        self._hooks = []
+        for name, parameter in self._still.items():
+
+            def seen(parameter: Tensor, name: str = name) -> None:
+                if name in self._still and parameter.grad is not None and bool(parameter.grad.any()):
+                    del self._still[name]
+
+            self._hooks.append(parameter.register_post_accumulate_grad_hook(seen))  # type: ignore[no-untyped-call]
+
+    def tensors(self) -> Mapping[str, nn.Parameter]:
+        """The adapters' own parameters, by name."""
+        raise NotImplementedError
+
+    def groups(self, options: TrainingOptions) -> list[ParameterGroup]:
+        """Adapters and head; everything else is frozen."""
+        return weight_groups((p for p in self.loaded.model.parameters() if p.requires_grad), options)
+
+    def added(self) -> Sequence[nn.Parameter]:
+        """The adapters."""
+        return list(self.tensors().values())
+
+    def step(self, done: float) -> Tensor | None:
+        """After the first steps, RunFailed where a tensor of an adapter never had a gradient."""
+        if self._hooks and done not in self._steps:
+            if len(self._steps) >= STEPS_TO_MOVE:
+                self._check_gradients()
+            self._steps.add(done)
+        return None
+
+    def _check_gradients(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        if self._still:
+            raise RunFailed(
+                f"{len(self._still)} of {len(self.tensors())} adapter tensors have had no gradient in the first "
+                f"{STEPS_TO_MOVE} steps, such as {min(self._still)}: they would not learn; choose other --targets"
+            )
+
+    def footprint(self, number: int) -> Footprint:
+        """The checkpoint holds what learns, in fp32."""
+        return Footprint(0, WEIGHT * sum(p.numel() for p in self.loaded.model.parameters() if p.requires_grad))
+
+    def summary(self) -> str:
+        """How many adapters of which rank."""
+        return f"{len(self.tensors()) // 2} adapters of rank {self.config.rank}"
+
+    def finish(self) -> Mapping[str, Any]:
+        """Rank and number of the adapters."""
+        if self._hooks and len(self._steps) > STEPS_TO_MOVE:
+            self._check_gradients()
+        return {"rank": self.config.rank}
+
+
+class PeftAdapters(Adapters):
+    """LoRA in linear layers, by PEFT."""
+
+    def __init__(self, loaded: TrainableModel, config: LoraConfig, modules: Mapping[str, nn.Module]) -> None:
+        self.loaded, self.config = loaded, config
+        head = sorted({name.rpartition(".")[0] for name in loaded.family.head(loaded.model)})
+        self.peft = PeftLora(
+            r=config.rank,
+            lora_alpha=config.scale,  # type: ignore[arg-type]  # a float will do
+            lora_dropout=config.dropout or 0.0,
+            target_modules=shortened(loaded.model, modules),
+            modules_to_save=head or None,
+            use_rslora=config.rslora,
+            use_dora=config.dora,
+            init_lora_weights=True if config.init == "default" else config.init,
+            task_type=TASKS[loaded.task.name],
+        )
+        with warnings.catch_warnings():  # of what transformers will call something in its next version
+            warnings.simplefilter("ignore")
+            # PEFT puts the adapters into the modules of the model itself; the wrapper is needed to save them.
+            self.wrapped: Any = get_peft_model(loaded.model, self.peft)
+        self.watch()
+
+    def tensors(self) -> Mapping[str, nn.Parameter]:
+        """A and B of each adapter."""
+        named = self.loaded.model.named_parameters()
+        return {name: parameter for name, parameter in named if any(f".{part}." in name for part in PARTS)}
+
+    def save(self, folder: Path) -> None:
+        """A folder that `PeftModel.from_pretrained` opens."""
+        save_tensors(folder / WEIGHTS, get_peft_model_state_dict(self.wrapped, save_embedding_layers=False))
+        self.peft.base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        self.peft.inference_mode = True
+        self.peft.save_pretrained(str(folder))
+        # PEFT keeps names in sets, whose order differs from run to run.
+        settings = read_json(folder / CONFIG)
+        write_json(folder / CONFIG, {key: _in_order(value) for key, value in settings.items()})
+
+
+def _in_order(value: Any) -> Any:
+    return sorted(value) if isinstance(value, list) else value
+
+
+class WeightAdapters(Adapters):
+    """Low-rank terms over weights themselves; a folder of PEFT's layout that compresskit alone opens."""
+
+    def __init__(self, loaded: TrainableModel, config: LoraConfig, modules: Mapping[str, nn.Module]) -> None:
+        self.loaded, self.config = loaded, config
+        loaded.model.requires_grad_(False)
+        self.adapters = {
+            name: put_on(name, module, config.rank, config.factor)
+            for name, module in modules.items()
+            if not isinstance(module, nn.Linear)
+        }
+        self.head = {name: loaded.model.get_parameter(name) for name in loaded.family.head(loaded.model)}
+        for parameter in self.head.values():
+            parameter.requires_grad_(True)
+        self.watch()
+
+    def tensors(self) -> Mapping[str, nn.Parameter]:
+        """A and B of each adapter."""
+        return {f"{name}.{part}": getattr(each, part) for name, each in self.adapters.items() for part in PARTS}
+
+    def save(self, folder: Path) -> None:
+        """The adapters and the head."""
+        settings = {"r": self.config.rank, "lora_alpha": self.config.scale, "use_rslora": self.config.rslora}
+        base = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        save_adapter(folder, self.adapters, self.head, {**settings, "base_model_name_or_path": base})
