@@ -25,7 +25,7 @@ from compresskit.models.family import Regularized
 from compresskit.models.folder import read_config
 from compresskit.models.kinds import kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
-from compresskit.models.registry import load_trainable, require_head
+from compresskit.models.registry import load_trainable, load_whole, require_head
 from compresskit.models.source import Source, base_of, resolve
 from compresskit.models.task import Batch, Items
 from compresskit.options import refuse
@@ -162,7 +162,7 @@ def _convert(method: Method, job: Job) -> Path:
     source, target = resolve(job.options.model), job.options.target
     require_kind(method, source)
     with staged_folder(target, overwrite=job.options.overwrite) as folder:
-        loaded = load_trainable(source)
+        loaded = load_whole(source)
         attached = method.attach(loaded, job.config, torch.float32)
         metrics = attached.finish()
         attached.save(folder)

@@ -30,19 +30,32 @@ def open_source(source: Source, how: How) -> LoadedModel:
 
 
 def load_trainable(source: Source, attention_dropout: float | None = None) -> TrainableModel:
-    """Open a resolved checkpoint in fp32 on the CPU, to be trained, masked or merged.
+    """Open a resolved checkpoint in fp32 on the CPU, to be trained or masked.
 
     Raises InputError where a checkpoint of its kind cannot be.
     """
-    each: Source | None = source
-    while each is not None:  # what stands on packed weights cannot be trained or merged either
-        kind = kind_of(each)
-        if not kind.trainable:
-            raise InputError(f"{each.ref} is of kind {kind.name}: {kind.instead.format(ref=each.ref)}")
-        each = base_source(each)
+    _require_trainable(source)
+    return load_whole(source, attention_dropout)
+
+
+def load_whole(source: Source, attention_dropout: float | None = None) -> TrainableModel:
+    """Open a resolved checkpoint with all that it stands on in fp32 on the CPU, to be written anew.
+
+    Raises InputError where what it stands on has no weights that can be written so (packed ones, a graph).
+    """
+    below = source
+    while (base := base_source(below)) is not None:
+        below = base
+    _require_trainable(below)
     loaded = open_source(source, How(attention_dropout=attention_dropout))
     assert isinstance(loaded, TrainableModel)
     return loaded
+
+
+def _require_trainable(source: Source) -> None:
+    kind = kind_of(source)
+    if not kind.trainable:
+        raise InputError(f"{source.ref} is of kind {kind.name}: {kind.instead.format(ref=source.ref)}")
 
 
 def require_head(loaded: LoadedModel) -> LoadedModel:

@@ -207,7 +207,7 @@ def test_verbs_stand_in_their_order_with_groups_among_them(capsys):
     shown = run("--help", capsys=capsys)[1]
     places = [shown.index(f"\u2502 {name} ") for name in cli.verb_names()]
     assert places == sorted(places)
-    assert cli.verb_names()[3:5] == ["report", "cache"]
+    assert cli.verb_names()[4:6] == ["report", "cache"]
 
 
 def test_no_color_reaches_the_processes_that_a_verb_starts(capsys):
@@ -299,7 +299,7 @@ def test_a_reader_that_goes_away_is_silent():
 @pytest.mark.parametrize(
     ("verb", "default"),
     [
-        ("train", "5e-5; 0.002 for lstm; 0.002 for a demo model"),
+        ("train", "5e-5; 0.002 for lstm; 0.0005 for seq2seq; 0.002 for a demo model"),
         ("prune", "with --distill one is trained first"),
         ("eval", "--cache"),
     ],

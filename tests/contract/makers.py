@@ -16,7 +16,13 @@ from bitsandbytes.functional import dequantize_4bit
 from onnx import numpy_helper
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    BitsAndBytesConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from compresskit.checkpoint.manifest import Manifest
 from compresskit.models.families import family_of
@@ -133,11 +139,36 @@ def mask(base: Path, folder: Path) -> Counted:
 
 
 def adapter(base: Path, folder: Path) -> Counted:
-    adapters.make(base, folder, LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS"))
+    family = family_of(resolve(str(base))).name
+    if family == "lstm":
+        return weight_adapter(base, folder)
+    auto, config = {
+        "encoder": (AutoModelForQuestionAnswering, LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS")),
+        "seq2seq": (AutoModelForSeq2SeqLM, LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")),
+    }[family]
+    adapters.make(base, folder, config, auto=auto)
     added = load_file(folder / "adapter_model.safetensors")
     # PEFT saves a head of the adapter's own under the names of the base's.
     state = {**load_file(base / "model.safetensors")}
     state |= {name.removeprefix("base_model.model."): tensor for name, tensor in added.items()}
+    return counted(state.values())
+
+
+def weight_adapter(base: Path, folder: Path) -> Counted:
+    """Low-rank terms of random numbers over every matrix of a BiLSTM, as PEFT would call them."""
+    state = load_file(base / "model.safetensors")
+    loaded = load_trainable(resolve(str(base)))
+    torch.manual_seed(4)
+    added: dict[str, torch.Tensor] = {}
+    for name in loaded.family.weights(loaded.model):
+        a, b = torch.randn(2, state[name].shape[1]), torch.randn(state[name].shape[0], 2)
+        added |= {f"base_model.model.{name}.lora_A.weight": a, f"base_model.model.{name}.lora_B.weight": b}
+        state[name] = state[name] + 1.5 * (b @ a)
+    folder.mkdir()
+    save_file(added, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 3, "base_model_name_or_path": str(base)}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    loaded.tokenizer.save_pretrained(folder)
     return counted(state.values())
 
 

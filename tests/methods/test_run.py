@@ -16,6 +16,7 @@ from compresskit.methods.job import Job, MergeConfig, MergeOptions, TrainConfig
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.run import completed, plan, run
 from compresskit.models.architecture import chosen
+from compresskit.models.prompt import T5
 from compresskit.training.arguments import TrainingOptions
 from tests import tiny
 from tests.contract import makers
@@ -70,7 +71,7 @@ def test_what_is_given_stays(models: Path, method: str) -> None:
 
 def test_a_default_needs_no_model_that_is_not_there() -> None:
     """Where all is given, nothing is looked up."""
-    options = TrainingOptions("owner/name", lr=1.0, epochs=1.0)
+    options = TrainingOptions("owner/name", lr=1.0, epochs=1.0, prompt_template=T5)
     assert completed(Job("train", options, TrainConfig())).options.target == Path("runs/owner-name-train")
 
 

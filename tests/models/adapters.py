@@ -13,15 +13,17 @@ from transformers import AutoModelForQuestionAnswering
 IDS = torch.arange(7, 27).reshape(2, 10)
 
 
-def opened(base: Path, **options: Any) -> Any:
+def opened(base: Path, auto: Any = AutoModelForQuestionAnswering, **options: Any) -> Any:
     """The base on the CPU, where bitsandbytes would not put it if there were a GPU."""
-    return AutoModelForQuestionAnswering.from_pretrained(base, device_map={"": "cpu"}, **options)
+    return auto.from_pretrained(base, device_map={"": "cpu"}, **options)
 
 
-def make(base: Path, folder: Path, config: PeftConfig, seed: int = 1) -> Path:
+def make(
+    base: Path, folder: Path, config: PeftConfig, seed: int = 1, auto: Any = AutoModelForQuestionAnswering
+) -> Path:
     """Write an adapter on `base`, none of whose numbers is what PEFT starts with."""
     torch.manual_seed(seed)
-    model = get_peft_model(opened(base), config)
+    model = get_peft_model(opened(base, auto), config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:

@@ -217,7 +217,7 @@ def test_a_plain_checkpoint_has_no_base(made: Path) -> None:
         (
             "../adapter",
             InputError,
-            "adapter stands on .* of kind adapter; .*full or mask or quantized; .*PEFT",
+            "adapter stands on .* of kind adapter; .*full or mask or quantized; merge it",
         ),
     ],
 )

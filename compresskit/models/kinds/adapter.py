@@ -22,7 +22,7 @@ class AdapterKind:
 
     name: KindName = "adapter"
     stands_on: frozenset[KindName] = frozenset({"full", "mask", "quantized"})
-    trainable = True
+    trainable = False
     instead = "merge it into its base first: compresskit merge {ref}"
 
     def owns(self, folder: Path, manifest: Manifest | None) -> bool:

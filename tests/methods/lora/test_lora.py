@@ -36,7 +36,8 @@ def job(root: Path, family: str, config: LoraConfig, **options: Any) -> Job:
     if not base.exists():
         makers.made(family, base)
         makers.data(data)
-    settings = {"max_steps": 6, "batch_size": 4, "max_length": 48, "stride": 8, "seed": 1, "device": "cpu"} | options
+    settings: dict[str, Any] = {"max_steps": 6, "batch_size": 4, "max_length": 48, "stride": 8, "seed": 1}
+    settings |= {"device": "cpu"} | options
     return Job("lora", TrainingOptions(str(base), root / "out", train_data=str(data), **settings), config)
 
 
@@ -83,7 +84,7 @@ def test_a_reader_of_recurrences_computes_the_formula(tmp_path: Path) -> None:
     tensors = load_file(out / "adapter_model.safetensors")
     parameters: Any = ours.model
     changed = 0
-    for name, weight in base.model.named_parameters():  # type: ignore[union-attr]
+    for name, weight in base.model.named_parameters():
         found = parameters.get_parameter(name)
         key = f"base_model.model.{name}"
         if f"{key}.lora_A.weight" in tensors:

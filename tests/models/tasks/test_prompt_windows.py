@@ -43,7 +43,9 @@ def test_windows_show_all_of_the_context(words: list[str], kind: str, length: in
         assert len(window.ids) <= length
         assert list(window.ids) == tokenizer(PROMPT.text("face ?", shown))["input_ids"]
     for before, after in itertools.pairwise(windows):
-        assert before.start < after.start <= before.end < after.end
+        assert before.start < after.start
+        assert before.end < after.end
+        assert not context[before.end : after.start].strip(), "nothing but blanks lies between"
         assert context[after.start : after.end].strip()
         shared = context[after.start : before.end]
         assert len(tokenizer(shared, add_special_tokens=False)["input_ids"]) >= stride - 1
