@@ -21,7 +21,7 @@ from compresskit.methods.registry import METHODS
 from compresskit.methods.teaching import distilled, supervised, taught_features
 from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
-from compresskit.models.family import Regularized
+from compresskit.models.family import Family, Regularized
 from compresskit.models.folder import read_config
 from compresskit.models.kinds import kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
@@ -121,14 +121,20 @@ def completed(job: Job) -> Job:
         return replace(job, options=options)
     training = with_data(replace(job, options=options).training)
     if training.lr is None or training.epochs is None:
-        defaults = method.defaults or model_defaults(training) or family_of(resolve(training.model)).defaults
+        defaults = method.defaults or model_defaults(training) or _family(method, training).defaults
         lr = defaults.lr if training.lr is None else training.lr
         epochs = defaults.epochs if training.epochs is None else training.epochs
         training = replace(training, lr=lr, epochs=epochs)
     if training.prompt_template is None and training.architecture is None:
-        prompt = family_of(resolve(training.model)).task.prompt
-        training = replace(training, prompt_template=prompt)
+        training = replace(training, prompt_template=_family(method, training).task.prompt)
     return replace(job, options=training)
+
+
+def _family(method: Method, training: TrainingOptions) -> Family:
+    """The family of the model that a job starts from; InputError where the method does not take a checkpoint so."""
+    source = resolve(training.model)
+    require_kind(method, source)
+    return family_of(source)
 
 
 def describe(job: Job) -> dict[str, Any]:
