@@ -79,15 +79,17 @@ def _table(matrices: Sequence[Matrix]) -> Table:
     """Layers down, matrices across: per cent of the weights that remain; the last line and column are totals."""
     from rich.table import Table
 
+    from compresskit.models.kind import block_names
+
     roles = list(dict.fromkeys(matrix.role for matrix in matrices))
     table = Table(title="remaining weights, %", title_justify="left")
     for heading in ("layer", *roles, "all"):
-        table.add_column(heading, justify="right", no_wrap=False)
-    layers = sorted({matrix.layer for matrix in matrices})
-    for layer in (*layers, None):
-        members = [matrix for matrix in matrices if layer in (matrix.layer, None)]
+        table.add_column(heading.replace(".", ".\n"), justify="right")
+    names = block_names(matrices)
+    for block in (*names, None):
+        members = [matrix for matrix in matrices if block in (matrix.block, None)]
         cells = [_percent([matrix for matrix in members if role in (matrix.role, None)]) for role in (*roles, None)]
-        table.add_row("all" if layer is None else str(layer), *cells, end_section=layer == layers[-1])
+        table.add_row("all" if block is None else names[block], *cells, end_section=block == list(names)[-1])
     return table
 
 

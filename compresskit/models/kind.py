@@ -61,9 +61,34 @@ class Matrix:
         return int(match[1]) if match else 0
 
     @property
+    def block(self) -> tuple[str, int]:
+        """Which stack of blocks it is of, such as `encoder` or `decoder`, and the number of the block there.
+
+        A matrix outside of all blocks is a stack of its own, with the number -1.
+        """
+        stack, number, _ = self.name.partition(f".{self.layer}.")
+        parts = stack.removesuffix(".weight").split(".")
+        while len(parts) > 1 and parts[-1] in _LISTS:
+            parts.pop()
+        return parts[-1], self.layer if number else -1
+
+    @property
     def role(self) -> str:
-        """Name within the block, such as `attention.self.query`."""
-        return re.sub(r"^.*?\.\d+\.", "", self.name).removesuffix(".weight")
+        """Name within the block, such as `attention.self.query`; T5's numbers of its sublayers are left out."""
+        return re.sub(r"^(.*?\.\d+\.(layer\.\d+\.)?)", "", self.name).removesuffix(".weight")
+
+
+# How models call their lists of blocks.
+_LISTS = ("block", "layer", "layers", "h")
+
+
+def block_names(matrices: Sequence[Matrix]) -> dict[tuple[str, int], str]:
+    """What the blocks of some matrices are called, in order: their numbers, with the stack where there are several."""
+    blocks = {matrix.block for matrix in matrices}
+    several = len({stack for stack, _ in blocks}) > 1
+    # What is computed first comes first.
+    ordered = sorted(blocks, key=lambda block: (block[0] == "decoder", *block))
+    return {(stack, n): stack if n < 0 else f"{stack} {n}" if several else str(n) for stack, n in ordered}
 
 
 @dataclass(frozen=True, slots=True)

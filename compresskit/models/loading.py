@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -85,10 +86,21 @@ def stand_on(kind: Kind, source: Source, base: LoadedModel) -> LoadedModel:
     return base
 
 
-def place(model: PreTrainedModel | OnnxReader, how: How) -> None:
-    """Bring a model to its device and its numbers."""
+@torch.no_grad()
+def place(model: PreTrainedModel, how: How) -> None:
+    """Bring a model to its device and its numbers, but for modules that it must compute in fp32 where those are fp16.
+
+    Transformers names them for each model, such as `wo` of T5, which overflows (transformers#5651).
+    """
     module: nn.Module = model  # transformers wraps `to` in a way that hides its types
-    module.to(resolve_device(how.device), resolve_dtype(how.dtype))
+    dtype = resolve_dtype(how.dtype)
+    kept = set(getattr(model, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else set()
+    for name, part in module.named_modules():
+        if not kept.intersection(name.split(".")):
+            for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+                if tensor.is_floating_point():
+                    tensor.data = tensor.data.to(dtype)
+    module.to(resolve_device(how.device))
 
 
 def tokenizer_of(folder: Path, family: Family, config: PretrainedConfig) -> PreTrainedTokenizerFast:

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 
 from compresskit.checkpoint.mask import load_masks
 from compresskit.errors import InputError
-from compresskit.models.kind import Contents
+from compresskit.models.kind import Contents, Matrix, block_names
 from compresskit.models.kinds import kind_of
 from compresskit.models.source import Source
 from tests.models import overlays, tiny
@@ -93,3 +93,16 @@ def test_a_truncated_file(keep: int, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match=str(path)):
         contents(path.parent)
+
+
+def test_blocks_of_several_stacks_are_told_apart() -> None:
+    """The encoder's and the decoder's first block have matrices of the same name."""
+    part = "layer.0.SelfAttention.q.weight"
+    names = [f"decoder.block.0.{part}", f"encoder.block.0.{part}", f"base_model.model.encoder.block.1.{part}"]
+    found = block_names([Matrix(name, (2, 2), "float32", 4, 4) for name in names])
+    assert found == {("encoder", 0): "encoder 0", ("encoder", 1): "encoder 1", ("decoder", 0): "decoder 0"}
+    one = [Matrix(f"bert.encoder.layer.{n}.output.dense.weight", (2, 2), "float32", 4, 4) for n in (1, 0)]
+    assert list(block_names(one).values()) == ["0", "1"]
+    assert {matrix.role for matrix in one} == {"output.dense"}
+    assert Matrix(names[0], (2, 2), "float32", 4, 4).role == "SelfAttention.q"
+    assert Matrix("embeddings.words.weight", (2, 2), "float32", 4, 4).block == ("words", -1)

@@ -12,7 +12,7 @@ from compresskit.errors import InputError, RunFailed
 from compresskit.models.answering import AnswerOptions, WindowOptions
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.prompt import PROMPTS, T5, Prompt
-from compresskit.models.registry import load_trainable
+from compresskit.models.registry import load, load_trainable
 from compresskit.models.source import Source
 from compresskit.models.task import IGNORED
 from compresskit.models.tasks import text_answers
@@ -127,6 +127,18 @@ def test_it_is_asked_as_it_was_trained(loaded: TrainableModel, capsys: pytest.Ca
     )
     with pytest.raises(InputError, match="the manifest of tiny is not a prompt"):
         text_answers.prompt_of(broken, None)
+
+
+def test_what_overflows_in_fp16_stays_in_fp32(tmp_path: Path) -> None:
+    folder = makers.seq2seq(tmp_path / "t5")
+    exact = load(str(folder), device="cpu").model.state_dict()
+    half = load(str(folder), device="cpu", dtype="float16").model.state_dict()
+    for name, tensor in half.items():
+        if ".wo." in name:
+            assert torch.equal(tensor, exact[name])
+        else:
+            assert torch.equal(tensor, exact[name].half())
+    assert any(".wo." in name for name in half)
 
 
 def test_teachers(loaded: TrainableModel, tmp_path: Path) -> None:
