@@ -2,9 +2,10 @@
 
 From the command to the table: `config` and `settings` (what to do), `evaluate` (every checkpoint, from the `cache` or
 in a `process` of its own), `worker` (that process: it loads, asks, measures), `compare` and `stats` (intervals,
-differences), `gate` (verdicts), `report/` (one file a format). What is handed on: `measurement` (to the worker and
-back), `row` (the report), `answers` (the official format). What the worker uses: `collect` and `predict` (answers to
-questions), `shard` (several processes), `score` (EM and F1), `metrics` and `language` (other figures), `measure`
-(bytes, memory, time). `combine` puts saved reports together; `contents` is for `inspect`, and `figure` for whatever
-is drawn.
+differences), `gate` (verdicts), `report/` (one file a format), `delivery` (where they go). What is handed on:
+`measurement` (to the worker and back), `row` (the report; `figures` and `units` describe its numbers), `answers` (the
+official format). What the worker uses: `collect` and `predict` (answers to questions), `shard` (several processes),
+`score` (EM and F1), `metrics` and `harness` (other figures), `measure` (bytes, memory, time). `combine` puts saved
+reports together; `evaluator` scores a checkpoint that was just made; `heatmap` is for `inspect`, and `image` for
+whatever is drawn.
 """
