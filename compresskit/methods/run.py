@@ -120,13 +120,15 @@ def completed(job: Job) -> Job:
     if not method.trains:
         return replace(job, options=options)
     training = with_data(replace(job, options=options).training)
-    if training.lr is None or training.epochs is None:
-        defaults = method.defaults or model_defaults(training) or _family(method, training).defaults
+    defaults = method.defaults or model_defaults(training)
+    if training.architecture is None and None in (training.lr, training.epochs, training.prompt_template):
+        family = _family(method, training)
+        defaults = defaults or family.defaults
+        training = replace(training, prompt_template=training.prompt_template or family.task.prompt)
+    if defaults is not None:
         lr = defaults.lr if training.lr is None else training.lr
         epochs = defaults.epochs if training.epochs is None else training.epochs
         training = replace(training, lr=lr, epochs=epochs)
-    if training.prompt_template is None and training.architecture is None:
-        training = replace(training, prompt_template=_family(method, training).task.prompt)
     return replace(job, options=training)
 
 

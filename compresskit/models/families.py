@@ -25,10 +25,15 @@ def family_of(source: Source) -> Family:
     return family_of_config(read_config(source.path), source.ref)
 
 
+def owner(config: PretrainedConfig) -> Family | None:
+    """The family that owns a configuration, None where none does."""
+    return next((family for family in FAMILIES if family.owns(config)), None)
+
+
 def family_of_config(config: PretrainedConfig, ref: str) -> Family:
     """The family that owns a configuration; InputError naming the checkpoint `ref` where none does."""
-    for family in FAMILIES:
-        if family.owns(config):
-            return family
+    family = owner(config)
+    if family is not None:
+        return family
     names = ", ".join(family.name for family in FAMILIES)
     raise InputError(f"{ref} is a {config.model_type} model, of none of the families that compresskit knows ({names})")

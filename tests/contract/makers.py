@@ -166,7 +166,13 @@ def weight_adapter(base: Path, folder: Path) -> Counted:
         state[name] = state[name] + 1.5 * (b @ a)
     folder.mkdir()
     save_file(added, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 3, "base_model_name_or_path": str(base)}
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 3,
+        "target_modules": sorted(loaded.family.weights(loaded.model)),
+        "base_model_name_or_path": str(base),
+    }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     loaded.tokenizer.save_pretrained(folder)
     return counted(state.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from compresskit.methods.lora.config import DEFAULTS, LoraConfig
 from compresskit.methods.lora.targets import adaptable, chosen, shortened, told
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
-from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.defaults import TrainingDefaults, is_built_in
 from compresskit.models.kinds.adapter import CONFIG
 from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
@@ -59,14 +60,14 @@ class LoraMethod:
         )
 
     def check(self, job: Job) -> None:
-        """A teacher takes part in the loss alone."""
+        """A teacher takes part in the loss alone; random weights have to be trained whole."""
+        if is_built_in(job.options.model):
+            raise UsageError(f"{job.options.model} has random weights: there is nothing to adapt yet; train it first")
         if not job.distillation.distill:
             refuse(job.distillation, ("teacher",), "without --distill")
 
     def prepare_base(self, source: Source, teacher: Source | None) -> Source:
-        """The checkpoint that was asked for. Raises UsageError for random weights, which have to be trained whole."""
-        if source.untrained:
-            raise UsageError(f"{source.ref} has random weights: there is nothing to adapt yet; train it first")
+        """The checkpoint that was asked for, whatever its teacher."""
         return source
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
@@ -109,9 +110,9 @@ class Adapters(Attached):
 
             self._hooks.append(parameter.register_post_accumulate_grad_hook(seen))  # type: ignore[no-untyped-call]
 
+    @abstractmethod
     def tensors(self) -> Mapping[str, nn.Parameter]:
         """The adapters' own parameters, by name."""
-        raise NotImplementedError
 
     def groups(self, options: TrainingOptions) -> list[ParameterGroup]:
         """Adapters and head; everything else is frozen."""
@@ -149,7 +150,7 @@ class Adapters(Attached):
 
     def finish(self) -> Mapping[str, Any]:
         """Rank and number of the adapters."""
-        if self._hooks and len(self._steps) > STEPS_TO_MOVE:
+        if self._hooks and len(self._steps) >= STEPS_TO_MOVE:
             self._check_gradients()
         return {"rank": self.config.rank}
 
@@ -203,11 +204,7 @@ class WeightAdapters(Adapters):
     def __init__(self, loaded: TrainableModel, config: LoraConfig, modules: Mapping[str, nn.Module]) -> None:
         self.loaded, self.config = loaded, config
         loaded.model.requires_grad_(False)
-        self.adapters = {
-            name: put_on(name, module, config.rank, config.factor)
-            for name, module in modules.items()
-            if not isinstance(module, nn.Linear)
-        }
+        self.adapters = {name: put_on(name, module, config.rank, config.factor) for name, module in modules.items()}
         self.head = {name: loaded.model.get_parameter(name) for name in loaded.family.head(loaded.model)}
         for parameter in self.head.values():
             parameter.requires_grad_(True)

@@ -10,6 +10,7 @@ from torch import nn
 
 from compresskit.errors import UsageError
 from compresskit.methods.lora.config import PRESETS
+from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.loaded import TrainableModel
 
 # How the ecosystem's models call the projections of queries and values.
@@ -20,9 +21,12 @@ ATTENTION = ("attention", "attn")
 def adaptable(loaded: TrainableModel) -> dict[str, nn.Module]:
     """What an adapter can change, by name: the family's weights, and all linear layers but the head and the output.
 
-    A linear layer goes by the module's name, a weight of another module by its own.
+    A linear layer goes by its own name. Where some of the family's weights are not of linear layers, those weights are
+    all that there is, each by its name.
     """
-    found = {_name(weight, module): module for weight, module in loaded.family.weights(loaded.model).items()}
+    found = blocks(loaded)
+    if not is_linear(found):
+        return found
     head = {name.rpartition(".")[0] for name in loaded.family.head(loaded.model)}
     output = loaded.model.get_output_embeddings()
     for name, module in loaded.model.named_modules():
@@ -31,8 +35,10 @@ def adaptable(loaded: TrainableModel) -> dict[str, nn.Module]:
     return found
 
 
-def _name(weight: str, module: nn.Module) -> str:
-    return weight.removesuffix(".weight") if isinstance(module, nn.Linear) else weight
+def blocks(loaded: TrainableModel) -> dict[str, nn.Module]:
+    """The family's weights, by the names of `adaptable`."""
+    weights = loaded.family.weights(loaded.model)
+    return {name.removesuffix(".weight"): m for name, m in weights.items()} if is_linear(weights) else dict(weights)
 
 
 def chosen(loaded: TrainableModel, targets: Sequence[str]) -> dict[str, nn.Module]:
@@ -40,11 +46,10 @@ def chosen(loaded: TrainableModel, targets: Sequence[str]) -> dict[str, nn.Modul
 
     Raises UsageError, listing what the model has, for one that matches nothing.
     """
-    known = adaptable(loaded)
-    blocks = {_name(weight, module) for weight, module in loaded.family.weights(loaded.model).items()}
+    known, in_blocks = adaptable(loaded), blocks(loaded)
     matched: set[str] = set()
     for target in targets:
-        names = {name for name in known if _matches(target, name, name in blocks, known[name])}
+        names = {name for name in known if _matches(target, name, name in in_blocks, known[name])}
         if not names:
             own = ", ".join(sorted({_last(name) for name in known}))
             presets = ", ".join(PRESETS)

@@ -19,9 +19,8 @@ from transformers import PreTrainedModel
 from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, write_json
 from compresskit.errors import InputError
 from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.peft_adapter import PREFIX, WEIGHTS
 
-WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."
 PARTS = ("lora_A", "lora_B")
 
 
@@ -86,6 +85,8 @@ def inject_weights(model: PreTrainedModel, weights: Mapping[str, nn.Module], fol
             replaced[name] = tensor
         else:
             raise InputError(f"the adapter {folder} does not fit its base: it has no place for {name}; give its own")
+    if lost := set(config.get("target_modules") or ()) - pairs.keys():
+        raise InputError(f"the adapter {folder} does not fit its base: it lacks what {min(lost)} needs; copy it again")
     for name, pair in pairs.items():
         own = parameters[name]
         shapes = {part: tuple(tensor.shape) for part, tensor in pair.items()}

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from compresskit.data.examples import Example
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.tasks.windows import CHUNK
 
 Prepared = TypeVar("Prepared")
@@ -38,6 +39,15 @@ def batches_by_tokens(lengths: Sequence[int], tokens: int, most: int) -> Iterato
         end = begin + min(max(tokens // lengths[order[begin]], 1), most)
         yield order[begin:end]
         begin = end
+
+
+def inference_batches(lengths: Sequence[int], device: str, options: AnswerOptions) -> tuple[int, Iterator[list[int]]]:
+    """For windows of so many tokens on a device of that type: what to pad to a multiple of, and the rows of batches."""
+    on_gpu = device == "cuda"
+    multiple = PAD_MULTIPLE if on_gpu else CPU_PAD_MULTIPLE
+    most = options.batch_size * (MOST_SHORT_WINDOWS if on_gpu else 1)
+    tokens = options.batch_size * rounded_up(options.max_length, multiple)
+    return multiple, batches_by_tokens([rounded_up(length, multiple) for length in lengths], tokens, most)
 
 
 def prepared_chunks(

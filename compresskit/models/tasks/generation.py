@@ -22,7 +22,7 @@ from compresskit.models.task import IGNORED, Batch, Choices, Features, Kept, Pai
 from compresskit.models.tasks import text_answers
 from compresskit.models.tasks.alignment import SameTokens, same_tokens
 from compresskit.models.tasks.prompt_windows import encode_prompts
-from compresskit.models.tasks.target_features import TargetCollator, TargetFeatures, write_features
+from compresskit.models.tasks.target_features import TargetCollator, TargetFeatures, shows_answer, write_features
 from compresskit.models.tasks.windows import chunked
 
 # Of a teacher's distribution over the vocabulary so many tokens are kept, in fp16.
@@ -108,9 +108,8 @@ class GenerationTask:
         for chunk in chunked((each for each in examples if each.answers), options.batch_size):
             features = []
             for window in encode_prompts(loaded.tokenizer, chunk, prompt, options.windows):
-                first = chunk[window.example].answers[0]
-                if window.start <= first.start and first.start + len(first.text) <= window.end:
-                    labels = loaded.tokenizer(text_target=first.text)["input_ids"]
+                if shows_answer(example := chunk[window.example], window):
+                    labels = loaded.tokenizer(text_target=example.answers[0].text)["input_ids"]
                     features.append({"input_ids": window.ids, "labels": labels})
             if features:
                 batch = {name: tensor.to(loaded.device) for name, tensor in collate(features).items()}
@@ -125,8 +124,7 @@ class GenerationTask:
 
 def shifted(labels: Tensor, config: Any) -> Tensor:
     """What the decoder reads to predict `labels` (batch, length): each token's predecessor, padding for `IGNORED`."""
-    start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.pad_token_id
-    read = labels.new_full(labels.shape, start)
+    read = labels.new_full(labels.shape, text_answers.decoder_start(config))
     read[:, 1:] = labels[:, :-1]
     return read.masked_fill(read == IGNORED, config.pad_token_id)
 

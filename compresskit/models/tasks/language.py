@@ -20,7 +20,7 @@ from compresskit.data.examples import ExampleSet
 from compresskit.errors import InputError, RunFailed
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.device import resolve_device, resolve_dtype
-from compresskit.models.families import FAMILIES
+from compresskit.models.families import owner
 from compresskit.models.folder import check_weights, read_config, read_tokenizer
 from compresskit.models.kind import How
 from compresskit.models.task import IGNORED
@@ -33,11 +33,8 @@ def writes_text(folder: Path) -> bool:
     """
     if not (folder / "config.json").is_file():
         return False
-    config = read_config(folder)
-    for family in FAMILIES:
-        if family.owns(config):
-            return family.task.prompt is not None
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    family = owner(read_config(folder))
+    return is_foreign(folder) if family is None else family.task.prompt is not None
 
 
 def is_foreign(folder: Path) -> bool:
@@ -45,7 +42,10 @@ def is_foreign(folder: Path) -> bool:
 
     Raises InputError where its configuration cannot be read.
     """
-    return writes_text(folder) and not any(family.owns(read_config(folder)) for family in FAMILIES)
+    if not (folder / "config.json").is_file():
+        return False
+    config = read_config(folder)
+    return owner(config) is None and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
 
 
 @dataclass(slots=True)

@@ -13,14 +13,7 @@ from compresskit.errors import RunFailed
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch
-from compresskit.models.tasks.batching import (
-    CPU_PAD_MULTIPLE,
-    MOST_SHORT_WINDOWS,
-    PAD_MULTIPLE,
-    batches_by_tokens,
-    prepared_chunks,
-    rounded_up,
-)
+from compresskit.models.tasks.batching import inference_batches, prepared_chunks
 from compresskit.models.tasks.span_batches import SpanCollator, span_logits
 from compresskit.models.tasks.windows import Windows, encode, null_position, token_characters
 
@@ -102,13 +95,11 @@ def _inference_batches(
 ) -> Iterator[tuple[Batch, list[int]]]:
     """Windows in batches of similar length, on the model's device, with their row numbers."""
     on_gpu = loaded.device.type == "cuda"
-    multiple = PAD_MULTIPLE if on_gpu else CPU_PAD_MULTIPLE
-    most = options.batch_size * (MOST_SHORT_WINDOWS if on_gpu else 1)
     with_types = "token_type_ids" in loaded.tokenizer.model_input_names
-    collate = SpanCollator(loaded.tokenizer.pad_token_id, with_types, multiple)
     all_ids, all_types = windows.encoding["input_ids"], windows.encoding["token_type_ids"]
-    lengths = [rounded_up(len(ids), multiple) for ids in all_ids]
-    for rows in batches_by_tokens(lengths, options.batch_size * rounded_up(options.max_length, multiple), most):
+    multiple, batches = inference_batches([len(ids) for ids in all_ids], loaded.device.type, options)
+    collate = SpanCollator(loaded.tokenizer.pad_token_id, with_types, multiple)
+    for rows in batches:
         batch = collate([{"input_ids": all_ids[row], "token_type_ids": all_types[row]} for row in rows])
         position = torch.arange(batch["input_ids"].shape[1])
         first = torch.tensor([windows.context_start[row] for row in rows]).unsqueeze(1)

@@ -108,11 +108,15 @@ def write_features(
 
 def target_text(example: Example, window: PromptWindow, prompt: Prompt) -> str:
     """What a model is to write about a window: the first answer if all of it is shown, else "unanswerable"."""
-    if example.answers:
-        answer = example.answers[0]
-        if window.start <= answer.start and answer.start + len(answer.text) <= window.end:
-            return answer.text
-    return prompt.unanswerable
+    return example.answers[0].text if shows_answer(example, window) else prompt.unanswerable
+
+
+def shows_answer(example: Example, window: PromptWindow) -> bool:
+    """Whether a window shows all of the first answer; False where there is none."""
+    if not example.answers:
+        return False
+    first = example.answers[0]
+    return window.start <= first.start and first.start + len(first.text) <= window.end
 
 
 class TargetCollator:

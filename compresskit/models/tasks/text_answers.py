@@ -15,14 +15,7 @@ from compresskit.errors import RunFailed
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import Prompt
-from compresskit.models.tasks.batching import (
-    CPU_PAD_MULTIPLE,
-    MOST_SHORT_WINDOWS,
-    PAD_MULTIPLE,
-    batches_by_tokens,
-    prepared_chunks,
-    rounded_up,
-)
+from compresskit.models.tasks.batching import inference_batches, prepared_chunks
 from compresskit.models.tasks.decoding import Hypothesis, Search, Target, search
 from compresskit.models.tasks.prompt_windows import PromptWindow, encode_prompts
 from compresskit.models.tasks.target_features import padded
@@ -98,14 +91,16 @@ def trained_prompt(loaded: LoadedModel) -> Prompt | None:
 
 def target_of(loaded: LoadedModel, prompt: Prompt) -> Target:
     """What the decoder begins with, and the unanswerable target, in the checkpoint's tokens."""
-    config: Any = loaded.model.config
     # Around every target the tokenizer puts its own tokens: T5 an end, BART a beginning too.
     *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
     null = loaded.tokenizer(text_target=prompt.unanswerable)["input_ids"]
-    start = config.decoder_start_token_id
-    if start is None:
-        start = config.pad_token_id
-    return Target((start, *front), tuple(null[len(front) :]), end)
+    return Target((decoder_start(loaded.model.config), *front), tuple(null[len(front) :]), end)
+
+
+def decoder_start(config: Any) -> int:
+    """The token that a decoder begins with: padding where the configuration does not tell."""
+    start: int | None = config.decoder_start_token_id
+    return config.pad_token_id if start is None else start
 
 
 @torch.inference_mode()
@@ -113,13 +108,10 @@ def _answer_windows(
     loaded: LoadedModel, windows: Sequence[PromptWindow], target: Target, how: Search, options: AnswerOptions
 ) -> list[_Answered]:
     """What the model says of each window, in their order; windows of like length are asked together."""
-    on_gpu = loaded.device.type == "cuda"
-    multiple = PAD_MULTIPLE if on_gpu else CPU_PAD_MULTIPLE
-    most = options.batch_size * (MOST_SHORT_WINDOWS if on_gpu else 1)
-    lengths = [rounded_up(len(window.ids), multiple) for window in windows]
+    multiple, batches = inference_batches([len(window.ids) for window in windows], loaded.device.type, options)
     answered: list[_Answered | None] = [None] * len(windows)
     model: Any = loaded.model
-    for rows in batches_by_tokens(lengths, options.batch_size * rounded_up(options.max_length, multiple), most):
+    for rows in batches:
         ids, mask = padded([windows[row].ids for row in rows], loaded.tokenizer.pad_token_id, multiple)
         ids, mask = ids.to(loaded.device), mask.to(loaded.device)
         hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state

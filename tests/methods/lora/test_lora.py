@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
 
 from compresskit.errors import InputError, RunFailed, UsageError
+from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, MergeConfig, MergeOptions
 from compresskit.methods.lora.config import LoraConfig
 from compresskit.methods.lora.method import STEPS_TO_MOVE, PeftAdapters
@@ -109,8 +110,16 @@ def spoil_name(folder: Path) -> None:
     save_file({name: tensor.clone() for name, tensor in tensors.items()}, path)
 
 
+def spoil_number(folder: Path) -> None:
+    """A whole adapter is not there any more."""
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    stem = next(name for name in tensors if "lora_A" in name).partition("lora_A")[0]
+    save_file({name: tensor.clone() for name, tensor in tensors.items() if not name.startswith(stem)}, path)
+
+
 @pytest.mark.parametrize("family", ["encoder", "lstm", "seq2seq"])
-@pytest.mark.parametrize("spoil", [spoil_rank, spoil_name])
+@pytest.mark.parametrize("spoil", [spoil_rank, spoil_name, spoil_number])
 def test_what_does_not_fit_its_base(tmp_path: Path, family: str, spoil: Any) -> None:
     out = run(job(tmp_path, family, LoraConfig(rank=2)))
     spoil(out)
@@ -176,6 +185,24 @@ def test_options_that_recurrences_cannot_have(tmp_path: Path) -> None:
     for config in (LoraConfig(dora=True), LoraConfig(dropout=0.1), LoraConfig(init="gaussian")):
         with pytest.raises(UsageError, match="has no effect with"):
             run(job(tmp_path, "lstm", config))
+
+
+def test_everything_that_is_said_to_be_adapted_is(tmp_path: Path) -> None:
+    """A BiLSTM has linear layers too, which are no weights of its family: they are not among its targets."""
+    loaded = tiny("lstm", tmp_path)
+    assert set(chosen(loaded, ["all-linear"])) == set(loaded.family.weights(loaded.model))
+    out = run(job(tmp_path, "lstm", LoraConfig(rank=2, targets=("all-linear",))))
+    adapted = {name.partition(".lora_")[0] for name in load_file(out / "adapter_model.safetensors") if ".lora_" in name}
+    assert adapted == {f"base_model.model.{name}" for name in loaded.family.weights(loaded.model)}
+    with pytest.raises(UsageError, match="--targets gate matches nothing"):
+        chosen(loaded, ["gate"])
+
+
+def test_random_weights_are_refused_before_a_teacher_is_trained(tmp_path: Path) -> None:
+    taught = Job("lora", TrainingOptions("demo/bert", tmp_path / "out"), LoraConfig(), Distillation(distill=True))
+    with pytest.raises(UsageError, match="has random weights"):
+        run(taught)
+    assert not list(tmp_path.iterdir())
 
 
 # Gradients
