@@ -80,7 +80,7 @@ def _question(row: Mapping[str, object]) -> RawQuestion:
     texts, starts = answers.get("text"), answers.get("answer_start")
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         raise Fault("'answers' does not hold two lists of one length, 'text' and 'answer_start'")
-    pairs = [(text, start) for text, start in zip(texts, starts, strict=True)]
+    pairs = list(zip(texts, starts, strict=True))
     return RawQuestion(row["id"], row["question"], not pairs, pairs)
 
 

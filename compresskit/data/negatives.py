@@ -12,7 +12,6 @@ import string
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-import bm25s
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,6 +99,8 @@ class Index:
     """
 
     def __init__(self, documents: Iterable[str]) -> None:
+        import bm25s  # here, since few runs construct negatives, and it takes a while
+
         self._vocabulary: dict[str, int] = {}
         tokens = [[self._vocabulary.setdefault(word, len(self._vocabulary)) for word in words(d)] for d in documents]
         self._distinct = [np.unique(np.array(document, dtype=np.int32)) for document in tokens]

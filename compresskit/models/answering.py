@@ -18,7 +18,7 @@ GENERATING = ("prompt_template", "beams", "length_penalty")
 class WindowOptions:
     """How a question is put: `max_length` tokens in a window, `stride` tokens that neighbouring windows share.
 
-    `prompt` is the text around question and context for a model that writes its answers; None is the task's own.
+    `prompt_template` is the text around question and context for a model that writes its answers; None is the task's.
     """
 
     max_length: int = option(
