@@ -170,7 +170,7 @@ def _mistyped(known: Known, value: Any) -> str | None:
 def _impossible(known: Known, value: Any) -> str | None:
     own = known.option
     for entry in value if known.is_list else [value]:
-        if own.choices and entry not in own.choices:
+        if own.choices and str(entry) not in own.choices:
             near = difflib.get_close_matches(str(entry), own.choices, n=1)
             return f"is not one of {', '.join(own.choices)}" + (f"; did you mean {near[0]}?" if near else "")
         if isinstance(entry, int | float) and not isinstance(entry, bool) and not _in_bounds(own, entry):

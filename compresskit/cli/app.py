@@ -24,6 +24,8 @@ from compresskit.cli.lora import lora
 from compresskit.cli.merge import merge
 from compresskit.cli.predict import predict
 from compresskit.cli.prune import prune
+from compresskit.cli.qlora import qlora
+from compresskit.cli.quantize import quantize
 from compresskit.cli.report import report
 from compresskit.cli.train import train
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError
@@ -34,6 +36,8 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     train,
     prune,
     lora,
+    qlora,
+    quantize,
     eval_,
     report,
     cache,

@@ -8,7 +8,8 @@ from compresskit.methods.lora.method import LoraMethod
 from compresskit.methods.merge import MergeMethod
 from compresskit.methods.method import Method
 from compresskit.methods.prune.method import PruneMethod
+from compresskit.methods.quantize.method import QuantizeMethod
 from compresskit.methods.train import TrainMethod
 
-_ALL: tuple[Method, ...] = (TrainMethod(), PruneMethod(), LoraMethod(), MergeMethod())
+_ALL: tuple[Method, ...] = (TrainMethod(), PruneMethod(), LoraMethod(), QuantizeMethod(), MergeMethod())
 METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,9 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     source = starting_point(options)
     require_kind(method, source)
     if job.teacher is not None:
-        _examine_first(method, asked, source, options)
+        examine_first([method], asked, source)
     with claimed(options, {"method": method.name, **described}) as (workspace, work):
-        teacher = _teacher(job, source)
+        teacher = trained_teacher(job, source)
         base = method.prepare_base(source, teacher)
         require_kind(method, base)
         examine = functools.partial(method.examine, asked)
@@ -83,7 +84,7 @@ def plan(job: Job) -> list[Plan]:
     # A teacher that is yet to be trained is the same model.
     base = source if job.teacher is not None else method.prepare_base(source, given)
     require_kind(method, base)
-    loaded = load_for_training(base, on_cpu=True)
+    loaded = load_for_training(base, device="cpu")
     loaded.missing_head = loaded.missing_head and job.teacher is None
     check_windows(options, loaded)
     method.examine(asked, loaded)
@@ -171,6 +172,7 @@ def _convert(method: Method, job: Job) -> Path:
     require_kind(method, source)
     with staged_folder(target, overwrite=job.options.overwrite) as folder:
         loaded = load_whole(source)
+        method.examine(job, loaded)
         attached = method.attach(loaded, job.config, torch.float32)
         metrics = attached.finish()
         attached.save(folder)
@@ -181,15 +183,16 @@ def _convert(method: Method, job: Job) -> Path:
     return target
 
 
-def _examine_first(method: Method, asked: Job, source: Source, options: TrainingOptions) -> None:
-    """Find what cannot be before hours go into a teacher of the same model."""
+def examine_first(methods: Sequence[Method], asked: Job, source: Source) -> None:
+    """Find what cannot be before hours go into what a job needs beforehand, such as a teacher of the same model."""
     loaded = load_trainable(source)
     loaded.missing_head = False
-    check_windows(options, loaded)
-    method.examine(asked, loaded)
+    check_windows(asked.training, loaded)
+    for method in methods:
+        method.examine(asked, loaded)
 
 
-def _teacher(job: Job, source: Source) -> Source | None:
+def trained_teacher(job: Job, source: Source) -> Source | None:
     """The teacher's checkpoint, trained now where none is given but one is needed."""
     if job.distillation.teacher is not None:
         return resolve(job.distillation.teacher)

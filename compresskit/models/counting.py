@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from compresskit.models.kind import ParameterCount
-from compresskit.models.kinds.packed import hides_weights, is_companion, unpacked
+from compresskit.models.kinds.bnb import unpacked
+from compresskit.models.kinds.packed import hides_weights, is_companion
 
 
 def count(model: nn.Module) -> ParameterCount:

@@ -58,6 +58,6 @@ class LoadedModel:
 
 @dataclass(slots=True)
 class TrainableModel(LoadedModel):
-    """A checkpoint in memory whose own weights are torch's, so that they can be trained, masked and saved."""
+    """A checkpoint in memory that torch computes, so that it can be trained, masked, adapted and saved."""
 
     model: PreTrainedModel

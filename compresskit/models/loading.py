@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,31 @@ ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
+
+    def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+        return family.load(source.path, config, resolve_dtype(how.dtype))
+
+    loaded = _open(kind, source, how, load)
+    place(loaded.model, How(how.device, how.dtype))
+    return loaded
+
+
+def open_quantized(kind: Kind, source: Source, how: How) -> TrainableModel:
+    """A checkpoint of packed weights. Raises InputError where it is damaged, MissingError without its package."""
+
+    def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+        return load_quantized(family, source.path, config, resolve_dtype(how.dtype), resolve_device(how.device))
+
+    loaded = _open(kind, source, how, load)
+    loaded.made_by = method_of(loaded.model.config)
+    return loaded
+
+
+# Opens the weights of a family's configuration; also tells the names of parameters that the folder lacks.
+_Load = Callable[[Family, PretrainedConfig], tuple[PreTrainedModel, set[str]]]
+
+
+def _open(kind: Kind, source: Source, how: How, load: _Load) -> TrainableModel:
     config = read_config(source.path)
     family = family_of_config(config, source.ref)
     check_weights(source.path)
@@ -34,25 +60,10 @@ def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     if how.attention_dropout is not None:
         config.update(dict.fromkeys(own_dropout, how.attention_dropout))
     with _opening(source.path, config):
-        model, missing = family.load(source.path, config, resolve_dtype(how.dtype))
+        model, missing = load(family, config)
     model.config.update(own_dropout)  # the modules are built; what is saved is the checkpoint's own value
     missing_head = _check_missing(source.path, config, missing, family.head(model))
-    place(model, How(how.device, how.dtype))
     return TrainableModel(model, missing_head=missing_head or source.untrained, **_common(kind, source, family, config))
-
-
-def open_quantized(kind: Kind, source: Source, how: How) -> LoadedModel:
-    """A checkpoint of packed weights. Raises InputError where it is damaged, MissingError without its package."""
-    config = read_config(source.path)
-    family = family_of_config(config, source.ref)
-    check_weights(source.path)
-    with _opening(source.path, config):
-        model, missing = load_quantized(
-            family, source.path, config, resolve_dtype(how.dtype), resolve_device(how.device)
-        )
-    missing_head = _check_missing(source.path, config, missing, family.head(model))
-    common = _common(kind, source, family, config)
-    return LoadedModel(model, missing_head=missing_head, made_by=method_of(config), **common)
 
 
 def open_graph(kind: Kind, source: Source, graph: Path, how: How) -> LoadedModel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from compresskit.errors import InputError
 from compresskit.models.kind import How
 from compresskit.models.kinds import base_source, kind_of
+from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, resolve
 
@@ -29,33 +30,35 @@ def open_source(source: Source, how: How) -> LoadedModel:
     return kind.open(source, base, how)
 
 
-def load_trainable(source: Source, attention_dropout: float | None = None) -> TrainableModel:
-    """Open a resolved checkpoint in fp32 on the CPU, to be trained or masked.
+def load_trainable(source: Source, attention_dropout: float | None = None, device: str = "cpu") -> TrainableModel:
+    """Open a resolved checkpoint in fp32 on a device, to be trained, masked or adapted.
 
     Raises InputError where a checkpoint of its kind cannot be.
     """
-    _require_trainable(source)
-    return load_whole(source, attention_dropout)
-
-
-def load_whole(source: Source, attention_dropout: float | None = None) -> TrainableModel:
-    """Open a resolved checkpoint with all that it stands on in fp32 on the CPU, to be written anew.
-
-    Raises InputError where what it stands on has no weights that can be written so (packed ones, a graph).
-    """
-    below = source
-    while (base := base_source(below)) is not None:
-        below = base
-    _require_trainable(below)
-    loaded = open_source(source, How(attention_dropout=attention_dropout))
-    assert isinstance(loaded, TrainableModel)
-    return loaded
-
-
-def _require_trainable(source: Source) -> None:
     kind = kind_of(source)
     if not kind.trainable:
         raise InputError(f"{source.ref} is of kind {kind.name}: {kind.instead.format(ref=source.ref)}")
+    return _in_torch(open_source(source, How(device, attention_dropout=attention_dropout)))
+
+
+def load_whole(source: Source) -> TrainableModel:
+    """Open a resolved checkpoint with all that it stands on in fp32 on the CPU, to be written anew.
+
+    An adapter of packed weights is put on those that they were packed from. Raises InputError where there are none
+    that can be written anew (a graph, another tool's packed weights).
+    """
+    kind = kind_of(source)
+    if isinstance(kind, QuantizedKind):
+        return load_whole(kind.packed_from(source))
+    below = base_source(source)
+    base = load_whole(below) if below is not None else None
+    return _in_torch(kind.open(source, base, How()))
+
+
+def _in_torch(loaded: LoadedModel) -> TrainableModel:
+    if not isinstance(loaded, TrainableModel):
+        raise InputError(f"{loaded.ref} is of kind {loaded.kind.name}: {loaded.kind.instead.format(ref=loaded.ref)}")
+    return loaded
 
 
 def require_head(loaded: LoadedModel) -> LoadedModel:

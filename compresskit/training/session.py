@@ -29,6 +29,8 @@ from compresskit.errors import CompresskitError, UsageError
 from compresskit.models.architecture import Architecture
 from compresskit.models.builtin import scratch
 from compresskit.models.device import resolve_device
+from compresskit.models.kinds import kind_of
+from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
@@ -62,14 +64,19 @@ class Session:
         return self.workspace is not None
 
 
+def processes_of(options: TrainingOptions) -> PartialState:
+    """The processes of a run, this one among them."""
+    # The first process tokenizes, asks the teacher and scores while the others wait for it.
+    return PartialState(cpu=resolve_device(options.device).type == "cpu", timeout=LONGEST_WAIT)
+
+
 @contextlib.contextmanager
 def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[Workspace | None, Path]]:
     """The workspace of a run, claimed by the first process of it; the others get its path alone.
 
     Raises UsageError where the output is taken (see `Workspace.claim`).
     """
-    # The first process tokenizes, asks the teacher and scores while the others wait for it.
-    processes = PartialState(cpu=resolve_device(options.device).type == "cpu", timeout=LONGEST_WAIT)
+    processes = processes_of(options)
     job = {**job, "processes": processes.num_processes}
     workspace = Workspace(options.target)
     if processes.is_main_process:
@@ -107,15 +114,14 @@ def prepare(
     work: Path,
     examine: Callable[[TrainableModel], None],
 ) -> Session:
-    """Load the model on the CPU and the data, and build the features (once, by the first process).
+    """Load the model and the data, and build the features (once, by the first process).
 
     `examine` raises what a method has against the model, before the data are read. Raises the errors of loading a
     checkpoint and of reading data, each with its own exit code.
     """
     started = time.perf_counter()
-    on_cpu = resolve_device(options.device).type == "cpu"
     set_seed(options.seed)
-    loaded = load_for_training(source, on_cpu=on_cpu)
+    loaded = load_for_training(source, device=options.device)
     check_windows(options, loaded)
     examine(loaded)
     examples = training_examples(options)
@@ -132,13 +138,16 @@ def prepare(
     return Session(options, work, workspace, source, loaded, examples, loaded.task.open(folder), data, started)
 
 
-def load_for_training(source: Source, *, on_cpu: bool) -> TrainableModel:
-    """Open a checkpoint in fp32 on the CPU, in training mode.
+def load_for_training(source: Source, *, device: str) -> TrainableModel:
+    """Open a checkpoint in fp32, in training mode: packed weights where they are computed with, others on the CPU.
 
     On a CPU, dropout of attention weights turns the fused attention off and makes a step about four times slower, so
     there it is left out; the configuration that is saved keeps the model's own value.
     """
-    loaded = load_trainable(source, attention_dropout=0.0 if on_cpu else None)
+    target = resolve_device(device).type
+    # Transformers does not move packed weights; all others wait on the CPU for the teacher to leave the device.
+    place = target if isinstance(kind_of(source), QuantizedKind) else "cpu"
+    loaded = load_trainable(source, attention_dropout=0.0 if target == "cpu" else None, device=place)
     loaded.model.train()
     return loaded
 

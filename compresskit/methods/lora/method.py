@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import read_json, save_tensors, write_json
-from compresskit.errors import RunFailed, UsageError
+from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.lora.config import DEFAULTS, LoraConfig
 from compresskit.methods.lora.targets import adaptable, chosen, shortened, told
@@ -24,6 +24,8 @@ from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
 from compresskit.models.defaults import TrainingDefaults, is_built_in
 from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.bnb import compute_in, keep_in_place
+from compresskit.models.kinds.packed import method_of
 from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
 from compresskit.models.loaded import LoadedModel, TrainableModel
@@ -45,7 +47,7 @@ class LoraMethod:
     name = "lora"
     Config = LoraConfig
     leaves: KindName = "adapter"
-    accepts: frozenset[KindName] = frozenset({"full"})
+    accepts: frozenset[KindName] = frozenset({"full", "quantized"})
     trains = True
     defaults: TrainingDefaults | None = DEFAULTS
 
@@ -71,7 +73,16 @@ class LoraMethod:
         return source
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """UsageError for a target that matches nothing, and for an option that these weights cannot have."""
+        """UsageError for a target that matches nothing, and for an option that these weights cannot have.
+
+        Raises InputError for weights that another package than bitsandbytes has packed.
+        """
+        packed_by = getattr(loaded.model, "quantization_method", None)
+        if packed_by not in (None, "bitsandbytes"):
+            raise InputError(
+                f"{loaded.ref} is quantized by {method_of(loaded.model.config)}, on which no adapter is trained here; "
+                "pack what it came from with compresskit quantize --backend bitsandbytes"
+            )
         chosen(loaded, asked.config.wanted)
         if not is_linear(loaded.family.weights(loaded.model)):
             refuse(asked.config, ("dropout", "dora"), f"with {loaded.ref}, whose weights are adapted directly")
@@ -85,6 +96,9 @@ class LoraMethod:
     def attach(self, loaded: TrainableModel, config: LoraConfig, dtype: torch.dtype) -> Attached:
         """Adapters in the modules or over the weights of the model."""
         modules = chosen(loaded, config.wanted)
+        if loaded.kind.name == "quantized":
+            keep_in_place(loaded.model)
+            compute_in(loaded.model, dtype)
         console.info(f"adapters on {told(adaptable(loaded), modules)}")
         if is_linear(loaded.family.weights(loaded.model)):
             return PeftAdapters(loaded, config, modules)
@@ -176,6 +190,9 @@ class PeftAdapters(Adapters):
             warnings.simplefilter("ignore")
             # PEFT puts the adapters into the modules of the model itself; the wrapper is needed to save them.
             self.wrapped: Any = get_peft_model(loaded.model, self.peft)
+        # The Trainer takes packed weights where it is told that something learns on them.
+        base: Any = loaded.model
+        base._hf_peft_config_loaded = loaded.kind.name == "quantized"
         self.watch()
 
     def tensors(self) -> Mapping[str, nn.Parameter]:

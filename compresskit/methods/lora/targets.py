@@ -11,6 +11,7 @@ from torch import nn
 from compresskit.errors import UsageError
 from compresskit.methods.lora.config import PRESETS
 from compresskit.models.kinds.weight_adapter import is_linear
+from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
 
 # How the ecosystem's models call the projections of queries and values.
@@ -27,11 +28,8 @@ def adaptable(loaded: TrainableModel) -> dict[str, nn.Module]:
     found = blocks(loaded)
     if not is_linear(found):
         return found
-    head = {name.rpartition(".")[0] for name in loaded.family.head(loaded.model)}
-    output = loaded.model.get_output_embeddings()
-    for name, module in loaded.model.named_modules():
-        if isinstance(module, nn.Linear) and name not in head and module is not output:
-            found.setdefault(name, module)
+    for name, module in linear_layers(loaded).items():
+        found.setdefault(name, module)
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 import logging
 import math
 import re
@@ -13,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compresskit.checkpoint.store import read_safetensors_metadata, weight_files
@@ -21,12 +19,11 @@ from compresskit.errors import InputError, MissingError
 from compresskit.models.family import Family
 from compresskit.models.folder import first_line
 from compresskit.models.kind import Matrix
+from compresskit.models.kinds.bnb import compute_in, four_bits, keep_unfit, open_packed
 from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
 PACKAGES: Mapping[str, str] = {"awq": "gptqmodel", "gptq": "gptqmodel optimum", "quanto": "optimum-quanto"}
-# The attribute by which bitsandbytes 0.50 decides to repack a layer's 4-bit weights.
-PACKS = "support_avx512bf16_for_cpu"
 
 # bitsandbytes says at every single int8 product that it casts to fp16.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -41,8 +38,9 @@ def method_name(quantization: Mapping[str, Any]) -> str:
 
 
 def method_of(config: PretrainedConfig) -> str:
-    """`method_name` of a model's configuration."""
-    return method_name(config.quantization_config)
+    """`method_name` of a configuration, as it was read or as an opened model has it."""
+    quantization = config.quantization_config
+    return method_name(quantization if isinstance(quantization, dict) else quantization.to_dict())
 
 
 def packed_matrices(folder: Path) -> list[Matrix]:
@@ -69,7 +67,7 @@ def _packed_matrices(path: Path) -> Iterator[Matrix]:
                 continue
             tensor = file.get_tensor(name)
             if name in states:
-                yield _four_bits(name, tensor, file.get_tensor(f"{name}.quant_map"), file.get_tensor(states[name]))
+                yield four_bits(name, tensor, file.get_tensor(f"{name}.quant_map"), file.get_tensor(states[name]))
             elif tensor.ndim == 2 and name.endswith(_WHOLE):
                 remaining = int(torch.count_nonzero(tensor))
                 yield Matrix(name, tuple(tensor.shape), dtype_name(tensor), remaining, tensor.numel())
@@ -80,14 +78,6 @@ def _packed_matrices(path: Path) -> Iterator[Matrix]:
 
 # Under this name a number of a file is a weight; packed ones are called weight_packed, qweight, and the like.
 _WHOLE = ".weight"
-
-
-def _four_bits(name: str, packed: Tensor, values: Tensor, state: Tensor) -> Matrix:
-    """Two weights a byte, each the number of one of 16 `values`; `state` is bitsandbytes' JSON, as bytes."""
-    shape = tuple(json.loads(bytes(state.tolist()))["shape"])
-    codes = torch.stack((packed.flatten() >> 4, packed.flatten() & 15), dim=1).flatten()[: math.prod(shape)]
-    counts = torch.bincount(codes.int(), minlength=len(values))
-    return Matrix(name, shape, "4 bit", int(counts[values != 0].sum()), math.prod(shape))
 
 
 def load_quantized(
@@ -101,7 +91,8 @@ def load_quantized(
     method = _known_method(folder, config)
     try:
         # bitsandbytes takes the GPU by itself where there is one.
-        model, missing = family.load(folder, config, dtype)
+        with open_packed(_layers_in_4_bits(folder)):
+            model, missing = family.load(folder, config, dtype)
     except ImportError as error:
         raise MissingError(
             f"{folder} is quantized by {method}, whose package is not here ({first_line(error)}); "
@@ -116,27 +107,17 @@ def load_quantized(
             ) from error
         raise
     for layer in model.modules():
-        _keep_unpacked(layer)
+        keep_unfit(layer)
         _convert(layer, dtype)
         if hasattr(getattr(layer, "weight", None), "SCB"):
             # A module's `to` would leave the scales of int8 weights behind; that of the weights takes them along.
             layer.weight = layer.get_parameter("weight").to(device)
+    compute_in(model, dtype)
     module: nn.Module = model  # transformers wraps `to` in a way that hides its types
     module.to(device)
+    if hasattr(model, "hf_device_map"):
+        del model.hf_device_map  # it tells where transformers had put the model
     return model, missing
-
-
-@torch.no_grad()
-def unpacked(weight: nn.Parameter) -> Tensor:
-    """The weights that a 4-bit parameter of bitsandbytes stands for, of shape (out, in)."""
-    bitsandbytes: Any = importlib.import_module("bitsandbytes")
-    state: Any = weight.quant_state  # type: ignore[attr-defined]  # bitsandbytes' own kind of parameter
-    if getattr(state, "packing_format_for_cpu", False):
-        # Only its product reads weights that were repacked for a CPU.
-        weights: Tensor = bitsandbytes.matmul_4bit(torch.eye(state.shape[1]), weight, quant_state=state).T
-    else:
-        weights = bitsandbytes.functional.dequantize_4bit(weight.data, state)
-    return weights
 
 
 def hides_weights(model: nn.Module) -> bool:
@@ -168,6 +149,16 @@ def _known_method(folder: Path, config: PretrainedConfig) -> str:
     return method
 
 
+def _layers_in_4_bits(folder: Path) -> set[str]:
+    """The names of the layers that bitsandbytes packed in 4 bits."""
+    layers: set[str] = set()
+    for path in weight_files(folder):
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+        layers.update(name.partition(_STATE)[0].removesuffix(".weight") for name in names if _STATE in name)
+    return layers
+
+
 def _convert(module: nn.Module, dtype: torch.dtype) -> None:
     """Give the floating-point parameters of a module one format.
 
@@ -175,18 +166,6 @@ def _convert(module: nn.Module, dtype: torch.dtype) -> None:
     product fails.
     """
     for name, parameter in module.named_parameters(recurse=False):
-        if parameter.is_floating_point() and not is_companion(module, name):
+        packed = getattr(parameter, "quant_state", None) is not None
+        if parameter.is_floating_point() and not packed and not is_companion(module, name):
             parameter.data = parameter.data.to(dtype)
-
-
-def _keep_unpacked(module: nn.Module) -> None:
-    """Keep a 4-bit layer from being repacked for a CPU with AVX512-BF16 where its shape does not allow that.
-
-    bitsandbytes 0.50 repacks on the first forward, in blocks of 32 rows, with whole blocks of scales in each row, and
-    fails an assertion on any other shape: a question-answering head has two rows.
-    """
-    state = getattr(getattr(module, "weight", None), "quant_state", None)
-    if state is not None and hasattr(module, PACKS):
-        rows, columns = state.shape
-        if rows % 32 or columns % state.blocksize:
-            setattr(module, PACKS, False)

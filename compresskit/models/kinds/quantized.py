@@ -9,7 +9,7 @@ from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.store import read_json, weight_files
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, How, ParameterCount
-from compresskit.models.source import Source
+from compresskit.models.source import Source, resolve_base
 
 if TYPE_CHECKING:
     from compresskit.models.loaded import LoadedModel
@@ -20,8 +20,8 @@ class QuantizedKind:
 
     name: KindName = "quantized"
     stands_on: frozenset[KindName] = frozenset()
-    trainable = False
-    instead = "eval and predict take it; give what it came from"
+    trainable = True  # an adapter learns on it
+    instead = "lora, eval and predict take it; give what it was packed from"
 
     def owns(self, folder: Path, manifest: Manifest | None) -> bool:
         """A folder whose manifest or whose config.json says so."""
@@ -43,6 +43,18 @@ class QuantizedKind:
         from compresskit.models.loading import open_quantized
 
         return open_quantized(self, source, how)
+
+    def packed_from(self, source: Source) -> Source:
+        """The checkpoint whose weights a quantized one has packed.
+
+        Raises InputError where the manifest names none, or that is not there or another one.
+        """
+        manifest = source.manifest
+        if manifest is None or manifest.base is None:
+            raise InputError(
+                f"{source.path} does not tell what it was packed from; nothing can be merged into packed weights"
+            )
+        return resolve_base(source.path, manifest.base)
 
     def contents(self, source: Source) -> Contents:
         """The matrices that the packed weights stand for, and how they are packed."""

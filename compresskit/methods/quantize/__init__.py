@@ -1,0 +1,1 @@
+"""Quantization: weights are kept in fewer bits."""

@@ -1,0 +1,93 @@
+"""`quantize`: linear layers are packed in few bits; the result is a checkpoint that transformers opens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compresskit import console
+from compresskit.checkpoint.manifest import KindName
+from compresskit.errors import UsageError
+from compresskit.methods.job import Job, default_output
+from compresskit.methods.method import Attached
+from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.kinds.bnb import pack
+from compresskit.models.kinds.weight_adapter import is_linear
+from compresskit.models.linear import linear_layers
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.source import Source
+
+
+class QuantizeMethod:
+    """Every linear layer is packed, but the head and the output over the vocabulary."""
+
+    name = "quantize"
+    Config = QuantizeConfig
+    leaves: KindName = "quantized"
+    accepts: frozenset[KindName] = frozenset({"full", "mask"})
+    trains = False
+    defaults: TrainingDefaults | None = None
+
+    def title(self, config: QuantizeConfig) -> str:
+        """`quantize/bnb-4bit`: how another tool's checkpoint of this sort is called too."""
+        return f"{self.name}/bnb-{config.bits}bit"
+
+    def output(self, job: Job) -> Path:
+        """`runs/<model>-4bit`."""
+        return default_output(job.options.model, f"{job.config.bits}bit")
+
+    def check(self, job: Job) -> None:
+        """There is no option that could have no effect."""
+
+    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
+        """The checkpoint that was asked for."""
+        return source
+
+    def examine(self, asked: Job, loaded: TrainableModel) -> None:
+        """UsageError where the weights are not of linear layers."""
+        if not is_linear(loaded.family.weights(loaded.model)):
+            raise UsageError(
+                f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
+                "prune it instead"
+            )
+
+    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
+        """Nothing to prepare."""
+        return {}
+
+    def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
+        """The model, to be packed."""
+        return Packed(loaded, config)
+
+
+class Packed(Attached):
+    """A model whose linear layers are packed by bitsandbytes."""
+
+    def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
+        self.loaded, self.config = loaded, config
+
+    def finish(self) -> Mapping[str, Any]:
+        """Pack; how many layers were, and how many were left."""
+        model = self.loaded.model
+        names, linear = self._names(), [m for m in model.modules() if isinstance(m, nn.Linear)]
+        pack(model, names, self.config.bits)
+        left = len(linear) - len(names)
+        console.info(f"{len(names)} linear layers in {self.config.bits} bits, {left} left in full (head or output)")
+        return {"packed_layers": len(names), "full_layers": left}
+
+    def _names(self) -> list[str]:
+        """All linear layers; in 8 bits without those that transformers would not open (T5's `wo`)."""
+        kept = tuple(getattr(self.loaded.model, "_keep_in_fp32_modules", None) or ()) if self.config.bits == 8 else ()
+        return [name for name in linear_layers(self.loaded) if not name.endswith(kept)]
+
+    def save(self, folder: Path) -> None:
+        """A folder of bitsandbytes' layout; a head that was never trained stays out of it."""
+        model = self.loaded.model
+        absent = self.loaded.family.head(model) if self.loaded.missing_head else set()
+        state = {name: tensor for name, tensor in model.state_dict().items() if name not in absent}
+        model.save_pretrained(folder, state_dict=state)
