@@ -17,6 +17,7 @@ from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
     from compresskit.methods.job import Job
+    from compresskit.training.memory import Memory
     from compresskit.training.plan import Plan
 
 # The settings given of a model that is built from its training data.
@@ -64,10 +65,20 @@ def show_plans(plans: Sequence[Plan]) -> None:
             f"checkpoint   about {plan.checkpoint_bytes:,} bytes of weights",
             f"data         {plan.questions:,} questions, about {plan.windows:,} windows",
             f"steps        {plan.steps:,}",
-            f"memory       about {plan.memory_bytes / 1e9:.2f} GB on {plan.device} in {plan.dtype}",
+            f"memory       about {plan.memory.peak / 1e9:.2f} GB on {plan.device} in {plan.dtype}",
+            f"  of which   {_parts(plan.memory)}",
             *plan.notes,
         ]
         console.out("\n".join(lines))
+
+
+def _parts(memory: Memory) -> str:
+    """The parts of a plan's memory that are not nothing, in GB; gradients take the place of activations."""
+    parts = [(name, getattr(memory, name)) for name in ("weights", "optimizer", "method", "activations", "logits")]
+    told = [f"{name} {size / 1e9:.2f}" for name, size in parts if size]
+    return f"{', '.join(told)}; gradients {memory.gradients / 1e9:.2f}" + (
+        "" if memory.accumulates else ", when the activations are gone"
+    )
 
 
 def show_result(output: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compresskit.models.loaded import LoadedModel, TrainableModel
     from compresskit.models.source import Source
     from compresskit.training.arguments import TrainingOptions
-    from compresskit.training.engine import ParameterGroup
+    from compresskit.training.optimizers import ParameterGroup
 
 
 @dataclass(frozen=True, slots=True)

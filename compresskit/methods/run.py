@@ -35,7 +35,7 @@ from compresskit.training.engine import Engine, Objective, compute_dtype
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
 from compresskit.training.session import (
     Session,
-    check_windows,
+    check_options,
     claimed,
     finish,
     is_complete,
@@ -84,9 +84,9 @@ def plan(job: Job) -> list[Plan]:
     # A teacher that is yet to be trained is the same model.
     base = source if job.teacher is not None else method.prepare_base(source, given)
     require_kind(method, base)
-    loaded = load_for_training(base, device="cpu")
+    loaded = load_for_training(base, device=options.device)
     loaded.missing_head = loaded.missing_head and job.teacher is None
-    check_windows(options, loaded)
+    check_options(options, loaded)
     method.examine(asked, loaded)
     method.prepare(asked, loaded, _opened(given, loaded) if given is not None else None)
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
@@ -95,7 +95,8 @@ def plan(job: Job) -> list[Plan]:
     own = make_plan(
         options,
         loaded,
-        trainable=sum(parameter.numel() for group in attached.groups(options) for parameter in group["params"]),
+        with_penalties(supervised(loaded.task), loaded, attached),
+        groups=attached.groups(options),
         copies=footprint.memory,
         checkpoint_bytes=footprint.checkpoint,
         notes=[
@@ -187,7 +188,7 @@ def examine_first(methods: Sequence[Method], asked: Job, source: Source) -> None
     """Find what cannot be before hours go into what a job needs beforehand, such as a teacher of the same model."""
     loaded = load_trainable(source)
     loaded.missing_head = False
-    check_windows(asked.training, loaded)
+    check_options(asked.training, loaded)
     for method in methods:
         method.examine(asked, loaded)
 

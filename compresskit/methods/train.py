@@ -17,7 +17,7 @@ from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source
 from compresskit.options import refuse
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import ParameterGroup
+from compresskit.training.optimizers import ParameterGroup
 from compresskit.training.plan import WEIGHT
 
 

@@ -25,10 +25,6 @@ from compresskit.models.tasks.spans import SPANS
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
-# Activations kept for the backward pass of one transformer block: 34 bytes a token and hidden unit in 16-bit numbers
-# (Korthikanti et al. 2022, arXiv 2205.05198, without the attention matrix, which fused attention does not keep).
-ACTIVATION = 34
-
 
 class EncoderFamily:
     """Transformer encoders; [CLS] stands for "no answer"."""
@@ -84,16 +80,6 @@ class EncoderFamily:
         if positions is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
             return positions - int(config.pad_token_id) - 1
         return positions
-
-    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
-        """Those of the repeated blocks."""
-        return transformer_activations(config, batch, length, number)
-
-
-def transformer_activations(config: PretrainedConfig, batch: int, length: int, number: int) -> int:
-    """Bytes that the blocks of a transformer keep for the backward pass; see `Family.activation_bytes`."""
-    blocks, hidden = getattr(config, "num_hidden_layers", 0), getattr(config, "hidden_size", 0)
-    return int(ACTIVATION * number // 2 * batch * length * hidden * blocks)
 
 
 def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:

@@ -44,12 +44,6 @@ class Family(Protocol):
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest input in tokens, None for no limit."""
 
-    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
-        """About how much a training step keeps for its backward pass: `batch` inputs of `length` tokens.
-
-        `number` is the bytes of one number of the computation.
-        """
-
 
 @runtime_checkable
 class Regularized(Protocol):

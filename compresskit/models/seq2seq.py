@@ -15,14 +15,9 @@ from transformers import (
 )
 
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
-from compresskit.models.encoder import transformer_activations
 from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.task import Task
 from compresskit.models.tasks.generation import GENERATION
-
-# Tokens of a target, and those numbers of the vocabulary's width that the loss of one keeps: logits, their fp32 copy,
-# and the probabilities.
-TARGET, LOGITS = 16, 3
 
 
 class Seq2SeqFamily:
@@ -59,13 +54,6 @@ class Seq2SeqFamily:
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest prompt in tokens; None for T5, whose positions are relative."""
         return getattr(config, "max_position_embeddings", None)
-
-    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
-        """Those of the blocks, with a target of 16 tokens, and of the vocabulary's logits."""
-        # A decoder's block is about as much as an encoder's, and there are about as many of them.
-        blocks = transformer_activations(config, batch, length + TARGET, number)
-        logits: int = batch * TARGET * config.vocab_size * 4 * LOGITS
-        return blocks + logits
 
 
 def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:

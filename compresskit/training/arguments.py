@@ -17,6 +17,8 @@ Evaluator = Callable[[Path], Mapping[str, float | None]]
 
 LARGEST_SEED = 2**32 - 1  # the bound of numpy
 
+OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor"]
+
 # Fields that say where and how to run, not what: they may change between a run and its --resume.
 _PLACE = ("output", "resume", "overwrite", "save_steps")
 
@@ -96,6 +98,15 @@ class TrainingOptions(RunOptions):
     accumulate: int = option(1, "Batches whose gradients make one step.", metavar="N", least=1, panel=TRAINING)
     lr: float | None = option(
         None, "Peak learning rate of the weights that learn.", metavar="RATE", above=0, panel=TRAINING
+    )
+    optimizer: OptimizerName = option(
+        "adamw",
+        "adamw-8bit keeps moments in 8 bits, and the paged one moves them to the CPU's memory where a GPU's is full; "
+        "adafactor keeps sums of rows and columns.",
+        panel=TRAINING,
+    )
+    gradient_checkpointing: bool = option(
+        False, "Compute activations twice in place of keeping them: less memory, slower steps.", panel=TRAINING
     )
     lr_warmup: float = 0.06
     weight_decay: float = 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,18 @@ from compresskit.models.task import Batch, Items
 from compresskit.training import state
 from compresskit.training.arguments import TrainingOptions
 from compresskit.training.callbacks import EpochOrder, JsonLog, Progress
+from compresskit.training.optimizers import ParameterGroup, make_optimizer
 from compresskit.training.sampler import LengthGroupedSampler
 
 # The loss of a batch: (model, batch, fraction of the run's steps done) -> scalar.
 Objective = Callable[[nn.Module, Batch, float], Tensor]
-ParameterGroup = dict[str, Any]
-
 LOG_STEPS = 10
 
 
 class Engine(Trainer):
     """Trains `model` on `features` to lower `objective`.
 
-    `groups` are the optimizer's parameter groups (AdamW, fused; `lr` and `weight_decay` set in each). `fields` gives
+    `groups` are the optimizer's parameter groups (`lr` and `weight_decay` set in each). `fields` gives
     further figures for the progress bar and the log, by name. States go to `work`; `resume` takes up the newest one.
     """
 
@@ -50,7 +50,10 @@ class Engine(Trainer):
         self._objective = objective
         self._learner = model
         self._groups = list(groups)
+        self._options = options
         self._work = work
+        if options.gradient_checkpointing:
+            checkpoint_activations(model)
         arguments = training_arguments(options, work)
         super().__init__(model=model, args=arguments, train_dataset=features, data_collator=collator)
         # Our objective is a mean over the batch, so the Trainer divides it by the number of accumulated batches.
@@ -65,12 +68,17 @@ class Engine(Trainer):
         self._progress = Progress(fields, options.batch_size * options.accumulate * arguments.world_size)
         self.add_callback(self._progress)
 
-    def fit(self, *, resume: bool) -> dict[str, float]:
-        """Train to the end; figures of the run: mean loss, steps, windows/s, and how many parameters learned.
+    def fit(self, *, resume: bool) -> dict[str, Any]:
+        """Train to the end; figures of the run: mean loss, steps, windows/s, parameters that learned.
+
+        Also the peak of a GPU's memory that tensors took, in bytes; None on a CPU.
 
         Raises RunFailed where the loss or a parameter is no longer a number, or memory runs out; the last state stays.
         """
         last = state.latest_state(self._work) if resume else None
+        on_gpu = self.args.device.type == "cuda"
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
         try:
             result = self.train(resume_from_checkpoint=str(last) if last else None)
         except torch.OutOfMemoryError as error:
@@ -83,6 +91,7 @@ class Engine(Trainer):
         return {
             "train_loss": float(result.training_loss),
             "steps": result.global_step,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
             "examples_per_s": float(result.metrics["train_samples_per_second"]),
             "params_trainable": sum(p.numel() for p in self._learner.parameters() if p.requires_grad),
         }
@@ -93,9 +102,9 @@ class Engine(Trainer):
         return self._sampler
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """AdamW over our parameter groups, in one fused kernel where the device has it."""
+        """The optimizer that was asked for, over our parameter groups."""
         if self.optimizer is None:
-            self.optimizer = torch.optim.AdamW(self._groups, fused=True)
+            self.optimizer = make_optimizer(self._options.optimizer, self._groups, self._learner)
         return self.optimizer
 
     def compute_loss(
@@ -158,6 +167,17 @@ class Engine(Trainer):
         raise RunFailed(
             f"{what} is no longer a number at step {self.state.global_step} ({kept}); lower --lr or --score-lr"
         )
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Let a transformer keep the inputs of its blocks alone, and compute the rest again.
+
+    Chen et al. 2016, arXiv 1604.06174.
+    """
+    with warnings.catch_warnings():  # of what transformers will call it in its next version
+        warnings.simplefilter("ignore", FutureWarning)
+        # The other way needs inputs that learn, which frozen layers do not have.
+        model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def training_arguments(options: TrainingOptions, work: Path) -> TrainingArguments:

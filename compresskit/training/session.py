@@ -122,7 +122,7 @@ def prepare(
     started = time.perf_counter()
     set_seed(options.seed)
     loaded = load_for_training(source, device=options.device)
-    check_windows(options, loaded)
+    check_options(options, loaded)
     examine(loaded)
     examples = training_examples(options)
     console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
@@ -165,12 +165,14 @@ def _sampled(data: str, count: int | None, seed: int) -> ExampleSet:
     return examples.sample(count, seed) if count is not None and count < len(examples) else examples
 
 
-def check_windows(options: TrainingOptions, loaded: LoadedModel) -> None:
-    """UsageError where a window is longer than the model's positions, or a prompt is given that has no effect."""
+def check_options(options: TrainingOptions, loaded: LoadedModel) -> None:
+    """UsageError for an option of the training that this model cannot have."""
     if options.prompt_template is not None and loaded.task.prompt is None:
         raise UsageError(
             f"--prompt-template has no effect with {loaded.ref}, which does not write its answers; leave it out"
         )
+    if options.gradient_checkpointing and not loaded.model.supports_gradient_checkpointing:
+        raise UsageError(f"--gradient-checkpointing has no effect with {loaded.ref}, which has no blocks; leave it out")
     positions = loaded.family.max_positions(loaded.model.config)
     if positions is not None and options.max_length > positions:
         raise UsageError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,23 +67,39 @@ def load_parameters(folder: Path, named: Iterable[tuple[str, nn.Parameter]]) -> 
 
 
 def save_optimizer(folder: Path, optimizer: Optimizer, scheduler: Mapping[str, Any]) -> None:
-    """Write the optimizer's tensors, its groups' settings, and the learning-rate schedule's counters."""
+    """Write the optimizer's tensors and numbers, its groups' settings, and the learning-rate schedule's counters."""
     state = optimizer.state_dict()
-    tensors = {f"{index}.{key}": value for index, entry in state["state"].items() for key, value in entry.items()}
+    entries = dict(_flat(state["state"]))
+    # bitsandbytes shares its tables between parameters, and safetensors keeps no tensor under two names.
+    tensors = {name: value.clone() for name, value in entries.items() if isinstance(value, Tensor)}
+    numbers = {name: value for name, value in entries.items() if name not in tensors}
     save_tensors(folder / "optimizer.safetensors", tensors)
-    write_json(folder / "optimizer.json", {"param_groups": state["param_groups"], "scheduler": scheduler})
+    settings = {"param_groups": state["param_groups"], "numbers": numbers, "scheduler": scheduler}
+    write_json(folder / "optimizer.json", settings)
 
 
 def load_optimizer(folder: Path, optimizer: Optimizer) -> dict[str, Any]:
     """Restore the optimizer; the schedule's counters are returned for the scheduler to load."""
     settings = read_json(folder / "optimizer.json")
-    entries: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_tensors(folder / "optimizer.safetensors").items():
-        index, key = name.split(".", 1)
-        entries.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": entries, "param_groups": settings["param_groups"]})
+    state: dict[Any, Any] = {}
+    for name, value in (load_tensors(folder / "optimizer.safetensors") | settings["numbers"]).items():
+        number, *between, last = name.split(".")
+        entry = state.setdefault(int(number), {})
+        for key in between:
+            entry = entry.setdefault(key, {})
+        entry[last] = value
+    optimizer.load_state_dict({"state": state, "param_groups": settings["param_groups"]})
     scheduler: dict[str, Any] = settings["scheduler"]
     return scheduler
+
+
+def _flat(state: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The entries of nested dictionaries, their keys joined by dots."""
+    for key, value in state.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def save_generators(folder: Path, rank: int) -> None:

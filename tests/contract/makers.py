@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
+    AutoTokenizer,
     BitsAndBytesConfig,
     T5Config,
     T5ForConditionalGeneration,
@@ -179,12 +180,14 @@ def weight_adapter(base: Path, folder: Path) -> Counted:
 
 
 def quantized(base: Path, folder: Path) -> Counted:
-    config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["qa_outputs"])
-    model = AutoModelForQuestionAnswering.from_pretrained(
-        base, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"}
+    config = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["qa_outputs", "lm_head"]
     )
+    is_reader = family_of(resolve(str(base))).name == "encoder"
+    auto: Any = AutoModelForQuestionAnswering if is_reader else AutoModelForSeq2SeqLM
+    model = auto.from_pretrained(base, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"})
     model.save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
     states = ((p, getattr(p, "quant_state", None)) for p in model.parameters())
     return counted(p.detach() if state is None else dequantize_4bit(p.data, state) for p, state in states)
 
@@ -203,6 +206,15 @@ KINDS: Mapping[str, Callable[[Path, Path], Counted]] = {
     "quantized": quantized,
     "onnx": graph,
 }
+
+
+# What a method must be told.
+CONFIGS: Mapping[str, Mapping[str, Any]] = {"quantize": {"backend": "bitsandbytes", "bits": 4}}
+
+
+def is_possible(method: str, kind: str, family: str) -> bool:
+    """Whether a method takes such a checkpoint of a family: bitsandbytes packs no recurrent layers."""
+    return family != "lstm" or ("quantize" not in method and kind != "quantized")
 
 
 def of_kind(kind: str, base: Path, folder: Path) -> Counted:

@@ -11,6 +11,7 @@ from torch import nn
 
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
+from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
 from compresskit.errors import UsageError
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached
@@ -88,6 +89,8 @@ class Packed(Attached):
     def save(self, folder: Path) -> None:
         """A folder of bitsandbytes' layout; a head that was never trained stays out of it."""
         model = self.loaded.model
-        absent = self.loaded.family.head(model) if self.loaded.missing_head else set()
-        state = {name: tensor for name, tensor in model.state_dict().items() if name not in absent}
-        model.save_pretrained(folder, state_dict=state)
+        model.save_pretrained(folder)
+        if self.loaded.missing_head and (absent := self.loaded.family.head(model)):
+            (path,) = weight_files(folder)
+            kept = {name: tensor for name, tensor in load_tensors(path).items() if name not in absent}
+            save_tensors(path, kept, {"format": "pt"})

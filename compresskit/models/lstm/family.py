@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
-from compresskit.models.encoder import transformer_activations
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.model import LstmReader
 from compresskit.models.task import Task
@@ -63,10 +62,6 @@ class LstmFamily:
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """An LSTM reads any length."""
         return None
-
-    def activation_bytes(self, config: PretrainedConfig, batch: int, length: int, number: int) -> int:
-        """About what a transformer of as many layers and units keeps."""
-        return transformer_activations(config, batch, length, number)
 
     def penalty(self, config: PretrainedConfig, learning: Sequence[tuple[str, nn.Parameter]]) -> Tensor | None:
         """`l2 · Σ w²` over the matrices that learn, but the words' vectors (Keras's kernel regularizers)."""

@@ -231,7 +231,7 @@ def test_it_is_not_merged_into_packed_weights(tmp_path: Path) -> None:
     makers.quantized(tmp_path / "base", tmp_path / "packed")
     config = PeftLora(r=2, target_modules=["query"], task_type="QUESTION_ANS")
     adapter = adapters.make(tmp_path / "packed", tmp_path / "adapter", config)
-    with pytest.raises(InputError, match="packed is of kind quantized"):
+    with pytest.raises(InputError, match="packed does not tell what it was packed from"):
         merged(tmp_path, adapter)
     assert resolve(str(adapter))
     assert not (tmp_path / "merged").exists()

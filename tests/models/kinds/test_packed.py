@@ -16,8 +16,8 @@ from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig
 
 from compresskit.errors import InputError, MissingError
 from compresskit.models.encoder import EncoderFamily
-from compresskit.models.kinds.packed import unpacked
-from compresskit.models.registry import load, load_trainable, require_head
+from compresskit.models.kinds.bnb import unpacked
+from compresskit.models.registry import load, load_whole, require_head
 from compresskit.models.source import resolve
 from tests.models import adapters, tiny
 from tests.models.adapters import logits
@@ -133,9 +133,9 @@ def test_a_quantized_base_without_head(tmp_path: Path) -> None:
     assert load(str(tmp_path / "folder"), device="cpu").missing_head
 
 
-def test_it_is_not_trained_or_merged(nf4: Path) -> None:
-    with pytest.raises(InputError, match=r"nf4 is of kind quantized: eval and predict .* give what"):
-        load_trainable(resolve(str(nf4)))
+def test_it_is_not_written_anew(nf4: Path) -> None:
+    with pytest.raises(InputError, match=r"nf4 does not tell what it was packed from"):
+        load_whole(resolve(str(nf4)))
 
 
 # What does not open.
