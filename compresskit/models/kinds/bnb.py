@@ -114,6 +114,15 @@ def open_packed(names: Collection[str]) -> Iterator[None]:
         quantizers.get_modules_to_not_convert = staticmethod(known)
 
 
+def move(model: nn.Module, device: torch.device) -> None:
+    """Bring a packed model to a device; a module's `to` would leave the scales of 8-bit weights behind."""
+    layer: Any
+    for layer in model.modules():
+        if hasattr(getattr(layer, "weight", None), "SCB"):
+            layer.weight = layer.weight.to(device)
+    model.to(device)
+
+
 def compute_in(model: nn.Module, dtype: torch.dtype) -> None:
     """Let the 4-bit layers unpack to numbers of `dtype`, and multiply in them."""
     for module in model.modules():

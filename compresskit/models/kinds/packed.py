@@ -19,7 +19,7 @@ from compresskit.errors import InputError, MissingError
 from compresskit.models.family import Family
 from compresskit.models.folder import first_line
 from compresskit.models.kind import Matrix
-from compresskit.models.kinds.bnb import compute_in, four_bits, keep_unfit, open_packed
+from compresskit.models.kinds.bnb import compute_in, four_bits, keep_unfit, move, open_packed
 from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
@@ -109,12 +109,8 @@ def load_quantized(
     for layer in model.modules():
         keep_unfit(layer)
         _convert(layer, dtype)
-        if hasattr(getattr(layer, "weight", None), "SCB"):
-            # A module's `to` would leave the scales of int8 weights behind; that of the weights takes them along.
-            layer.weight = layer.get_parameter("weight").to(device)
     compute_in(model, dtype)
-    module: nn.Module = model  # transformers wraps `to` in a way that hides its types
-    module.to(device)
+    move(model, device)
     if hasattr(model, "hf_device_map"):
         del model.hf_device_map  # it tells where transformers had put the model
     return model, missing
