@@ -1,6 +1,6 @@
 """A training step of full fine-tuning, LoRA and QLoRA: our engine beside PEFT's published loop.
 
-    python -m benchmarks.lora_step [--shape base] [--batch-size 16] [--length 512] [--steps 30]
+    python -m benchmarks.lora_step [--shape base] [--batch-size 16] [--length 512] [--steps 30] [--rounds 3]
 
 The model is a T5 with random weights of T5-base's or a smaller shape, on made-up prompts of one length with targets of
 16 tokens. PEFT's loop is that of its documentation: transformers' Trainer on `get_peft_model`, over a base that
@@ -57,7 +57,7 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
     "base": {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32128},
     "tiny": {"d_model": 64, "d_ff": 128, "num_layers": 2, "num_heads": 2, "vocab_size": 512},
 }
-WARM_UP, ROUNDS, TARGET = 5, 3, 16
+WARM_UP, TARGET = 5, 16
 WAYS = ("full", "lora", "qlora, 4 bits", "qlora, 8 bits")
 
 
@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -80,7 +81,7 @@ def main() -> None:
         T5ForConditionalGeneration(T5Config(**shape)).save_pretrained(folder / "base")
         seconds: dict[tuple[str, str], list[float]] = {}
         memory: dict[tuple[str, str], float] = {}
-        for _ in range(ROUNDS):
+        for _ in range(given.rounds):
             for way in WAYS:
                 for whose, run in (("ours", ours), ("PEFT's loop", theirs)):
                     taken, peak = measured(run, way, given, folder)

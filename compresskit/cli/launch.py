@@ -73,12 +73,10 @@ def show_plans(plans: Sequence[Plan]) -> None:
 
 
 def _parts(memory: Memory) -> str:
-    """The parts of a plan's memory that are not nothing, in GB; gradients take the place of activations."""
-    parts = [(name, getattr(memory, name)) for name in ("weights", "optimizer", "method", "activations", "logits")]
-    told = [f"{name} {size / 1e9:.2f}" for name, size in parts if size]
-    return f"{', '.join(told)}; gradients {memory.gradients / 1e9:.2f}" + (
-        "" if memory.accumulates else ", when the activations are gone"
-    )
+    """The parts of a plan's memory that are not nothing, in GB."""
+    names = ("weights", "optimizer", "method", "activations", "logits", "gradients")
+    told = [f"{name} {getattr(memory, name) / 1e9:.2f}" for name in names if getattr(memory, name)]
+    return f"{', '.join(told)}; gradients take the place of activations"
 
 
 def show_result(output: Path) -> None:

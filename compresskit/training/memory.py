@@ -27,7 +27,8 @@ class Memory:
     """Bytes at the peak of a training, by part.
 
     `weights`, `optimizer` and `method` (what the method keeps beside them) stay; the rest comes and goes in each step.
-    `logits` are those of the choices, such as a vocabulary's, with their gradients.
+    `logits` are those of the choices, such as a vocabulary's, with their gradients. `passing` is the most that a step
+    takes at once beside what stays: less than the sum of the rest, as gradients take the place of activations.
     """
 
     weights: int
@@ -36,17 +37,12 @@ class Memory:
     gradients: int
     activations: int
     logits: int
-    accumulates: bool
+    passing: int
 
     @property
     def peak(self) -> int:
-        """What stays, and the larger of what the forward pass leaves and the gradients that take its place.
-
-        Where gradients are accumulated, they are there in the forward pass too.
-        """
-        passing = self.activations + self.logits
-        most = passing + self.gradients if self.accumulates else max(passing, self.gradients)
-        return self.weights + self.optimizer + self.method + most
+        """What stays, and the most that comes and goes."""
+        return self.weights + self.optimizer + self.method + self.passing
 
 
 def expected_memory(
@@ -59,8 +55,9 @@ def expected_memory(
 ) -> Memory:
     """The memory of a run in which the parameters of `groups` learn by `objective`; `method` as in `Memory`.
 
-    The model is moved to the run's device. There, forward passes of one window and of two, as long as the longest,
-    tell what a batch will leave.
+    The model is moved to the run's device. There, forward passes of one window and of two, as long as the longest, tell
+    what a batch will leave. On a GPU, the passes of a whole step are taken too, and their peak measured; where that is
+    too much for it, and on a CPU, the peak is reckoned from the parts.
     """
     model: nn.Module = loaded.model
     device = resolve_device(options.device)
@@ -70,15 +67,21 @@ def expected_memory(
     weights = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
     learning = [parameter for group in groups for parameter in group["params"]]
     embeddings = embedding_ids(model)
-    left, logits = _left_by_a_batch(loaded, features, objective, options, device)
+    pass_ = _Pass(loaded, features, objective, options, device)
+    activations, logits = pass_.left()
+    gradients = GRADIENT * sum(p.numel() for p in learning)
+    at_once = pass_.peak() if device.type == "cuda" else None
+    if at_once is None:
+        together = activations + logits + gradients
+        at_once = together if options.accumulate > 1 else max(activations + logits, gradients)
     return Memory(
         weights=sum(weights.values()),
         optimizer=sum(moment_bytes(options.optimizer, p, whole=id(p) in embeddings) for p in learning),
         method=method,
-        gradients=GRADIENT * sum(p.numel() for p in learning),
-        activations=max(left - logits, 0),
-        logits=2 * logits,
-        accumulates=options.accumulate > 1,
+        gradients=gradients,
+        activations=activations,
+        logits=logits,
+        passing=max(at_once, gradients + _update_bytes(options.optimizer, learning)),
     )
 
 
@@ -91,41 +94,76 @@ def moment_bytes(name: OptimizerName, parameter: Tensor, *, whole: bool) -> int:
     return int(2 * (SHORT_MOMENT if short else MOMENT) * parameter.numel())
 
 
-def _left_by_a_batch(
-    loaded: TrainableModel, features: Features, objective: Objective, options: TrainingOptions, device: torch.device
-) -> tuple[int, int]:
-    """Bytes that the forward pass of a full batch leaves for the backward pass; those of its choices' logits alone."""
-    longest = features[int(np.argmax(features.lengths))]
-    collate = loaded.task.collator(loaded.tokenizer)
-    found = []
-    for size in (1, 2):
-        batch = {name: tensor.to(device) for name, tensor in collate([longest] * size).items()}
-        found.append(_left(loaded.model, objective, batch, options, device))
-    per_window = found[1] - found[0]
-    with torch.no_grad():
-        logits = loaded.task.choices(loaded.model, batch).logits
-    return found[0] + (options.batch_size - 1) * per_window, logits.nbytes // 2 * options.batch_size
+def _update_bytes(name: OptimizerName, learning: Sequence[Tensor]) -> int:
+    """Bytes that an optimizer takes while it updates a parameter: Adafactor, which is not fused, three of its size."""
+    return 3 * GRADIENT * max(parameter.numel() for parameter in learning) if name == "adafactor" else 0
 
 
-def _left(model: nn.Module, objective: Objective, batch: Batch, options: TrainingOptions, device: torch.device) -> int:
-    """Bytes of all tensors, but the model's own, that a forward pass keeps for its backward pass."""
-    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    kept: dict[int, Any] = {}
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """The passes of a training step, on windows that are all as long as the longest."""
 
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage
-        return tensor
+    loaded: TrainableModel
+    features: Features
+    objective: Objective
+    options: TrainingOptions
+    device: torch.device
 
-    dtype = compute_dtype(options)
-    before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-    with (
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"),
-    ):
-        loss = objective(model, batch, 0.0)
-    if device.type == "cuda":
-        kept[loss.data_ptr()] = loss  # its graph holds what no hook is told of
-        return torch.cuda.memory_allocated() - before
-    return sum(storage.nbytes() for storage in kept.values())
+    def batch(self, size: int) -> Batch:
+        longest = self.features[int(np.argmax(self.features.lengths))]
+        batch = self.loaded.task.collator(self.loaded.tokenizer)([longest] * size)
+        return {name: tensor.to(self.device) for name, tensor in batch.items()}
+
+    def computing(self) -> torch.autocast:
+        dtype = compute_dtype(self.options)
+        return torch.autocast(self.device.type, getattr(torch, dtype), enabled=dtype != "float32")
+
+    def left(self) -> tuple[int, int]:
+        """Bytes that the forward pass of a full batch leaves for the backward pass, but for its choices' logits.
+
+        And those of the logits, with their gradients.
+        """
+        one, two = (self._left(self.batch(size)) for size in (1, 2))
+        with torch.no_grad(), self.computing():
+            logits = self.loaded.task.choices(self.loaded.model, self.batch(2)).logits.nbytes // 2
+        size = self.options.batch_size
+        return max(one + (size - 1) * (two - one) - size * logits, 0), 2 * size * logits
+
+    def _left(self, batch: Batch) -> int:
+        model: nn.Module = self.loaded.model
+        known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+        kept: dict[int, Any] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                kept[storage.data_ptr()] = storage
+            return tensor
+
+        before = torch.cuda.memory_allocated() if self.device.type == "cuda" else 0
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), self.computing():
+            loss = self.objective(model, batch, 0.0)
+        if self.device.type == "cuda":
+            kept[loss.data_ptr()] = loss  # its graph holds what no hook is told of
+            return torch.cuda.memory_allocated() - before
+        return sum(storage.nbytes() for storage in kept.values())
+
+    def peak(self) -> int | None:
+        """Bytes at the peak of a GPU's memory in a step, beside what was there; None where they are more than it has.
+
+        Where gradients are accumulated, they are there in the second forward pass already.
+        """
+        model: nn.Module = self.loaded.model
+        batch = self.batch(self.options.batch_size)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            for _ in range(min(self.options.accumulate, 2)):
+                with self.computing():
+                    loss = self.objective(model, batch, 0.0)
+                loss.backward()  # type: ignore[no-untyped-call]
+            return torch.cuda.max_memory_allocated() - before
+        except torch.OutOfMemoryError:
+            return None
+        finally:
+            model.zero_grad()
