@@ -10,7 +10,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU.
+    """`auto` is the first GPU where there is one, else the CPU. For a GPU, also choose how attention is computed.
 
     Raises MissingError where a GPU is asked for and there is none, UsageError for an unknown name.
     """
@@ -20,7 +20,12 @@ def resolve_device(name: str) -> torch.device:
         raise MissingError(
             "no CUDA device here; use --device cpu, or install a CUDA build of torch on a machine with a GPU"
         )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    # Torch prefers cuDNN's attention where there is a mask. That builds a plan, of a tenth of a second and more, for each
+    # new shape of a batch; ours have hundreds of shapes, and each step of decoding has its own.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return torch.device("cuda")
 
 
 def resolve_dtype(name: str) -> torch.dtype:

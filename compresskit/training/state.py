@@ -70,8 +70,9 @@ def save_optimizer(folder: Path, optimizer: Optimizer, scheduler: Mapping[str, A
     """Write the optimizer's tensors and numbers, its groups' settings, and the learning-rate schedule's counters."""
     state = optimizer.state_dict()
     entries = dict(_flat(state["state"]))
-    # bitsandbytes shares its tables between parameters, and safetensors keeps no tensor under two names.
-    tensors = {name: value.clone() for name, value in entries.items() if isinstance(value, Tensor)}
+    # bitsandbytes shares its tables between parameters, and safetensors keeps no tensor under two names. The copies are
+    # made on the CPU: on a GPU they would be the peak of its memory.
+    tensors = {name: value.to("cpu", copy=True) for name, value in entries.items() if isinstance(value, Tensor)}
     numbers = {name: value for name, value in entries.items() if name not in tensors}
     save_tensors(folder / "optimizer.safetensors", tensors)
     settings = {"param_groups": state["param_groups"], "numbers": numbers, "scheduler": scheduler}

@@ -154,11 +154,12 @@ class _Beams:
         return ranks
 
     def _keep_ended(self, ranks: Tensor, totals: Tensor, parents: Tensor, ended: Tensor) -> None:
+        """Keep the hypotheses that have ended; whatever has to wait for a GPU does so once for all of them."""
         length = self.tokens.shape[2] + 1
-        for row, place in ended.nonzero().tolist():
-            if ranks[row, place] > float("-inf"):
-                written = self.tokens[row, parents[row, place]].tolist()
-                self._keep(row, written, float(totals[row, place]), length)
+        rows, places = (ended & (ranks > float("-inf"))).nonzero(as_tuple=True)
+        written = self.tokens[rows, parents[rows, places]].tolist()
+        for row, tokens, score in zip(rows.tolist(), written, totals[rows, places].tolist(), strict=True):
+            self._keep(row, tokens, score, length)
 
     def _keep(self, row: int, written: Sequence[int], score: float, length: int) -> None:
         found = self.found[self.questions[row]]
@@ -173,15 +174,16 @@ class _Beams:
         for row, question in enumerate(self.questions):
             found = self.found[question]
             full = len(found) == self.how.beams
-            if full and (self.how.beams == 1 or found[-1].rank >= best[row]):
-                continue
-            if length < self.how.max_tokens:
+            if not full or (self.how.beams > 1 and found[-1].rank < best[row]):
                 open_rows.append(row)
-                continue
-            for written, score in zip(self.tokens[row].tolist(), self.scores[row].tolist(), strict=True):
+        if length < self.how.max_tokens or not open_rows:
+            return open_rows
+        written, scores = self.tokens.tolist(), self.scores.tolist()
+        for row in open_rows:
+            for tokens, score in zip(written[row], scores[row], strict=True):
                 if score > float("-inf"):
-                    self._keep(row, written, score, length)
-        return open_rows
+                    self._keep(row, tokens, score, length)
+        return []
 
     def _select(self, rows: list[int], parents: Tensor) -> None:
         """Leave out the rows that are done, and bring the decoder's memory into the order of the hypotheses."""
