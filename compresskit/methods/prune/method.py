@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.mask import Mask, shannon_bits
@@ -16,7 +17,7 @@ from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.prune.config import DEFAULTS, PruneConfig
 from compresskit.methods.prune.head import set_head
-from compresskit.methods.prune.masked import check_block, original_name, original_weight
+from compresskit.methods.prune.masked import check_block, original_name, original_weight, own_name
 from compresskit.methods.prune.masker import Masker
 from compresskit.methods.train import weight_groups
 from compresskit.models.defaults import TrainingDefaults
@@ -98,7 +99,13 @@ class Masks(Attached):
     def __init__(self, loaded: TrainableModel, config: PruneConfig, dtype: torch.dtype) -> None:
         self.loaded = loaded
         self.config = config
-        self.masker = Masker(maskable(loaded, config), config, dtype)
+        modules = maskable(loaded, config)
+        others = {name: sharing(loaded.model, module, own_name(name)) for name, module in modules.items()}
+        self.masker = Masker(modules, config, dtype)
+        # A weight that several modules read, such as T5's embeddings, is under one mask in all of them.
+        self.tied = [(module, own_name(name), self.masker.masks[name]) for name in others for module in others[name]]
+        for module, own, mask in self.tied:
+            parametrize.register_parametrization(module, own, mask, unsafe=True)
         self.masks: Mapping[str, Mask] = {}
 
     def groups(self, options: TrainingOptions) -> list[ParameterGroup]:
@@ -153,6 +160,8 @@ class Masks(Attached):
     def finish(self) -> Mapping[str, Any]:
         """Leave the exact target applied to the weights."""
         self.masks = self.masker.final_masks()
+        for module, own, _ in self.tied:
+            parametrize.remove_parametrizations(module, own, leave_parametrized=False)
         self.masker.remove(self.masks)
         return {"sparsity": 100 * reached(self.masks)}
 
@@ -171,19 +180,19 @@ class Masks(Attached):
 
 
 def maskable(loaded: TrainableModel, config: PruneConfig) -> Mapping[str, nn.Module]:
-    """What the run masks: by the name of each parameter, the module that holds it.
-
-    Raises UsageError where the words' embeddings are asked for, but the model shares them with another layer.
-    """
+    """What the run masks: by the name of each parameter, the module that holds it."""
     found = dict(loaded.family.weights(loaded.model))
     if config.mask_embeddings:
         words: nn.Module = loaded.model.get_input_embeddings()
-        names = [f"{name}.weight" for name, module in loaded.model.named_modules() if module is words]
-        tied = [name for name, p in loaded.model.named_parameters(remove_duplicate=False) if p is words.weight]
-        if len(tied) > 1:
-            raise UsageError(f"{loaded.ref} shares its word embeddings with {tied[-1]}; leave --mask-embeddings out")
-        found |= dict.fromkeys(names, words)
+        found[next(f"{name}.weight" for name, module in loaded.model.named_modules() if module is words)] = words
     return found
+
+
+def sharing(model: nn.Module, module: nn.Module, own: str) -> list[nn.Module]:
+    """The other modules that hold the parameter `own` of a module too, under the same name."""
+    weight = module.get_parameter(own)
+    others = (each for each in model.modules() if each is not module)
+    return [each for each in others if dict(each.named_parameters(recurse=False)).get(own) is weight]
 
 
 def reached(masks: Mapping[str, Mask]) -> float:

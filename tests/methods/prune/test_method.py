@@ -13,9 +13,11 @@ from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masker import Masker
 from compresskit.methods.prune.method import Masks, PruneMethod, maskable
 from compresskit.methods.run import with_penalties
+from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
 from compresskit.training.arguments import TrainingOptions
 from tests import tiny
+from tests.contract import makers
 from tests.models.lstm import small
 
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -44,14 +46,6 @@ def test_embeddings_are_masked_on_request() -> None:
     read = loaded.model.get_input_embeddings()(torch.tensor([7, 8]))
     assert not read[0].any()
     assert torch.equal(read[1], dense[8])
-
-
-def test_embeddings_that_another_layer_shares() -> None:
-    loaded = tiny.loaded()
-    loaded.model.register_module("decoder", torch.nn.Linear(16, 45, bias=False))
-    loaded.model.get_submodule("decoder").weight = loaded.model.get_input_embeddings().weight
-    with pytest.raises(UsageError, match=r"embeddings with decoder\.weight; leave --mask-embeddings out"):
-        maskable(loaded, PruneConfig(mask_embeddings=True))
 
 
 @pytest.mark.parametrize("head_learns", [False, True])
@@ -170,3 +164,29 @@ def test_the_penalty_of_the_scores_is_part_of_the_loss_in_training_alone(tmp_pat
     # The scores are 0, so their sigmoids are a half; from a fraction of 0.8 on the schedule is at its end.
     assert objective(loaded.model.train(), {}, 0.9).item() == pytest.approx(2 + 7 / 2)
     assert objective(loaded.model.eval(), {}, 0.9).item() == 2
+
+
+@pytest.mark.parametrize("method", ["smp", "movement", "magnitude"])
+def test_tied_embeddings_are_under_one_mask(method: Any, tmp_path: Path) -> None:
+    """T5 looks its words up, and writes them, with one matrix: both see it masked, and stay one."""
+    loaded = load_trainable(Source("t5", makers.seq2seq(tmp_path / "t5")))
+    model: Any = loaded.model
+    weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+    masks = Masks(loaded, PruneConfig(method=method, sparsity=0.5, mask_embeddings=True), torch.float32)
+    for number, scores in enumerate(masks.added()):
+        torch.nn.init.normal_(scores, generator=torch.Generator().manual_seed(number))
+    masks.step(1.0)
+    model.train()
+    readers = [model.shared, model.encoder.embed_tokens, model.decoder.embed_tokens, model.lm_head]
+    assert all(reader.weight is model.shared.weight for reader in readers)
+    assert 0 < int((model.shared.weight == 0).sum()) < model.shared.weight.numel()
+    ids = torch.arange(5, 15)[None]
+    model(input_ids=ids, labels=ids[:, :4]).loss.backward()
+    learning = masks.added() or [model.shared.parametrizations.weight.original]
+    assert all(p.grad is not None and bool(p.grad.any()) for p in learning)
+    masks.finish()
+    assert all(reader.weight is model.shared.weight for reader in readers)
+    kept = torch.from_numpy(masks.masks["shared.weight"].expand())
+    assert torch.equal(model.shared.weight, torch.where(kept, weights["shared.weight"], 0))
+    assert {name for name, _ in model.named_parameters()} == weights.keys()
+    masks.save(tmp_path)
