@@ -22,8 +22,8 @@ def resolve_device(name: str) -> torch.device:
         )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    # Torch prefers cuDNN's attention where there is a mask. That builds a plan for each new shape of a batch, which takes
-    # a tenth of a second or more; ours have hundreds of shapes, and each step of decoding has its own.
+    # Torch prefers cuDNN's attention where there is a mask. That builds a plan for every new shape of a batch, within
+    # a tenth of a second or more. Our batches have hundreds of shapes, and each step of decoding has its own.
     torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device("cuda")
 
