@@ -81,7 +81,9 @@ def measure(options: TrainingOptions) -> tuple[float, float, float]:
         features = task.open(work / "features")
         lesson = Lesson(features, examples, options.windows)
         start = time.perf_counter()
-        ask_teacher(teacher, task.pairing(teacher, teacher), lesson, work, "auto", compute_dtype(options))
+        pairing = task.pairing(teacher, teacher)
+        assert pairing is not None
+        ask_teacher(teacher, pairing, lesson, work, "auto", compute_dtype(options))
         asking = time.perf_counter() - start
         taught = TaughtFeatures(features, open_kept(work))
         runs: dict[str, list[float]] = {"none": [], "taught": []}

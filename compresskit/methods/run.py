@@ -16,10 +16,11 @@ from compresskit import console
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
 from compresskit.checkpoint.store import differences, sha256_weights, staged_folder
 from compresskit.errors import InputError, UsageError
+from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
 from compresskit.methods.registry import METHODS
-from compresskit.methods.teaching import distilled, supervised, taught_features
+from compresskit.methods.teaching import supervised, taught
 from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
 from compresskit.models.family import Family, Regularized
@@ -88,7 +89,7 @@ def plan(job: Job) -> list[Plan]:
     loaded.missing_head = loaded.missing_head and job.teacher is None
     check_options(options, loaded)
     method.examine(asked, loaded)
-    method.prepare(asked, loaded, _opened(given, loaded) if given is not None else None)
+    method.prepare(asked, loaded, _opened(given, loaded, asked.distillation) if given is not None else None)
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
     footprint = attached.footprint(NUMBER_BYTES[compute_dtype(options)])
     summary = attached.summary()
@@ -213,10 +214,14 @@ def trained_teacher(job: Job, source: Source) -> Source | None:
     return resolve(str(run(replace(job.teacher, options=replace(job.teacher.training, resume=True)))))
 
 
-def _opened(teacher: Source, student: TrainableModel) -> LoadedModel:
-    """A teacher in memory. Raises InputError where it has no head, or cannot teach this student."""
+def _opened(teacher: Source, student: TrainableModel, distillation: Distillation) -> LoadedModel:
+    """A teacher in memory. Raises InputError where it has no head, or cannot teach this student.
+
+    Raises UsageError for a temperature where the teacher's answers alone are learned.
+    """
     loaded = require_head(load_trainable(teacher))
-    student.task.pairing(loaded, student)
+    if student.task.pairing(loaded, student) is None:
+        refuse(distillation, ("temperature",), f"with the teacher {loaded.ref}, whose answers are the targets")
     return loaded
 
 
@@ -225,13 +230,13 @@ def _train(
 ) -> None:
     """Attach the method to the session's model, fit, and publish the checkpoint; `source` is the teacher's."""
     options, loaded, task = session.options, session.loaded, session.loaded.task
-    teacher = _opened(source, loaded) if source is not None else None
+    teacher = _opened(source, loaded, job.distillation) if source is not None else None
     facts = method.prepare(asked, loaded, teacher)
     features: Items = session.features
     objective = supervised(task)
     if teacher is not None and (softening := job.distillation.softening) is not None:
-        features = taught_features(session, teacher)
-        objective = distilled(task, **softening)
+        features, objective, of_teacher = taught(session, teacher, **softening)
+        facts = {**facts, "distilled": of_teacher}
     del teacher
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
     groups = attached.groups(options)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from compresskit import console
 from compresskit.checkpoint.store import read_json, reserve, sha256_weights, write_json
 from compresskit.errors import RunFailed
+from compresskit.methods.retelling import retold_features
 from compresskit.models.device import resolve_device
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch, Choices, Features, Items, Kept, Lesson, Pairing, Task
@@ -90,17 +91,24 @@ class TaughtFeatures:
         return {**self.features[index], **{name: rows[begin:end] for name, rows in self.kept.items()}}
 
 
-def taught_features(session: Session, teacher: LoadedModel) -> TaughtFeatures:
-    """The session's features with the teacher's answers, which the first process of the run asks for.
+def taught(session: Session, teacher: LoadedModel, temperature: float, weight: float) -> tuple[Items, Objective, str]:
+    """What a session's student learns from a teacher: its features and its loss.
 
-    Raises InputError where the teacher cannot teach this student, RunFailed where its logits are not numbers.
+    And a word for what of the teacher it is: its `logits`, or, where its choices are not the student's, its `answers`.
+    The first process of the run asks the teacher. Raises InputError where the teacher cannot teach this student,
+    RunFailed where its logits are not numbers.
     """
-    pairing = session.loaded.task.pairing(teacher, session.loaded)
+    task = session.loaded.task
+    pairing = task.pairing(teacher, session.loaded)
+    if pairing is None:
+        console.info(f"the teacher's answers are the targets of {weight:.0%} of the questions")
+        return retold_features(session, teacher, weight), supervised(task), "answers"
     if session.is_main:
         lesson = Lesson(session.features, session.examples, session.options.windows)
         ask_teacher(teacher, pairing, lesson, session.work, session.options.device, compute_dtype(session.options))
     PartialState().wait_for_everyone()
-    return TaughtFeatures(session.features, open_kept(session.work))
+    features = TaughtFeatures(session.features, open_kept(session.work))
+    return features, distilled(task, temperature, weight), "logits"
 
 
 def ask_teacher(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, work: Path, device: str, dtype: str) -> None:

@@ -123,8 +123,11 @@ class Task(Protocol):
     def recall(self, batch: Batch, width: int) -> Tensor:
         """The teacher's logits that the batch carries, in the rows of `choices`, which are `width` wide: fp32."""
 
-    def pairing(self, teacher: LoadedModel, student: LoadedModel) -> Pairing:
-        """How this teacher teaches this student. Raises InputError where it cannot."""
+    def pairing(self, teacher: LoadedModel, student: LoadedModel) -> Pairing | None:
+        """How this teacher's choices teach this student; None where its answers alone can, as targets.
+
+        Raises InputError where it cannot teach this student.
+        """
 
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """Answer questions, in their order, in bounded memory."""

@@ -174,6 +174,7 @@ def test_a_model_can_teach_itself(case: Case) -> None:
             yield number, case.task.keep(case.task.choices(case.loaded.model, batch), batch)[0]
 
     pairing = case.task.pairing(case.loaded, case.loaded)
+    assert pairing is not None
     lesson = Lesson(case.features, case.examples, WINDOWS)
     assert isinstance(pairing.key(lesson), str)
     kept = dict(pairing.kept(lesson, ask))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from compresskit.errors import UsageError
 from compresskit.models.defaults import TrainingDefaults
 from compresskit.options import check, option
 
@@ -29,7 +30,9 @@ class LoraConfig:
     A weight W is computed as W + s · B A, where B A has the `rank`; s is alpha / rank, or alpha / √rank with `rslora`
     (Kalajdzievski 2023, arXiv 2312.03732). `dropout` is that of the adapter's input. `targets` are presets, names of
     modules, or globs over their whole names. `dora` learns the length of the columns apart (Liu et al. 2024, arXiv
-    2402.09353). `init` is how A starts; B starts as zeros.
+    2402.09353). `init` is how A starts; B starts as zeros, but with pissa (Meng et al. 2024, arXiv
+    2404.02948): there both start as the main directions of W, which are taken from W. What is saved stands on the whole
+    W all the same, as an adapter of twice the rank.
 
     By default queries and values are adapted: at the same number of parameters, Hu et al. found the two together better
     than any one matrix at a higher rank. With rank 8 that is 0.4 % of T5-base.
@@ -56,12 +59,17 @@ class LoraConfig:
     )
     rslora: bool = option(False, "Divide alpha by the root of the rank, for high ranks.", panel=LORA)
     dora: bool = option(False, "Learn the length of each column of a weight too (DoRA).", panel=LORA)
-    init: Literal["default", "gaussian", "orthogonal"] = option(
-        "default", "How the adapters start; default is Kaiming-uniform for A, zeros for B.", panel=LORA
+    init: Literal["default", "gaussian", "orthogonal", "pissa"] = option(
+        "default",
+        "How the adapters start; default is Kaiming-uniform for A, zeros for B; pissa takes the main directions of the "
+        "weights.",
+        panel=LORA,
     )
 
     def __post_init__(self) -> None:
         check(self)
+        if self.init == "pissa" and self.dora:
+            raise UsageError("--init pissa and --dora exclude each other; leave one of them out")
 
     @property
     def scale(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ class LoraMethod:
             raise InputError(
                 f"{loaded.ref} is quantized by {method_of(loaded.model.config)}, on which no adapter is trained here; "
                 "pack what it came from with compresskit quantize --backend bitsandbytes"
+            )
+        if packed_by is not None and asked.config.init == "pissa":
+            raise UsageError(
+                f"--init pissa changes the weights below, and those of {loaded.ref} are packed; leave it out"
             )
         chosen(loaded, asked.config.wanted)
         if not is_linear(loaded.family.weights(loaded.model)):
@@ -190,6 +195,8 @@ class PeftAdapters(Adapters):
             warnings.simplefilter("ignore")
             # PEFT puts the adapters into the modules of the model itself; the wrapper is needed to save them.
             self.wrapped: Any = get_peft_model(loaded.model, self.peft)
+        state = get_peft_model_state_dict(self.wrapped, save_embedding_layers=False) if config.init == "pissa" else {}
+        self.starts = {name: t.detach().cpu().clone() for name, t in state.items() if ".lora_" in name}
         # The Trainer takes packed weights where it is told that something learns on them.
         base: Any = loaded.model
         base._hf_peft_config_loaded = loaded.kind.name == "quantized"
@@ -202,13 +209,33 @@ class PeftAdapters(Adapters):
 
     def save(self, folder: Path) -> None:
         """A folder that `PeftModel.from_pretrained` opens."""
-        save_tensors(folder / WEIGHTS, get_peft_model_state_dict(self.wrapped, save_embedding_layers=False))
-        self.peft.base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
-        self.peft.inference_mode = True
-        self.peft.save_pretrained(str(folder))
+        tensors = get_peft_model_state_dict(self.wrapped, save_embedding_layers=False)
+        config = self.peft
+        if self.config.init == "pissa":
+            tensors, config = self._on_whole_weights(tensors)
+        save_tensors(folder / WEIGHTS, tensors)
+        config.base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
         # PEFT keeps names in sets, whose order differs from run to run.
         settings = read_json(folder / CONFIG)
         write_json(folder / CONFIG, {key: _in_order(value) for key, value in settings.items()})
+
+    def _on_whole_weights(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], PeftLora]:
+        """Adapters of twice the rank that do on W what these do on what PiSSA has left of it.
+
+        It took s · B0 A0 from W, so W + s · (B A - B0 A0) is what was trained; s stays the same.
+        """
+        doubled = dict(tensors)
+        for name, tensor in tensors.items():
+            start = self.starts.get(name)
+            if start is not None:
+                is_a = ".lora_A." in name
+                doubled[name] = torch.cat((tensor.detach().cpu(), start if is_a else -start), dim=0 if is_a else 1)
+        rank = 2 * self.config.rank
+        alpha = self.config.factor * (rank**0.5 if self.config.rslora else rank)
+        changes: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "init_lora_weights": True}
+        return doubled, replace(self.peft, **changes)
 
 
 def _in_order(value: Any) -> Any:

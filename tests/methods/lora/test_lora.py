@@ -18,7 +18,7 @@ from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, MergeConfig, MergeOptions
 from compresskit.methods.lora.config import LoraConfig
-from compresskit.methods.lora.method import STEPS_TO_MOVE, PeftAdapters
+from compresskit.methods.lora.method import STEPS_TO_MOVE, LoraMethod, PeftAdapters
 from compresskit.methods.lora.targets import adaptable, chosen, told
 from compresskit.methods.run import run
 from compresskit.models.loaded import TrainableModel
@@ -59,6 +59,8 @@ CONFIGS = {
     "rslora, alpha": LoraConfig(rank=4, alpha=3.0, rslora=True, dropout=0.1),
     "dora": LoraConfig(rank=2, dora=True, targets=("linear",)),
     "gaussian": LoraConfig(rank=2, init="gaussian", targets=("attention",)),
+    "pissa": LoraConfig(rank=2, init="pissa", targets=("linear",)),
+    "pissa, rslora": LoraConfig(rank=3, alpha=2.0, init="pissa", rslora=True),
     "orthogonal": LoraConfig(rank=2, init="orthogonal", targets=("all-linear",)),
 }
 
@@ -77,6 +79,39 @@ def test_plain_peft_opens_and_merges_it_to_the_same_logits(tmp_path: Path, famil
     for one, two in zip(logits(opened), theirs, strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
     assert not list((tmp_path / "merged").glob("adapter*"))
+
+
+@pytest.mark.parametrize("family", AUTO)
+@pytest.mark.parametrize("rslora", [False, True])
+def test_pissa_is_saved_on_the_whole_weights(tmp_path: Path, family: str, rslora: bool) -> None:
+    """It starts as the model itself; the saved folder on the plain base computes what was trained in memory."""
+    loaded = tiny(family, tmp_path)
+    before = logits(loaded.model)
+    config = LoraConfig(rank=2, alpha=3.0, init="pissa", rslora=rslora, targets=("linear",))
+    attached = LoraMethod().attach(loaded, config, torch.float32)
+    for one, two in zip(logits(loaded.model), before, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in attached.added():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    trained = logits(loaded.model)
+    (tmp_path / "out").mkdir()
+    attached.save(tmp_path / "out")
+    opened = PeftModel.from_pretrained(AUTO[family].from_pretrained(tmp_path / family), tmp_path / "out")
+    for one, two, old in zip(logits(opened), trained, before, strict=True):
+        torch.testing.assert_close(one, two, atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(two, old, atol=1e-3)
+
+
+def test_what_pissa_cannot_be_with(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--init pissa and --dora exclude each other"):
+        LoraConfig(init="pissa", dora=True)
+    makers.made("encoder", tmp_path / "base")
+    makers.quantized(tmp_path / "base", tmp_path / "packed")
+    loaded = load_trainable(resolve(str(tmp_path / "packed")))
+    with pytest.raises(UsageError, match="--init pissa changes the weights below"):
+        LoraMethod().examine(job(tmp_path, "encoder", LoraConfig(init="pissa")), loaded)
 
 
 def test_a_reader_of_recurrences_computes_the_formula(tmp_path: Path) -> None:

@@ -244,6 +244,7 @@ def ask(readers: Readers, tmp_path: Path) -> Ask:
         teacher, student, examples = readers[teaching], readers[learning], squad(tmp_path, contexts)
         features = write_features(student.tokenizer, examples, OPTIONS, tmp_path / f"{learning}-features")
         pairing = student.task.pairing(teacher, student)
+        assert pairing is not None
         ask_teacher(teacher, pairing, Lesson(features, examples, OPTIONS), tmp_path, "cpu", dtype)
         return open_kept(tmp_path)["teacher"], features
 

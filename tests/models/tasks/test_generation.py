@@ -143,8 +143,7 @@ def test_what_overflows_in_fp16_stays_in_fp32(tmp_path: Path) -> None:
 
 def test_teachers(loaded: TrainableModel, tmp_path: Path) -> None:
     reader = load_trainable(Source("reader", tiny.checkpoint(tmp_path / "reader")))
-    with pytest.raises(InputError, match="answers by spans, the student tiny by generation"):
-        GENERATION.pairing(reader, loaded)
+    assert GENERATION.pairing(reader, loaded) is None  # its answers teach
     other = load_trainable(Source("other", makers.seq2seq(tmp_path / "other")))
     other.tokenizer.add_tokens(["more"])
     with pytest.raises(InputError, match="has another vocabulary than the student"):
