@@ -10,7 +10,7 @@ not give one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,13 +32,21 @@ class Search:
     max_tokens: int = 30
 
 
+# Whether each of some texts, given by token ids, is over: it holds a text at which answers stop.
+Stops = Callable[[Sequence[Sequence[int]]], Sequence[bool]]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the decoder begins with (`start`), and the unanswerable target: `null`, token ids with the `end` last."""
+    """What the decoder begins with (`start`), and the unanswerable target: `null`, token ids with the `end` last.
+
+    `stops` ends a text before its `end`; its log-probability is then that of the tokens that were written.
+    """
 
     start: Sequence[int]
     null: Sequence[int]
     end: int
+    stops: Stops | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,8 @@ class _Beams:
         self.tokens = torch.cat((grown, tokens.unsqueeze(2)), dim=2)
         on_path = self.target.null[step] if step < len(self.target.null) else -1
         self.on_null = self.on_null.gather(1, parents) & (tokens == on_path)
+        if self.target.stops is not None:
+            ranks = self._keep_stopped(self.target.stops, ranks)
         open_rows = self._still_open(ranks, step + 1)
         if not open_rows:
             self.questions = []
@@ -161,6 +171,15 @@ class _Beams:
         for row, tokens, score in zip(rows.tolist(), written, totals[rows, places].tolist(), strict=True):
             self._keep(row, tokens, score, length)
 
+    def _keep_stopped(self, stops: Stops, ranks: Tensor) -> Tensor:
+        """Keep the hypotheses in which a text stops, and go on without them; the ranks of those that are left."""
+        written = self.tokens.flatten(0, 1).tolist()
+        over = torch.tensor(stops(written), device=ranks.device).view(ranks.shape) & (self.scores > float("-inf"))
+        for place, score in zip(over.flatten().nonzero().flatten().tolist(), self.scores[over].tolist(), strict=True):
+            self._keep(place // self.how.beams, written[place], score, self.tokens.shape[2])
+        self.scores = self.scores.masked_fill(over, float("-inf"))
+        return ranks.masked_fill(over, float("-inf"))
+
     def _keep(self, row: int, written: Sequence[int], score: float, length: int) -> None:
         found = self.found[self.questions[row]]
         found.append(Hypothesis(written, score, score / length**self.how.length_penalty))
@@ -169,7 +188,7 @@ class _Beams:
 
     def _still_open(self, ranks: Tensor, length: int) -> list[int]:
         """The rows whose search goes on; what is not ended when there is no more room is kept as it is."""
-        best = (ranks[:, 0] / length**self.how.length_penalty).tolist()
+        best = (ranks.amax(dim=1) / length**self.how.length_penalty).tolist()
         open_rows = []
         for row, question in enumerate(self.questions):
             found = self.found[question]

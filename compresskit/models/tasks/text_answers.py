@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from compresskit import console
 from compresskit.data.examples import Example
@@ -94,7 +95,13 @@ def target_of(loaded: LoadedModel, prompt: Prompt) -> Target:
     # Around every target the tokenizer puts its own tokens: T5 an end, BART a beginning too.
     *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
     null = loaded.tokenizer(text_target=prompt.unanswerable)["input_ids"]
-    return Target((decoder_start(loaded.model.config), *front), tuple(null[len(front) :]), end)
+    stops = functools.partial(_over, loaded.tokenizer, prompt.stop) if prompt.stop else None
+    return Target((decoder_start(loaded.model.config), *front), tuple(null[len(front) :]), end, stops)
+
+
+def _over(tokenizer: PreTrainedTokenizerFast, stop: Sequence[str], written: Sequence[Sequence[int]]) -> Sequence[bool]:
+    texts = tokenizer.batch_decode([list(tokens) for tokens in written], skip_special_tokens=True)
+    return [any(each in text for each in stop) for text in texts]
 
 
 def decoder_start(config: Any) -> int:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,3 +182,28 @@ def test_rows_do_not_depend_on_each_other() -> None:
         nulls, answers = found(model, target, how, ids[row : row + 1], mask[row : row + 1])
         assert nulls[0] == pytest.approx(together[0][row], abs=1e-4)
         assert texts(answers) == texts(together[1][row : row + 1])
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_text_that_stops_is_searched_no_further(beams: int) -> None:
+    """The best text of a search that goes on, up to the stop, in fewer passes; its score is that of what is written."""
+    model, target = t5(vocabulary=12, seed=3), Target([START], [9, END], END)
+    ids, mask = batch(12, rows=1)
+    passes: list[int] = []
+    model.decoder.register_forward_hook(lambda *_: passes.append(1))
+    how = Search(beams, 0.0, 12)
+    nulls, ((plain, *_),) = found(model, target, how, ids, mask)
+    long, stop = len(passes), plain.tokens[1]
+    again, (stopped,) = found(
+        model, replace(target, stops=lambda written: [stop in tokens for tokens in written]), how, ids, mask
+    )
+    assert again == nulls
+    assert len(passes) - long <= long
+    assert any(stop in each.tokens for each in stopped)
+    for each in stopped:
+        assert stop not in each.tokens[:-1]
+        told = log_probability(model, ids, mask, [START], tuple(each.tokens))
+        assert each.score == pytest.approx(told, abs=1e-4)
+    if beams == 1:
+        assert len(passes) - long < long
+        assert list(stopped[0].tokens) == list(plain.tokens[: list(plain.tokens).index(stop) + 1])
