@@ -114,7 +114,7 @@ class Row:
     questions_lost: int | None = paired("Lost", QUESTIONS, "wrong here, right in the baseline")
     params_total: int | None = cost("Params", PARAMETERS, "number of parameters", Group.SIZE, 12)
     params_nonzero: int | None = cost("Nonzero", PARAMETERS, "number of parameters that are not zero")
-    params_trainable: int | None = cost("Trainable", PARAMETERS, "number of parameters that training would change")
+    params_trainable: int | None = cost("Trained", PARAMETERS, "parameters that training changed", Group.SIZE, 15)
     disk_bytes: int | None = cost("Disk", BYTES, "what the folder holds", Group.SIZE, 3)
     deploy_bytes: int | None = cost("Deploy", BYTES, _DEPLOY, Group.SIZE, 10, short="size")
     zstd_bytes: int | None = cost("zstd", BYTES, "deploy_bytes after zstandard", Group.SIZE)

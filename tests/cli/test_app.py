@@ -207,7 +207,8 @@ def test_verbs_stand_in_their_order_with_groups_among_them(capsys):
     shown = run("--help", capsys=capsys)[1]
     places = [shown.index(f"\u2502 {name} ") for name in cli.verb_names()]
     assert places == sorted(places)
-    assert cli.verb_names()[4:6] == ["report", "cache"]
+    names = cli.verb_names()
+    assert names.index("cache") == names.index("report") + 1  # a group among them
 
 
 def test_no_color_reaches_the_processes_that_a_verb_starts(capsys):
