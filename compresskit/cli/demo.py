@@ -10,7 +10,9 @@ from pathlib import Path
 from compresskit.cli.flags import with_flags
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, TrainConfig
+from compresskit.methods.lora.config import LoraConfig
 from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.options import like, option
 from compresskit.training.arguments import RunOptions, TrainingOptions
 
@@ -21,14 +23,16 @@ DATA = "demo"
 class Part:
     """What one family shows: a model trained on so many `questions` at `lr`, pruned to each of the `sparsities`.
 
-    A mask on a trained model is found in far fewer questions than the model itself needed.
+    And packed in each of the `bits`, with an adapter on that. A mask or an adapter on a trained model is found in far
+    fewer questions (`more_questions`) than the model itself needed.
     """
 
     model: str
     questions: int
     sparsities: tuple[float, ...]
-    prune_questions: int
+    more_questions: int
     lr: float
+    bits: tuple[int, ...] = ()
 
     def jobs(self, options: DemoOptions) -> Iterator[tuple[str, Job]]:
         """What is run, with what is said of it, in folders within the demo's output."""
@@ -47,15 +51,22 @@ class Part:
         yield f"training {self.model} from scratch, to {dense}", Job("train", trained, TrainConfig())
         for sparsity in self.sparsities:
             target = options.output / f"{name}-smp-{sparsity:g}-distill"
-            pruned = replace(common, model=str(dense), output=target, max_train_samples=self.prune_questions)
+            pruned = replace(common, model=str(dense), output=target, max_train_samples=self.more_questions)
             taught = Distillation(distill=True, teacher=str(dense))
             said = f"removing {sparsity:.0%} of its weights, taught by it, to {target}"
             yield said, Job("prune", pruned, PruneConfig(sparsity=sparsity), taught)
+        for bits in self.bits:
+            packed, adapter = (options.output / f"{name}-{bits}bit{more}" for more in ("", "-lora"))
+            source = QuantizeOptions(model=str(dense), output=packed, overwrite=options.overwrite)
+            config = QuantizeConfig(bits=bits, backend="bitsandbytes")
+            yield f"packing its weights in {bits} bits, to {packed}", Job("quantize", source, config)
+            adapted = replace(common, model=str(packed), output=adapter, max_train_samples=self.more_questions)
+            yield f"training an adapter on those, to {adapter}", Job("lora", adapted, LoraConfig())
 
 
 # As many questions as it takes each to answer most of them.
 PARTS = (
-    Part("demo/bert", 28_000, (0.5, 0.9), 6_000, lr=2e-3),
+    Part("demo/bert", 28_000, (0.5, 0.9), 6_000, lr=2e-3, bits=(4,)),
     Part("demo/lstm", 6_000, (0.5,), 2_000, lr=5e-3),
 )
 
@@ -71,7 +82,7 @@ class DemoOptions:
 
 @with_flags()
 def demo(options: DemoOptions) -> None:
-    """Train, prune and measure tiny models on built-in data: the whole tool in minutes, offline."""
+    """Train, prune, pack, adapt and measure tiny models on built-in data: the whole tool in minutes, offline."""
     from compresskit import console
     from compresskit.checkpoint.store import check_free, write_text
     from compresskit.evaluate.evaluate import evaluate
