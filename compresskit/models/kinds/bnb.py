@@ -124,12 +124,16 @@ def move(model: nn.Module, device: torch.device) -> None:
 
 
 def compute_in(model: nn.Module, dtype: torch.dtype) -> None:
-    """Let the 4-bit layers unpack to numbers of `dtype`, and multiply in them."""
+    """Let the 4-bit layers unpack to numbers of `dtype`, and multiply in them.
+
+    Those whose storage is fp32 are what a model's class would keep in fp32, as they overflow in fp16: they compute so.
+    """
     for module in model.modules():
         state = _state(module)
         if state is not None:
             layer: Any = module
-            layer.compute_dtype = state.dtype = dtype
+            precise = dtype == torch.float16 and layer.weight.is_floating_point()
+            layer.compute_dtype = state.dtype = torch.float32 if precise else dtype
 
 
 def keep_in_place(model: nn.Module) -> None:

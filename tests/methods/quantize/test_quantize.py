@@ -14,6 +14,7 @@ from transformers import (
     BitsAndBytesConfig,
     T5Config,
     T5ForConditionalGeneration,
+    T5PreTrainedModel,
 )
 
 from compresskit.checkpoint.manifest import read_manifest
@@ -22,7 +23,7 @@ from compresskit.methods.job import Job
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.run import run
 from compresskit.models.answering import AnswerOptions
-from compresskit.models.kinds.bnb import REPACKS, unpacked
+from compresskit.models.kinds.bnb import REPACKS, keep_in_place, unpacked
 from compresskit.models.registry import load
 from tests import tiny
 from tests.contract import makers
@@ -125,6 +126,27 @@ def test_a_packed_t5_writes_as_it_does_with_the_same_weights_unpacked(tmp_path: 
 
     for one, two in zip(scores(packed), scores(plain), strict=True):
         assert one == pytest.approx(two, abs=0.2)
+
+
+def test_plain_transformers_opens_a_packed_t5_with_the_documented_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = quantize(wide("seq2seq", tmp_path / "base"), tmp_path / "packed", 4)
+    with pytest.raises(RuntimeError, match="mismatched"):
+        T5ForConditionalGeneration.from_pretrained(folder)
+    monkeypatch.setattr(T5PreTrainedModel, "_keep_in_fp32_modules", None)
+    plain: Any = T5ForConditionalGeneration.from_pretrained(folder)
+    ours: Any = load(str(folder), device="cpu").model
+    for model in (plain, ours):
+        keep_in_place(model)  # some CPUs would repack
+    assert torch.equal(logits(plain), logits(ours))
+
+
+def test_what_overflows_in_fp16_computes_in_fp32(tmp_path: Path) -> None:
+    folder = quantize(wide("seq2seq", tmp_path / "base"), tmp_path / "packed", 4)
+    model: Any = load(str(folder), device="cpu", dtype="float16").model
+    numbers = {name.endswith("wo"): m.compute_dtype for name, m in model.named_modules() if hasattr(m, REPACKS)}
+    assert numbers == {True: torch.float32, False: torch.float16}
 
 
 def test_t5_base_is_less_than_23_hundredths() -> None:
