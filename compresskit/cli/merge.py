@@ -9,7 +9,7 @@ from compresskit.methods.job import MergeOptions
 
 @with_flags()
 def merge(options: MergeOptions) -> None:
-    """Fold a mask into a plain checkpoint that from_pretrained opens, with the same logits."""
+    """Fold a mask or an adapter into a plain checkpoint that from_pretrained opens, with the same logits."""
     from compresskit.methods.job import Job, MergeConfig
     from compresskit.methods.run import run
 

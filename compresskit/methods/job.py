@@ -63,7 +63,7 @@ class TrainConfig:
 class MergeOptions(RunOptions):
     """What a merge is told: the overlay, and the folder of the plain checkpoint."""
 
-    model: str = like(RunOptions, "model", help="A mask overlay.", metavar="CKPT")
+    model: str = like(RunOptions, "model", help="A mask or an adapter.", metavar="CKPT")
     output: Path | None = like(RunOptions, "output", help="Folder to write.", shown="CKPT-merged", panel=None)
     overwrite: bool = like(RunOptions, "overwrite")
 

@@ -29,7 +29,7 @@ class RunOptions:
 
     model: str = option(
         MISSING,
-        f"An alias (bert, {', '.join(ARCHITECTURES)}; demo/bert and demo/lstm are built in and need no network), "
+        f"An alias (bert, t5, {', '.join(ARCHITECTURES)}; demo/bert and demo/lstm are built in and need no network), "
         "a Hub id, or a folder.",
         metavar="MODEL",
         argument=True,
