@@ -11,8 +11,9 @@ from pathlib import Path
 
 from compresskit import console
 from compresskit.checkpoint.manifest import read_manifest
-from compresskit.checkpoint.store import differences, sha256_weights
+from compresskit.checkpoint.store import check_free, differences, sha256_weights, weight_files
 from compresskit.errors import UsageError
+from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, default_output, with_data
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.registry import METHODS
@@ -30,13 +31,18 @@ def run_qlora(adapter: Job, bits: int, evaluator: Evaluator | None = None) -> Pa
     Raises what `run` raises, and UsageError where another base stands in the way.
     """
     adapter, source = _examined(adapter, bits)
-    base = Path(f"{adapter.options.target}-base")
+    base = _base(adapter)
+    is_made = _is_made(base, adapter, source, bits)
+    if not adapter.training.resume:
+        check_free(adapter.options.target, overwrite=adapter.options.overwrite)
     if adapter.teacher is not None:
         teacher = trained_teacher(adapter, source)
         assert teacher is not None
         adapter = _taught(adapter, str(teacher.path))
     processes = processes_of(adapter.training)
-    if processes.is_main_process and not _is_made(base, adapter, source, bits):
+    if is_made:
+        console.info(f"{base} is made already")
+    elif processes.is_main_process:
         run(_packing(adapter, bits, base))
     processes.wait_for_everyone()
     return run(_on(base, adapter), evaluator)
@@ -44,13 +50,20 @@ def run_qlora(adapter: Job, bits: int, evaluator: Evaluator | None = None) -> Pa
 
 def plan_qlora(adapter: Job, bits: int) -> list[Plan]:
     """What `run_qlora` would do, without doing it; the base is packed in a temporary folder."""
-    adapter, _ = _examined(adapter, bits)
-    base = run(_packing(adapter, bits, scratch() / f"base-{bits}bit"))
+    adapter, source = _examined(adapter, bits)
+    base = _base(adapter)
+    note = f"{'stands on' if _is_made(base, adapter, source, bits) else 'packs first, to'} {base}"
+    packed = run(_packing(adapter, bits, scratch() / f"base-{bits}bit"))
     first = []
-    if adapter.teacher is not None:
+    if adapter.teacher is not None:  # which is yet to be trained, and takes no memory of the adapter's run
         first = plan(adapter.teacher)
-        adapter = _taught(adapter, adapter.options.model)
-    return [*first, *plan(_on(base, adapter))]
+        adapter = replace(adapter, distillation=Distillation())
+    return [*first, *(replace(each, notes=(*each.notes, note)) for each in plan(_on(packed, adapter)))]
+
+
+def _base(adapter: Job) -> Path:
+    """Where the packed base of a job lies."""
+    return Path(f"{adapter.options.target}-base")
 
 
 def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
@@ -59,7 +72,10 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
     Raises UsageError and InputError for what can be told before anything is written.
     """
     options = with_data(adapter.training)
-    output = options.output or default_output(options.model, f"qlora-{bits}bit")
+    name = f"qlora-{bits}bit-{adapter.config.rank}{'-distill' if adapter.distillation.distill else ''}"
+    output = options.output or default_output(options.model, name)
+    if adapter.config.init == "pissa":
+        raise UsageError("--init pissa changes the weights below, and qlora packs those; leave it out")
     adapter = replace(adapter, options=replace(options, output=output))
     check_effects(METHODS["lora"], adapter)
     source = resolve(options.model)
@@ -77,17 +93,18 @@ def _is_made(base: Path, adapter: Job, source: Source, bits: int) -> bool:
     """Whether the packed base is there; UsageError where another one is that must not be overwritten."""
     if not base.exists():
         return False
+    mend = "give another --output"
     manifest, wanted = read_manifest(base), describe(_packing(adapter, bits, base))
     if manifest is None or not manifest.steps or manifest.base is None:
-        other = "it is not one of compresskit"
-    elif manifest.base.sha256 != sha256_weights(source.path):
+        raise UsageError(f"{base} is in the way (it is not one of compresskit); {mend}")
+    if manifest.base.sha256 != sha256_weights(source.path):
         other = "it was packed from other weights"
+    elif not weight_files(base):
+        other = "its weights are gone"
     else:
         other = differences({**manifest.steps[-1].config, "checkpoint": adapter.options.model}, wanted)
-    if not other:
-        console.info(f"{base} is made already")
-    elif not adapter.options.overwrite:
-        raise UsageError(f"{base} is in the way ({other}); give another --output, or --overwrite")
+    if other and not adapter.options.overwrite:
+        raise UsageError(f"{base} is in the way ({other}); {mend}, or --overwrite")
     return not other
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import torch
 from accelerate import PartialState
 from torch import nn
 
@@ -19,6 +20,7 @@ from compresskit.checkpoint.store import sha256_weights
 from compresskit.data.examples import Answer, Example
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.device import resolve_device
+from compresskit.models.kinds.bnb import move
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Features
 from compresskit.training.session import Session
@@ -53,7 +55,8 @@ def _retold(session: Session, teacher: LoadedModel, weight: float) -> Iterator[E
     """The session's questions, many of them with the teacher's answers."""
     device = resolve_device(session.options.device)
     module: nn.Module = teacher.model
-    module.to(device).eval()
+    move(module, device)
+    module.eval()
     drawn = np.random.default_rng(session.options.seed).random(len(session.examples)) < weight
     asked = session.examples.select(np.flatnonzero(drawn))
     longest = min(LONGEST, teacher.family.max_positions(teacher.model.config) or LONGEST)
@@ -62,7 +65,7 @@ def _retold(session: Session, teacher: LoadedModel, weight: float) -> Iterator[E
         for number, example in enumerate(session.examples):
             yield retell(example, next(answers)) if drawn[number] else example
             bar.update(number + 1)
-    module.to("cpu")
+    move(module, torch.device("cpu"))
 
 
 def retell(example: Example, prediction: Prediction) -> Example:

@@ -23,6 +23,7 @@ from compresskit.checkpoint.store import read_json, reserve, sha256_weights, wri
 from compresskit.errors import RunFailed
 from compresskit.methods.retelling import retold_features
 from compresskit.models.device import resolve_device
+from compresskit.models.kinds.bnb import move
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch, Choices, Features, Items, Kept, Lesson, Pairing, Task
 from compresskit.models.tasks.windows import CHUNK
@@ -123,13 +124,14 @@ def ask_teacher(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, work: Pa
     card.unlink(missing_ok=True)
     target = resolve_device(device)
     module: nn.Module = teacher.model
-    module.to(target).eval()
+    move(module, target)
+    module.eval()
 
     def ask(features: Items, lengths: NDArray[np.int64]) -> Iterator[tuple[int, Kept]]:
         return _asked(teacher, features, lengths, target, dtype)
 
     columns = _write(pairing.kept(lesson, ask), lesson.features, work)
-    module.to("cpu")
+    move(module, torch.device("cpu"))
     write_json(card, {"key": key, "columns": columns})
 
 

@@ -28,7 +28,7 @@ class Memory:
 
     `weights`, `optimizer` and `method` (what the method keeps beside them) stay; the rest comes and goes in each step.
     `logits` are those of the choices, such as a vocabulary's, with their gradients. `passing` is the most that a step
-    takes at once beside what stays: less than the sum of the rest, as gradients take the place of activations.
+    takes at once beside what stays. Gradients take the place of activations, unless they are accumulated.
     """
 
     weights: int

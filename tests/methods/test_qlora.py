@@ -173,16 +173,44 @@ def test_a_teacher_is_trained_of_the_full_weights(tmp_path: Path) -> None:
     assert manifest.steps[-1].metrics["teacher_sha256"]
 
 
-@pytest.mark.parametrize("config", [LoraConfig(targets=("q_prj",)), LoraConfig(rank=2)])
+@pytest.mark.parametrize(
+    "config", [LoraConfig(targets=("q_prj",)), LoraConfig(rank=2), LoraConfig(init="pissa", targets=("linear",))]
+)
 def test_what_is_refused_before_anything_is_written(config: LoraConfig, tmp_path: Path) -> None:
     asked = replace(job(tmp_path), config=config)
     if config.targets == ():
         asked = replace(asked, options=replace(asked.training, model=str(tmp_path / "lstm")))
         makers.lstm(tmp_path / "lstm")
     before = names(tmp_path)
-    with pytest.raises(UsageError, match=r"matches nothing|recurrent"):
+    with pytest.raises(UsageError, match=r"matches nothing|recurrent|pissa"):
         run_qlora(asked, 4)
     assert names(tmp_path) == before
+
+
+def test_a_taken_output_is_told_before_a_teacher_is_trained(tmp_path: Path) -> None:
+    asked = replace(job(tmp_path), distillation=Distillation(distill=True))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    before = names(tmp_path)
+    with pytest.raises(UsageError, match="not empty"):
+        run_qlora(asked, 4)
+    assert names(tmp_path) == before
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(tmp_path: Path) -> None:
+    asked = job(tmp_path, overwrite=True)
+    (tmp_path / "out-base").mkdir()
+    (tmp_path / "out-base" / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"out-base is in the way .*not one of compresskit"):
+        run_qlora(asked, 4)
+    assert names(tmp_path / "out-base") == ["mine.txt"]
+
+
+def test_a_plan_with_a_teacher_of_a_model_without_head(tmp_path: Path) -> None:
+    asked = replace(job(tmp_path), distillation=Distillation(distill=True))
+    makers.without_head(tmp_path / "base")
+    _, own = plan_qlora(asked, 4)
+    assert any(f"packs first, to {tmp_path / 'out-base'}" in note for note in own.notes)
 
 
 def test_a_packed_model_is_adapted_by_lora(tmp_path: Path) -> None:

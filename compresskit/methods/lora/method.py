@@ -88,7 +88,10 @@ class LoraMethod:
             raise UsageError(
                 f"--init pissa changes the weights below, and those of {loaded.ref} are packed; leave it out"
             )
-        chosen(loaded, asked.config.wanted)
+        modules, rank = chosen(loaded, asked.config.wanted), asked.config.rank
+        for name, module in modules.items() if asked.config.init == "pissa" else ():
+            if isinstance(module, nn.Linear) and rank > min(module.weight.shape):
+                raise UsageError(f"--rank {rank} is more than {name} has with --init pissa; lower it")
         if not is_linear(loaded.family.weights(loaded.model)):
             refuse(asked.config, ("dropout", "dora"), f"with {loaded.ref}, whose weights are adapted directly")
             if asked.config.init != "default":

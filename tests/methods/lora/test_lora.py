@@ -108,6 +108,8 @@ def test_what_pissa_cannot_be_with(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--init pissa and --dora exclude each other"):
         LoraConfig(init="pissa", dora=True)
     makers.made("encoder", tmp_path / "base")
+    with pytest.raises(UsageError, match=r"--rank 17 is more than .* has with --init pissa"):
+        run(job(tmp_path, "encoder", LoraConfig(rank=17, init="pissa")))
     makers.quantized(tmp_path / "base", tmp_path / "packed")
     loaded = load_trainable(resolve(str(tmp_path / "packed")))
     with pytest.raises(UsageError, match="--init pissa changes the weights below"):
