@@ -9,7 +9,7 @@ from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 
 @with_flags()
 def quantize(options: QuantizeOptions, config: QuantizeConfig) -> None:
-    """Keep the weights of linear layers in 4 or 8 bits; the result opens with from_pretrained, and lora adapts it."""
+    """Keep the weights of linear layers in 4 or 8 bits; the result is asked as it is, and lora adapts it."""
     from compresskit.methods.job import Job
     from compresskit.methods.run import run
 

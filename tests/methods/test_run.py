@@ -13,6 +13,7 @@ from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, MergeConfig, MergeOptions, TrainConfig
+from compresskit.methods.lora.config import LoraConfig
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.run import completed, plan, run
 from compresskit.models.architecture import chosen
@@ -194,3 +195,30 @@ def test_a_learning_rate_where_the_head_or_weights_learn(models: Path, tmp_path:
     for model, method in ((bare, "smp"), (models / "encoder", "movement"), (models / "encoder", "magnitude")):
         options = short(models, model, tmp_path / f"out-{method}", lr=1e-3)
         assert plan(Job("prune", options, PruneConfig(method=method)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", ["encoder", "seq2seq"])
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [("train", TrainConfig()), ("prune", PruneConfig(sparsity=0.5)), ("lora", LoraConfig(rank=2))],
+    ids=["train", "prune", "lora"],
+)
+def test_activations_that_are_computed_twice_give_the_same(
+    family: str, method: str, config: Any, tmp_path: Path
+) -> None:
+    """Weights, scores and adapters after a few steps with gradient checkpointing are those without."""
+    makers.made(family, tmp_path / "base")
+    makers.data(tmp_path / "data.json")
+    found = []
+    for checkpointing in (False, True):
+        settings: dict[str, Any] = {"max_steps": 3, "batch_size": 4, "max_length": 48, "stride": 8, "device": "cpu"}
+        settings |= {"train_data": str(tmp_path / "data.json"), "gradient_checkpointing": checkpointing}
+        options = TrainingOptions(str(tmp_path / "base"), tmp_path / str(checkpointing), **settings)
+        out = run(Job(method, options, config))
+        found.append({file.name: load_file(file) for file in sorted(out.glob("*.safetensors"))})
+    without, with_it = found
+    assert without.keys() == with_it.keys()
+    assert without
+    for name, tensors in without.items():
+        for key, tensor in tensors.items():
+            torch.testing.assert_close(with_it[name][key], tensor)

@@ -89,9 +89,9 @@ class LoraMethod:
                 f"--init pissa changes the weights below, and those of {loaded.ref} are packed; leave it out"
             )
         modules, rank = chosen(loaded, asked.config.wanted), asked.config.rank
-        for name, module in modules.items() if asked.config.init == "pissa" else ():
-            if isinstance(module, nn.Linear) and rank > min(module.weight.shape):
-                raise UsageError(f"--rank {rank} is more than {name} has with --init pissa; lower it")
+        narrow = [name for name, m in modules.items() if isinstance(m, nn.Linear) and rank > min(m.weight.shape)]
+        if narrow and asked.config.init == "pissa":
+            raise UsageError(f"--rank {rank} is more than {narrow[0]} has with --init pissa; lower it")
         if not is_linear(loaded.family.weights(loaded.model)):
             refuse(asked.config, ("dropout", "dora"), f"with {loaded.ref}, whose weights are adapted directly")
             if asked.config.init != "default":

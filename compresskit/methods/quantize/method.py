@@ -1,4 +1,4 @@
-"""`quantize`: linear layers are packed in few bits; the result is a checkpoint that transformers opens."""
+"""`quantize`: linear layers are packed in few bits; the result is a folder of bitsandbytes' layout."""
 
 from __future__ import annotations
 
