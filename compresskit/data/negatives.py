@@ -6,11 +6,14 @@ to the paragraph that BM25 finds closest to it among those that do not hold an a
 
 from __future__ import annotations
 
+import importlib
 import random
 import re
 import string
+import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +91,18 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
+def _bm25s() -> Any:
+    """The package, without JAX: it would start that where it is installed, and JAX takes most of a GPU's memory."""
+    hidden = "jax" not in sys.modules
+    if hidden:
+        sys.modules["jax"] = None  # type: ignore[assignment]  # Python's way to say that there is none
+    try:
+        return importlib.import_module("bm25s")
+    finally:
+        if hidden:
+            del sys.modules["jax"]
+
+
 class Index:
     """Which documents share most with a question, word by word: BM25, by bm25s.
 
@@ -99,12 +114,10 @@ class Index:
     """
 
     def __init__(self, documents: Iterable[str]) -> None:
-        import bm25s  # here, since few runs construct negatives, and it takes a while
-
         self._vocabulary: dict[str, int] = {}
         tokens = [[self._vocabulary.setdefault(word, len(self._vocabulary)) for word in words(d)] for d in documents]
         self._distinct = [np.unique(np.array(document, dtype=np.int32)) for document in tokens]
-        self._bm25 = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
+        self._bm25 = _bm25s().BM25(k1=1.2, b=0.75, method="lucene")
         if self._vocabulary:
             self._bm25.index((tokens, self._vocabulary), create_empty_token=False, show_progress=False)
 

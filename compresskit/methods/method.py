@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes: what a method keeps in memory beside parameters, gradients and moments, and what its checkpoint holds."""
+    """Bytes: what a method keeps in memory from step to step beside what learns, and what its checkpoint holds."""
 
     memory: int
     checkpoint: int

@@ -123,6 +123,7 @@ class _Pass:
 
         And those of the logits, with their gradients.
         """
+        self._left(self.batch(1))  # what the first pass makes once and for all is not its batch's
         one, two = (self._left(self.batch(size)) for size in (1, 2))
         with torch.no_grad(), self.computing():
             logits = self.loaded.task.choices(self.loaded.model, self.batch(2)).logits.nbytes // 2
@@ -146,6 +147,9 @@ class _Pass:
         if self.device.type == "cuda":
             kept[loss.data_ptr()] = loss  # its graph holds what no hook is told of
             return torch.cuda.memory_allocated() - before
+        for stays in (value for module in model.modules() for value in vars(module).values()):
+            if isinstance(stays, Tensor):  # a masked weight of this step, which is the method's
+                kept.pop(stays.untyped_storage().data_ptr(), None)
         return sum(storage.nbytes() for storage in kept.values())
 
     def peak(self) -> int | None:

@@ -53,7 +53,7 @@ def make_plan(
 ) -> Plan:
     """The plan of a run of `loaded` in which the parameters of `groups` learn by `objective` (scores included).
 
-    `copies` is the bytes that the method keeps beside parameters, gradients, moments and activations.
+    `copies` is the bytes that the method keeps from step to step beside parameters and moments.
     Reads the data and tokenizes up to PROBE questions in a temporary folder; writes nothing else. The model ends on the
     run's device.
     """

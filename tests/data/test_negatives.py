@@ -4,6 +4,8 @@ import json
 import math
 import random
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -190,3 +192,17 @@ def test_real_questions(shared: Path) -> None:
         negative = found[index]
         assert negative.is_impossible
         assert len(set(words(negative.question)) & set(words(negative.context))) >= 1
+
+
+def test_jax_is_left_alone(tmp_path: Path) -> None:
+    """bm25s starts JAX where it is installed, which takes three quarters of a GPU's memory for itself."""
+    (tmp_path / "jax").mkdir()
+    (tmp_path / "jax/__init__.py").write_text("raise SystemExit('JAX was imported')")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from compresskit.data.negatives import Index\n"
+        "assert Index(['one two', 'three']).scores('three').argmax() == 1\n"
+        "assert 'jax' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -149,6 +149,23 @@ def test_what_was_repacked_is_put_back(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(loaded.model), expected, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_packed_layers_answer_in_the_format_of_autocast(tmp_path: Path, bits: int) -> None:
+    """As the same layers do where they are not packed."""
+    wide("encoder", tmp_path / "base")
+    folders = str(tmp_path / "base"), str(quantize(tmp_path / "base", tmp_path / "packed", bits))
+    formats = []
+    for folder in folders:
+        loaded = load_trainable(resolve(folder))
+        LoraMethod().attach(loaded, LoraConfig(rank=2), torch.float32)
+        layer = dict(loaded.model.named_modules())["bert.encoder.layer.0.intermediate.dense"]
+        inputs = torch.ones(1, 2, 64)
+        plain = layer(inputs).dtype
+        with torch.autocast("cpu", torch.bfloat16):
+            formats.append((plain, layer(inputs).dtype))
+    assert formats == [(torch.float32, torch.bfloat16)] * 2
+
+
 def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     asked = job(tmp_path)
     before = names(tmp_path)

@@ -25,7 +25,7 @@ from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
 from compresskit.models.defaults import TrainingDefaults, is_built_in
 from compresskit.models.kinds.adapter import CONFIG
-from compresskit.models.kinds.bnb import compute_in, keep_in_place
+from compresskit.models.kinds.bnb import compute_in, follow_autocast, keep_in_place
 from compresskit.models.kinds.packed import method_of
 from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
@@ -107,6 +107,7 @@ class LoraMethod:
         if loaded.kind.name == "quantized":
             keep_in_place(loaded.model)
             compute_in(loaded.model, dtype)
+            follow_autocast(loaded.model)
         console.info(f"adapters on {told(adaptable(loaded), modules)}")
         if is_linear(loaded.family.weights(loaded.model)):
             return PeftAdapters(loaded, config, modules)

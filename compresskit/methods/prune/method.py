@@ -141,16 +141,14 @@ class Masks(Attached):
     def footprint(self, number: int) -> Footprint:
         """Copies of the masked weights, and the masks near their Shannon bound.
 
-        In memory: the masked copy that a layer multiplies with, its gradient, the weight in the computation's dtype
-        where that is another, and the sigmoids that the penalty keeps. On disk: the masks, and the kept weights where
-        they learn.
+        In memory: the masked copy that a layer multiplies with, which lasts until the next step; of frozen weights, one
+        in the computation's dtype where that is another. On disk: the masks, and the kept weights where they learn.
         """
         masked, grid = self._masked(), self._masked() // (self.config.block[0] * self.config.block[1])
-        scores = sum(score.numel() for score in self.masker.scores())
-        memory = masked * number * (2 + (number != WEIGHT)) + WEIGHT * scores * self.config.regularized
+        frozen = not self.config.learns_weights and number != WEIGHT
         kept = round(masked * (1 - self.config.sparsity))
         bits = shannon_bits(round(grid * (1 - self.config.sparsity)), grid)
-        return Footprint(memory, round(bits / 8 + WEIGHT * kept * self.config.learns_weights))
+        return Footprint(masked * number * (1 + frozen), round(bits / 8 + WEIGHT * kept * self.config.learns_weights))
 
     def summary(self) -> str:
         """How many weights are under masks, and how many of them remain."""

@@ -153,6 +153,26 @@ def keep_in_place(model: nn.Module) -> None:
                 layer.weight.data, layer.weight.quant_state = data, state
 
 
+def follow_autocast(model: nn.Module) -> None:
+    """Let packed layers answer in autocast's number format, as every other linear layer does within it.
+
+    They answer in the format of what they are given. That is fp32 behind a norm, so that all that follows them would be
+    kept for the gradients at twice the bytes.
+    """
+    bitsandbytes = library()
+    for module in model.modules():
+        if isinstance(module, (bitsandbytes.nn.Linear4bit, bitsandbytes.nn.Linear8bitLt)):
+            module.register_forward_pre_hook(_cast)
+
+
+def _cast(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    inputs, *rest = given
+    kind = inputs.device.type
+    if not torch.is_autocast_enabled(kind):
+        return None
+    return inputs.to(torch.get_autocast_dtype(kind)), *rest
+
+
 def keep_unfit(module: nn.Module) -> None:
     """Keep a 4-bit layer from being repacked for a CPU with AVX512-BF16 where that does not go well.
 
