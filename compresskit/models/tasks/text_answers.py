@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import Prompt
 from compresskit.models.tasks.batching import inference_batches, prepared_chunks
-from compresskit.models.tasks.decoding import Hypothesis, Search, Target, search
+from compresskit.models.tasks.decoding import Decoder
+from compresskit.models.tasks.hypotheses import Hypothesis, Search, Target
 from compresskit.models.tasks.prompt_windows import PromptWindow, encode_prompts
 from compresskit.models.tasks.target_features import padded
 
@@ -116,20 +118,18 @@ def _answer_windows(
 ) -> list[_Answered]:
     """What the model says of each window, in their order; windows of like length are asked together."""
     multiple, batches = inference_batches([len(window.ids) for window in windows], loaded.device.type, options)
-    answered: list[_Answered | None] = [None] * len(windows)
     model: Any = loaded.model
+    decoder = Decoder(model, target, how)
     for rows in batches:
         ids, mask = padded([windows[row].ids for row in rows], loaded.tokenizer.pad_token_id, multiple)
         ids, mask = ids.to(loaded.device), mask.to(loaded.device)
         hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        nulls, found = search(model, hidden, mask, target, how)
-        for row, null, hypotheses in zip(rows, nulls, found, strict=True):
-            if null != null or not hypotheses:
-                raise RunFailed(
-                    f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again"
-                )
-            answered[row] = _Answered(null, hypotheses)
-    return [each for each in answered if each is not None]
+        decoder.add(hidden, mask, rows)
+    found = decoder.finish()
+    answered = [_Answered(*found[row]) for row in range(len(windows))]
+    if any(math.isnan(each.null) or not each.found or math.isnan(each.found[0].score) for each in answered):
+        raise RunFailed(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
+    return answered
 
 
 def _predict(

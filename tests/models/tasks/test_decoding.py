@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
-from compresskit.models.tasks.decoding import Hypothesis, Search, Target, search
+from compresskit.models.tasks import decoding
+from compresskit.models.tasks.decoding import Decoder
+from compresskit.models.tasks.hypotheses import Hypothesis, Search, Target
 
 PAD, END, START = 0, 1, 0
 VOCABULARY = 6
@@ -68,7 +70,10 @@ def batch(vocabulary: int = VOCABULARY, rows: int = 5) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def found(model: Any, target: Target, how: Search, ids: Tensor, mask: Tensor) -> tuple[list[float], Any]:
     hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-    return search(model, hidden, mask, target, how)
+    decoder = Decoder(model, target, how)
+    decoder.add(hidden, mask, range(len(ids)))
+    answers = decoder.finish()
+    return [answers[row][0] for row in range(len(ids))], [answers[row][1] for row in range(len(ids))]
 
 
 @torch.no_grad()
@@ -182,6 +187,36 @@ def test_rows_do_not_depend_on_each_other() -> None:
         nulls, answers = found(model, target, how, ids[row : row + 1], mask[row : row + 1])
         assert nulls[0] == pytest.approx(together[0][row], abs=1e-4)
         assert texts(answers) == texts(together[1][row : row + 1])
+
+
+@pytest.mark.parametrize("waiting", [0.0, 0.5, 100.0])
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_long_answers_of_several_batches_go_on_together(
+    kind: str, beams: int, waiting: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of unlike length find what each row finds alone, in fewer passes."""
+    monkeypatch.setattr(decoding, "WAITING", waiting)
+    model, start = (t5(40, seed=3), START) if kind == "t5" else (bart(seed=2), END)
+    ids, mask = batch(40)
+    target, how = Target([start], (9, 8, END), END), Search(beams, 1.0, 14)
+    passes: list[int] = []
+    model.get_decoder().register_forward_hook(lambda *_: passes.append(1))
+    alone = [found(model, target, how, ids[row : row + 1], mask[row : row + 1]) for row in range(5)]
+    each, decoder = len(passes), Decoder(model, target, how)
+    for rows in ([0, 2], [1], [3, 4]):
+        length = int(mask[rows].sum(dim=1).max())
+        ids_, mask_ = ids[rows, :length], mask[rows, :length]
+        with torch.no_grad():
+            hidden = model.get_encoder()(input_ids=ids_, attention_mask=mask_).last_hidden_state
+        decoder.add(hidden, mask_, rows)
+    answers = decoder.finish()
+    assert max(len(hypotheses[0].tokens) for _, hypotheses in answers.values()) > decoding.STAGES[0]
+    assert len(passes) - each < (each if waiting else each + 1)
+    for row, ((null,), (expected,)) in enumerate(alone):
+        assert answers[row][0] == pytest.approx(null, abs=1e-4)
+        assert texts([answers[row][1]]) == texts([expected])
+        assert [h.score for h in answers[row][1]] == pytest.approx([h.score for h in expected], abs=1e-4)
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -16,8 +16,8 @@ from compresskit.models.registry import load, load_trainable
 from compresskit.models.source import Source
 from compresskit.models.task import IGNORED
 from compresskit.models.tasks import text_answers
-from compresskit.models.tasks.decoding import Hypothesis
 from compresskit.models.tasks.generation import GENERATION
+from compresskit.models.tasks.hypotheses import Hypothesis
 from compresskit.models.tasks.prompt_windows import PromptWindow
 from tests import tiny
 from tests.contract import makers

@@ -1,0 +1,321 @@
+"""The hypotheses of a search: greedy search, or beam search as transformers' (`early_stopping=False`).
+
+The answers are those of the distribution without the unanswerable target: where a hypothesis could still become that
+target, the target's own probability is taken from it. So the best answer is found even where the model would rather
+not give one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.cache_utils import EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
+
+# Rows that are done are carried along until they are this part of all: to leave them out copies the others.
+DONE = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How answers are searched: so many `beams`, at most `max_tokens` tokens, the end among them.
+
+    A hypothesis of n tokens ranks by its log-probability divided by n ** `length_penalty`.
+    """
+
+    beams: int = 1
+    length_penalty: float = 1.0
+    max_tokens: int = 30
+
+
+# Whether each of some texts, given by token ids, is over: it holds a text at which answers stop.
+Stops = Callable[[Sequence[Sequence[int]]], Sequence[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the decoder begins with (`start`), and the unanswerable target: `null`, token ids with the `end` last.
+
+    `stops` ends a text before its `end`; its log-probability is then that of the tokens that were written.
+    """
+
+    start: Sequence[int]
+    null: Sequence[int]
+    end: int
+    stops: Stops | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """Token ids that a model may write, without start and end, and their log-probability (natural, the end's too)."""
+
+    tokens: Sequence[int]
+    score: float
+    rank: float
+
+
+class Rows(ABC):
+    """Questions whose answers are being written, all of them so many tokens long (`written`).
+
+    `questions` says which each row is, `closed` whether its search is over, `found` what was found for each question.
+    Tensors have a row for each question, and a column for each beam: `logp` (rows, beams, vocabulary) are the
+    log-probabilities of the next token, `scores` (rows, beams) those of the hypotheses, `on_null` whether a hypothesis
+    is a beginning of the unanswerable target, `null` (rows,) the log-probability of that. The decoder's memory and
+    `mask` have a row for each hypothesis.
+    """
+
+    TENSORS: tuple[str, ...] = ("logp", "scores", "on_null", "null")
+
+    def __init__(
+        self,
+        model: Any,
+        hidden: Tensor,
+        mask: Tensor,
+        target: Target,
+        how: Search,
+        questions: Sequence[int],
+        found: Mapping[int, list[Hypothesis]],
+    ) -> None:
+        self.model, self.target, self.how = model, target, how
+        self.questions, self.found = list(questions), found
+        self.closed = [False] * len(hidden)
+        self.written = 0
+        self.mask, self._like = mask, hidden.new_zeros((1, 1, hidden.shape[2]))
+        shape, device = (len(hidden), how.beams), hidden.device
+        self.null, self.logp = self._first_pass(hidden)
+        self.scores = torch.full(shape, float("-inf"), device=device)
+        self.scores[:, 0] = 0.0  # all beams are one still
+        self.on_null = torch.ones(shape, dtype=torch.bool, device=device)
+        if how.beams > 1:
+            self.logp = self.logp.expand(*shape, -1)
+            self.cache.batch_repeat_interleave(how.beams)
+            self.mask = mask.repeat_interleave(how.beams, dim=0)
+
+    @property
+    def open(self) -> bool:
+        """Whether the search goes on in any row."""
+        return not all(self.closed)
+
+    @property
+    def size(self) -> int:
+        """How many tokens of the encoder's the decoder's memory holds."""
+        return self.mask.numel()
+
+    @abstractmethod
+    def step(self) -> None:
+        """Add one token to every hypothesis; keep those that end with it."""
+
+    def join(self, others: Sequence[Rows]) -> None:
+        """Take in the rows of others that have as many tokens."""
+        if not others:
+            return
+        every = (self, *others)
+        self.questions = [question for rows in every for question in rows.questions]
+        self.closed = [closed for rows in every for closed in rows.closed]
+        for name in self.TENSORS:
+            setattr(self, name, torch.cat([getattr(rows, name) for rows in every]))
+        length = max(rows.mask.shape[1] for rows in every)
+        self.mask = torch.cat([pad(rows.mask, (0, length - rows.mask.shape[1])) for rows in every])
+        for own, *layers in zip(*(rows.cache.self_attention_cache.layers for rows in every), strict=True):
+            own.keys = torch.cat([own.keys, *(layer.keys for layer in layers)])
+            own.values = torch.cat([own.values, *(layer.values for layer in layers)])
+        for each in zip(*(rows.cache.cross_attention_cache.layers for rows in every), strict=True):
+            more = [(0, 0, 0, length - layer.keys.shape[2]) for layer in each]
+            each[0].keys = torch.cat([pad(layer.keys, by) for layer, by in zip(each, more, strict=True)])
+            each[0].values = torch.cat([pad(layer.values, by) for layer, by in zip(each, more, strict=True)])
+
+    def drop_closed(self) -> None:
+        """Leave out the rows whose search is over."""
+        rows = [row for row, closed in enumerate(self.closed) if not closed]
+        if len(rows) == len(self.closed):
+            return
+        self.questions, self.closed = [self.questions[row] for row in rows], [False] * len(rows)
+        kept = torch.tensor(rows, device=self.mask.device)
+        for name in self.TENSORS:
+            setattr(self, name, getattr(self, name)[kept])
+        places = (kept.unsqueeze(1) * self.how.beams + torch.arange(self.how.beams, device=kept.device)).flatten()
+        self.cache.batch_select_indices(places)
+        self.mask = self.mask[places]
+
+    def _first_pass(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The unanswerable target's log-probability, and those of an answer's first token, (rows, 1, vocabulary)."""
+        start, null = list(self.target.start), list(self.target.null)
+        ids = torch.tensor([start + null[:-1]], device=hidden.device).expand(len(hidden), -1)
+        outputs = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            attention_mask=self.mask,
+            decoder_input_ids=ids,
+            use_cache=True,
+        )
+        logp = outputs.logits[:, len(start) - 1 :].float().log_softmax(dim=-1)
+        wanted = torch.tensor(null, device=ids.device).expand(len(ids), -1)
+        self.cache: EncoderDecoderCache = outputs.past_key_values
+        for layer in self.cache.self_attention_cache.layers:  # what was read of the target is forgotten
+            layer.keys, layer.values = layer.keys[:, :, : len(start)], layer.values[:, :, : len(start)]
+        return logp.gather(2, wanted.unsqueeze(2)).sum(dim=(1, 2)), logp[:, :1].contiguous()
+
+    def _read(self, tokens: Tensor) -> None:
+        """Show the decoder the last token of each hypothesis, (rows, beams)."""
+        # What the encoder gave is in the decoder's memory: here only its shape is asked for.
+        hidden = self._like.expand(*self.mask.shape, -1)
+        outputs = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
+            attention_mask=self.mask,
+            decoder_input_ids=tokens.reshape(-1, 1),
+            past_key_values=self.cache,
+            use_cache=True,
+        )
+        self.logp = outputs.logits[:, -1].float().log_softmax(dim=-1).unflatten(0, tokens.shape)
+
+    def _without_null(self, totals: Tensor) -> Tensor:
+        """What hypotheses rank by: their log-probability without that of the unanswerable target."""
+        step, null = self.written, self.target.null
+        if step >= len(null):
+            return totals
+        ranks = totals.clone()
+        if step == 0:
+            ranks[:, :, self.target.end] = float("-inf")  # an empty text answers nothing
+        own = totals[:, :, null[step]]
+        rest = own + torch.log1p(-torch.exp((self.null.unsqueeze(1) - own).clamp(max=0.0)))
+        if step == len(null) - 1:
+            rest = torch.full_like(rest, float("-inf"))  # that is the target itself
+        ranks[:, :, null[step]] = torch.where(self.on_null, rest, own)
+        return ranks
+
+    def _stay_on_null(self, tokens: Tensor) -> None:
+        """Which hypotheses are a beginning of the unanswerable target with these tokens, (rows, beams), still."""
+        if self.written < len(self.target.null):
+            self.on_null = self.on_null & (tokens == self.target.null[self.written])
+
+    def _keep(self, row: int, tokens: Sequence[int], score: float, length: int) -> None:
+        """Keep a hypothesis of `length` tokens among the best of its question."""
+        found = self.found[self.questions[row]]
+        found.append(Hypothesis(tokens, score, score / length**self.how.length_penalty))
+        found.sort(key=lambda each: -each.rank)
+        del found[self.how.beams :]
+
+    def _go_on(self, tokens: Tensor) -> None:
+        """Read the tokens that were added, where a search goes on."""
+        if self.open:
+            self._read(tokens)
+
+
+class Greedy(Rows):
+    """One hypothesis for each question. Its tokens are told to the CPU at each step, which waits for a GPU once."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._texts: dict[int, list[int]] = {question: [] for question in self.questions}
+
+    def join(self, others: Sequence[Rows]) -> None:
+        """Take in the rows of others that have as many tokens."""
+        super().join(others)
+        for rows in others:
+            assert isinstance(rows, Greedy)
+            self._texts.update(rows._texts)
+
+    def step(self) -> None:
+        """The likeliest token of each row."""
+        totals = self.scores.unsqueeze(2) + self.logp
+        tokens = self._without_null(totals).argmax(dim=2)
+        self.scores = totals.gather(2, tokens.unsqueeze(2)).squeeze(2)
+        self._stay_on_null(tokens)
+        self.written += 1
+        # One copy from the GPU: double precision holds both exactly.
+        self._close(torch.cat((tokens.double(), self.scores.double()), dim=1).tolist())
+        if self.closed.count(True) >= DONE * len(self.closed) and self.open:
+            kept = [row for row, closed in enumerate(self.closed) if not closed]
+            tokens = tokens[torch.tensor(kept, device=tokens.device)]
+            self.drop_closed()
+        self._go_on(tokens)
+
+    def _close(self, told: Sequence[tuple[float, float]]) -> None:
+        """Keep the texts that are over, by their end, a text at which they stop, or for want of room."""
+        ended = {row for row, (token, _) in enumerate(told) if int(token) == self.target.end}
+        going = [row for row, closed in enumerate(self.closed) if not closed and row not in ended]
+        texts = {row: self._texts[self.questions[row]] for row in (*going, *ended)}
+        for row in going:
+            texts[row].append(int(told[row][0]))
+        over = set(going) if self.written == self.how.max_tokens else set()
+        if self.target.stops is not None:
+            stopped = self.target.stops([texts[row] for row in going])
+            over |= {row for row, stops in zip(going, stopped, strict=True) if stops}
+        for row in over | {row for row in ended if not self.closed[row]}:
+            self._keep(row, texts[row], told[row][1], self.written)
+            self.closed[row] = True
+
+
+class Beams(Rows):
+    """Several hypotheses for each question; `tokens` (rows, beams, written) are those that they have."""
+
+    TENSORS = (*Rows.TENSORS, "tokens")
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tokens = torch.empty((*self.scores.shape, 0), dtype=torch.long, device=self.scores.device)
+
+    def step(self) -> None:
+        """The best continuations of all hypotheses of a row."""
+        beams, vocabulary = self.how.beams, self.logp.shape[-1]
+        totals = self.scores.unsqueeze(2) + self.logp
+        ranks, tokens = self._without_null(totals).flatten(1).topk(2 * beams, dim=1)
+        parents, tokens = tokens // vocabulary, tokens % vocabulary
+        totals = totals.flatten(1).gather(1, parents * vocabulary + tokens)
+        ended = tokens == self.target.end
+        self._keep_ended(ranks, totals, parents, ended & (torch.arange(2 * beams, device=ended.device) < beams))
+        # The best that have not ended go on, in their order.
+        chosen = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beams]
+        parents, tokens, self.scores = (each.gather(1, chosen) for each in (parents, tokens, totals))
+        ranks = ranks.gather(1, chosen)
+        grown = self.tokens.gather(1, parents.unsqueeze(2).expand(-1, -1, self.written))
+        self.tokens = torch.cat((grown, tokens.unsqueeze(2)), dim=2)
+        self.on_null = self.on_null.gather(1, parents)
+        self._stay_on_null(tokens)
+        self.written += 1
+        if self.target.stops is not None:
+            ranks = self._keep_stopped(self.target.stops, ranks)
+        self._close(ranks)
+        # The beams of a question share what the encoder gave.
+        first = torch.arange(len(parents), device=parents.device).unsqueeze(1) * beams
+        self.cache.self_attention_cache.batch_select_indices((first + parents).flatten())
+        if self.open:
+            self.drop_closed()
+        self._go_on(self.tokens[:, :, -1])
+
+    def _keep_ended(self, ranks: Tensor, totals: Tensor, parents: Tensor, ended: Tensor) -> None:
+        """Keep the hypotheses that have ended; whatever has to wait for a GPU does so once for all of them."""
+        rows, places = (ended & (ranks > float("-inf"))).nonzero(as_tuple=True)
+        written = self.tokens[rows, parents[rows, places]].tolist()
+        for row, tokens, score in zip(rows.tolist(), written, totals[rows, places].tolist(), strict=True):
+            self._keep(row, tokens, score, self.written + 1)
+
+    def _keep_stopped(self, stops: Stops, ranks: Tensor) -> Tensor:
+        """Keep the hypotheses in which a text stops, and go on without them; the ranks of those that are left."""
+        written = self.tokens.flatten(0, 1).tolist()
+        over = torch.tensor(stops(written), device=ranks.device).view(ranks.shape) & (self.scores > float("-inf"))
+        for place, score in zip(over.flatten().nonzero().flatten().tolist(), self.scores[over].tolist(), strict=True):
+            self._keep(place // self.how.beams, written[place], score, self.written)
+        self.scores = self.scores.masked_fill(over, float("-inf"))
+        return ranks.masked_fill(over, float("-inf"))
+
+    def _close(self, ranks: Tensor) -> None:
+        """Close the rows that nothing better can come to; where there is no more room, keep what has not ended."""
+        best = (ranks.amax(dim=1) / self.written**self.how.length_penalty).tolist()
+        for row, question in enumerate(self.questions):
+            found = self.found[question]
+            self.closed[row] = len(found) == self.how.beams and found[-1].rank >= best[row]
+        if self.written < self.how.max_tokens:
+            return
+        written, scores = self.tokens.tolist(), self.scores.tolist()
+        for row, closed in enumerate(self.closed):
+            if not closed:
+                for tokens, score in zip(written[row], scores[row], strict=True):
+                    if score > float("-inf"):
+                        self._keep(row, tokens, score, self.written)
+        self.closed = [True] * len(self.closed)
