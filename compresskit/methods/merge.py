@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
@@ -16,6 +15,7 @@ from compresskit.methods.job import Job, MergeConfig
 from compresskit.methods.method import Attached
 from compresskit.models.defaults import TrainingDefaults
 from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.probing import difference, logits
 from compresskit.models.source import Source
 
 # Rounding of a merged weight, in parts of the largest logit.
@@ -88,29 +88,16 @@ def fold(loaded: TrainableModel) -> bool:
     adapted = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)]
     if not adapted:
         return False
-    model.eval()
-    before = _logits(loaded)
+    before = logits(loaded)
     for name, layer in adapted:
         merging: Any = layer
         merging.merge(safe_merge=True)
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, merging.get_base_layer())
     model.requires_grad_(True)
-    worst = float((_logits(loaded) - before).abs().max() / before.abs().max().clamp(min=1.0))
+    worst = difference(logits(loaded), before)
     if not worst <= TOLERANCE:
         raise RunFailed(
             f"the merged model's logits differ from the adapter's by {worst:.1g}; keep {loaded.ref} as it is"
         )
     return True
-
-
-def _logits(loaded: TrainableModel) -> Tensor:
-    """All logits for a few random tokens, in one row."""
-    model: Any = loaded.model
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (2, 16), generator=generator)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = ids[:, :4]
-    outputs = model(**inputs)
-    return torch.cat([outputs[name].flatten() for name in loaded.task.graph_outputs])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from compresskit.models.int8 import Int8Linear
 from compresskit.models.kind import ParameterCount
 from compresskit.models.kinds.bnb import unpacked
 from compresskit.models.kinds.packed import hides_weights, is_companion
@@ -39,6 +40,9 @@ def _effective_weights(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
     for module in model.modules():
         if module in inside:
             continue
+        if isinstance(module, Int8Linear) and not module.shared:
+            yield module.codes(), False
+            seen.add((id(module.weight),))
         for name, parameter in module.named_parameters(recurse=False):
             if (id(parameter),) not in seen and not is_companion(module, name):
                 seen.add((id(parameter),))

@@ -17,6 +17,7 @@ from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
 from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
 from compresskit.models.kind import How, Kind
+from compresskit.models.kinds.int8 import METHOD, set_activations
 from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph, reader_device
 from compresskit.models.kinds.packed import load_quantized, method_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
@@ -45,6 +46,8 @@ def open_quantized(kind: Kind, source: Source, how: How) -> TrainableModel:
 
     loaded = _open(kind, source, how, load)
     loaded.made_by = method_of(loaded.model.config)
+    if loaded.made_by == METHOD and loaded.manifest is not None:
+        set_activations(loaded.model, loaded.manifest.steps[-1].config["activations"])
     return loaded
 
 

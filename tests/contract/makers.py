@@ -208,13 +208,9 @@ KINDS: Mapping[str, Callable[[Path, Path], Counted]] = {
 }
 
 
-# What a method must be told.
-CONFIGS: Mapping[str, Mapping[str, Any]] = {"quantize": {"backend": "bitsandbytes", "bits": 4}}
-
-
-def is_possible(method: str, kind: str, family: str) -> bool:
-    """Whether a method takes such a checkpoint of a family: bitsandbytes packs no recurrent layers."""
-    return family != "lstm" or ("quantize" not in method and kind != "quantized")
+def is_possible(kind: str, family: str) -> bool:
+    """Whether there is such a checkpoint of a family: bitsandbytes packs no recurrent layers."""
+    return family != "lstm" or kind != "quantized"
 
 
 def of_kind(kind: str, base: Path, folder: Path) -> Counted:

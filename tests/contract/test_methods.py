@@ -50,8 +50,7 @@ class Case:
 
     def job(self, output: Path, source: Path | None = None) -> Job:
         model = str(source or self.root / "source")
-        config = self.method.Config(**makers.CONFIGS.get(self.method.name, {}))
-        return Job(self.method.name, self.options(model, output), config)
+        return Job(self.method.name, self.options(model, output), self.method.Config())
 
     def options(self, model: str, output: Path) -> RunOptions:
         if not self.method.trains:
@@ -68,7 +67,7 @@ class Case:
         for method in METHODS.values()
         for kind in sorted(method.accepts)
         for family in FAMILIES
-        if makers.is_possible(method.name, kind, family.name)
+        if makers.is_possible(kind, family.name)
     ],
 )
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:

@@ -26,21 +26,37 @@ class QuantizeOptions(RunOptions):
 
 @dataclass(frozen=True, slots=True)
 class QuantizeConfig:
-    """Settings of a quantization. `backend` is the package that packs the weights, and computes with them."""
+    """Settings of a quantization. `backend` packs the weights, and computes with them."""
 
-    bits: int = option(8, "Bits of a weight; 4 is NF4 with double quantization.", choices=BITS, panel=QUANTIZATION)
-    backend: Literal["bitsandbytes"] | None = option(
-        None, "Which package packs the weights and computes with them; it has to be given.", panel=QUANTIZATION
+    bits: int = option(
+        8, "Bits of a weight; 4 is NF4 with double quantization, by bitsandbytes.", choices=BITS, panel=QUANTIZATION
+    )
+    backend: Literal["torch", "bitsandbytes"] = option(
+        "torch",
+        "Who packs the weights and computes with them. torch: int8 of nearly all weights, of every family; "
+        "bitsandbytes: of linear layers, and adapters train on them.",
+        panel=QUANTIZATION,
+    )
+    activations: Literal["auto", "int8", "none"] = option(
+        "auto",
+        "Whether linear layers multiply in 8 bits, which rounds their inputs to 8 bits too. auto: where that is "
+        "fast, on a GPU and on a CPU with VNNI.",
+        panel=QUANTIZATION,
     )
 
     def __post_init__(self) -> None:
         check(self)
-        if self.backend is None:
-            raise UsageError("quantize does not choose a backend by itself; give --backend bitsandbytes")
+        if self.backend == "torch" and self.bits != 8:
+            raise UsageError(f"--backend torch keeps 8 bits, not {self.bits}; give --backend bitsandbytes")
+        if self.backend == "bitsandbytes" and self.activations != "auto":
+            raise UsageError("--activations has no effect with --backend bitsandbytes; leave it out")
 
     def describe(self) -> Mapping[str, Any]:
-        """All settings as JSON values."""
-        return asdict(self)
+        """All settings that have an effect, as JSON values."""
+        settings = asdict(self)
+        if self.backend == "bitsandbytes":
+            del settings["activations"]
+        return settings
 
 
 @dataclass(frozen=True, slots=True)

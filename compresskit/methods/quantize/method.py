@@ -1,4 +1,4 @@
-"""`quantize`: linear layers are packed in few bits; the result is a folder of bitsandbytes' layout."""
+"""`quantize`: weights are kept in few bits, by one of the backends."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from torch import nn
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
-from compresskit.errors import UsageError
+from compresskit.errors import InputError, UsageError
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached
 from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.methods.quantize.int8 import Int8
 from compresskit.models.defaults import TrainingDefaults
 from compresskit.models.kinds.bnb import pack
 from compresskit.models.kinds.weight_adapter import is_linear
@@ -25,7 +26,7 @@ from compresskit.models.source import Source
 
 
 class QuantizeMethod:
-    """Every linear layer is packed, but the head, the output over the vocabulary, and in 8 bits T5's `wo`."""
+    """Weights of a plain checkpoint, or of a mask's, in 8 bits or 4; nothing is learned."""
 
     name = "quantize"
     Config = QuantizeConfig
@@ -35,8 +36,8 @@ class QuantizeMethod:
     defaults: TrainingDefaults | None = None
 
     def title(self, config: QuantizeConfig) -> str:
-        """`quantize/bnb-4bit`: how another tool's checkpoint of this sort is called too."""
-        return f"{self.name}/bnb-{config.bits}bit"
+        """`quantize/int8`; `quantize/bnb-4bit`, as another tool's checkpoint of that sort is called too."""
+        return f"{self.name}/int8" if config.backend == "torch" else f"{self.name}/bnb-{config.bits}bit"
 
     def output(self, job: Job) -> Path:
         """`runs/<model>-4bit`."""
@@ -50,11 +51,14 @@ class QuantizeMethod:
         return source
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """UsageError where the weights are not of linear layers."""
-        if not is_linear(loaded.family.weights(loaded.model)):
+        """UsageError where a backend cannot pack such weights, InputError where they are not numbers."""
+        for name, parameter in loaded.model.named_parameters():
+            if not bool(parameter.isfinite().all()):
+                raise InputError(f"{loaded.ref} has weights that are not numbers ({name}); make it again")
+        if asked.config.backend == "bitsandbytes" and not is_linear(loaded.family.weights(loaded.model)):
             raise UsageError(
                 f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
-                "prune it instead"
+                "leave out --backend"
             )
 
     def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
@@ -63,11 +67,14 @@ class QuantizeMethod:
 
     def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
         """The model, to be packed."""
-        return Packed(loaded, config)
+        return Int8(loaded, config) if config.backend == "torch" else Packed(loaded, config)
 
 
 class Packed(Attached):
-    """A model whose linear layers are packed by bitsandbytes."""
+    """A model that bitsandbytes packs.
+
+    Every linear layer is, but the head, the output over the vocabulary, and in 8 bits T5's `wo`.
+    """
 
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config

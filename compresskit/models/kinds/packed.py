@@ -20,6 +20,7 @@ from compresskit.models.family import Family
 from compresskit.models.folder import first_line
 from compresskit.models.kind import Matrix
 from compresskit.models.kinds.bnb import compute_in, four_bits, keep_unfit, move, open_packed
+from compresskit.models.kinds.int8 import METHOD, SCALE, is_int8, load_int8
 from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
@@ -63,12 +64,12 @@ def _packed_matrices(path: Path) -> Iterator[Matrix]:
         names = set(file.keys())
         states = {name.partition(_STATE)[0]: name for name in names if _STATE in name}
         for name in sorted(names):
-            if not IN_BLOCK.search(name) or _COMPANIONS.search(name):
+            if not IN_BLOCK.search(name) or _COMPANIONS.search(name) or name.removesuffix(SCALE) in names - {name}:
                 continue
             tensor = file.get_tensor(name)
             if name in states:
                 yield four_bits(name, tensor, file.get_tensor(f"{name}.quant_map"), file.get_tensor(states[name]))
-            elif tensor.ndim == 2 and name.endswith(_WHOLE):
+            elif tensor.ndim == 2 and (name.endswith(_WHOLE) or name + SCALE in names):
                 remaining = int(torch.count_nonzero(tensor))
                 yield Matrix(name, tuple(tensor.shape), dtype_name(tensor), remaining, tensor.numel())
             elif f"{name.removesuffix('_packed')}_shape" in names:
@@ -88,6 +89,8 @@ def load_quantized(
     `dtype` is that of whatever is not quantized. Raises InputError for a method that transformers does not know,
     MissingError where its package or the hardware that it needs is not here.
     """
+    if is_int8(config):
+        return load_int8(family, folder, config, dtype, device)
     method = _known_method(folder, config)
     try:
         # bitsandbytes takes the GPU by itself where there is one.
@@ -124,7 +127,7 @@ def hides_weights(model: nn.Module) -> bool:
     method = getattr(model, "quantization_method", None)
     if method == "compressed-tensors":
         return any(name.endswith("weight_packed") for name, _ in model.named_parameters())
-    return method not in (None, "bitsandbytes")
+    return method not in (None, "bitsandbytes", METHOD)
 
 
 def is_companion(module: nn.Module, name: str) -> bool:

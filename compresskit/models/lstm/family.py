@@ -37,7 +37,8 @@ class LstmFamily:
         )
         model, info = found
         # Loading puts new parameters in the place of those that were frozen.
-        model.get_input_embeddings().requires_grad_(not config.freeze_embeddings)
+        if config.freeze_embeddings:
+            model.get_input_embeddings().requires_grad_(False)
         return model, set(info["missing_keys"])
 
     def head(self, model: PreTrainedModel) -> set[str]:

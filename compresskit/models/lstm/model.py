@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
+from compresskit.models.kinds.int8 import is_int8, open_in_8_bits
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.layers import AttentionFlow, BiLSTM, CharacterCnn, Highway, Matching, SequenceDropout
 
@@ -111,6 +113,22 @@ class LstmReader(PreTrainedModel):
         self.head = Head(config, features)
         self.dropout = SequenceDropout(config.dropout)
         self.post_init()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *model_args: Any, config: Any = None, **kwargs: Any
+    ) -> Any:
+        """As of any model of transformers; a checkpoint in 8 bits stays so.
+
+        The package that transformers opens such a one with knows no recurrent matrices: it would take the codes for
+        weights.
+        """
+        folder = pretrained_model_name_or_path
+        if config is None and folder is not None:
+            config = cls.config_class.from_pretrained(folder)
+        if is_int8(config):
+            open_in_8_bits(config, Path(folder))
+        return super().from_pretrained(folder, *model_args, config=config, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The words' vectors, an nn.Embedding."""

@@ -201,8 +201,10 @@ def test_a_mask_is_packed_with_its_zeros(tmp_path: Path) -> None:
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = wide("encoder", tmp_path / "base")
-    with pytest.raises(UsageError, match="give --backend bitsandbytes"):
-        QuantizeConfig(bits=8)
+    with pytest.raises(UsageError, match="--backend torch keeps 8 bits, not 4; give --backend bitsandbytes"):
+        QuantizeConfig(bits=4)
+    with pytest.raises(UsageError, match="--activations has no effect with --backend bitsandbytes"):
+        QuantizeConfig(bits=8, backend="bitsandbytes", activations="int8")
     with pytest.raises(UsageError, match=r"--bits 3 is not one of 4, 8"):
         QuantizeConfig(bits=3, backend="bitsandbytes")
     with pytest.raises(UsageError, match="recurrent"):

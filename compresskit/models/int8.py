@@ -1,0 +1,203 @@
+"""Weights in 8 bits: codes from -127 to 127 with one scale for each output channel, and what computes with them.
+
+A weight is `scale · code`. Linear layers multiply codes with codes where that is fast: then each row of the input, a
+token, gets a scale of its own too (per-token dynamic quantization, Yao et al. 2022, ZeroQuant, arXiv 2206.01861).
+Elsewhere the codes are turned into numbers, a block of rows at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
+
+# Codes are symmetric, so that there is no zero point.
+LEVELS = 127
+# Inputs are turned into codes by so many numbers at a time, which stay in a CPU's cache.
+CHUNK = 1 << 19
+# Codes are turned into numbers by so many rows of a weight at a time: a whole one would not stay in the cache.
+BLOCK_ROWS = 1024
+# On a GPU, products of codes need more rows than this, and sizes that are multiples of the other (torch._int_mm).
+FEWEST_ROWS, MULTIPLE = 17, 8
+# A row of zeros has any scale but 0.
+SMALLEST = 1e-12
+
+Activations = Literal["auto", "int8", "none"]
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes (rows, columns) of int8 and scales (rows, 1) in fp32 of a weight (rows, columns)."""
+    exact = weight.detach().float()
+    scales = exact.abs().amax(dim=1, keepdim=True).div_(LEVELS).clamp_(min=SMALLEST)
+    return (exact / scales).round_().to(torch.int8), scales
+
+
+def dequantize(codes: Tensor, scales: Tensor) -> Tensor:
+    """The fp32 weight (rows, columns) that codes and scales stand for."""
+    return codes.float().mul_(scales)
+
+
+def multiplies_codes(device: torch.device, wanted: Activations) -> bool:
+    """Whether linear layers on a device turn their inputs into codes: where asked for, or by itself where it pays.
+
+    A CPU has to have VNNI: without it the sums saturate (onnxruntime#6004), and little is gained.
+    """
+    if wanted == "auto":
+        return device.type == "cuda" or (device.type == "cpu" and bool(torch.cpu._is_vnni_supported()))
+    return wanted == "int8"
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weight is kept in codes; `weight_scale` (out, 1) in fp32 is a buffer beside them.
+
+    A `shared` weight is that of another layer, with which it is kept and written.
+    """
+
+    weight_scale: Tensor
+
+    def __init__(self, codes: Tensor, scales: Tensor, bias: nn.Parameter | None, *, shared: bool = False) -> None:
+        super().__init__()
+        self.out_features, self.in_features = codes.shape
+        self.weight = nn.Parameter(codes, requires_grad=False)
+        self.register_buffer("weight_scale", scales, persistent=not shared)
+        self.bias = bias
+        self.shared = shared
+        self.activations: Activations = "auto"
+        self._packed: Tensor | None = None
+
+    def codes(self) -> Tensor:
+        """The codes (out, in), wherever they are."""
+        return self.weight.data if self._packed is None or self.shared else self._packed.to_dense().T
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Outputs (…, out) of the format of `inputs` (…, in)."""
+        rows = inputs.reshape(-1, self.in_features)
+        if not multiplies_codes(rows.device, self.activations):
+            outputs = self._by_blocks(rows)
+        elif rows.device.type == "cuda":
+            fits = len(rows) >= FEWEST_ROWS and not (self.in_features % MULTIPLE or self.out_features % MULTIPLE)
+            outputs = self._on_cuda(rows) if fits else self._by_blocks(rows)
+        else:
+            outputs = self._on_cpu(rows)
+        return outputs.view(*inputs.shape[:-1], self.out_features)
+
+    def _on_cpu(self, rows: Tensor) -> Tensor:
+        """By oneDNN's product of unsigned with signed codes, whose weights are laid out for it once."""
+        if self._packed is None:
+            self._packed = torch.ops.onednn.qlinear_prepack(self.weight.data, None)
+            self._scales = self.weight_scale.flatten().contiguous()
+            self._zeros = torch.zeros(self.out_features, dtype=torch.int32)
+            if not self.shared:  # the other layout has them
+                self.weight = nn.Parameter(self.weight.data.new_empty(0), requires_grad=False)
+        codes, scales = _unsigned(rows.float())
+        # A scale of 1: each row has its own, by which the sums are multiplied afterwards.
+        sums: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes, 1.0, LEVELS + 1, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        if self.bias is None:
+            return sums.mul_(scales).to(rows.dtype)
+        return torch.addcmul(self.bias.detach().float(), sums, scales, out=sums).to(rows.dtype)
+
+    def _on_cuda(self, rows: Tensor) -> Tensor:
+        scales = (rows.abs().amax(dim=1, keepdim=True).float() / LEVELS).clamp_(min=SMALLEST)
+        codes = (rows / scales).round_().to(torch.int8)
+        outputs = torch._int_mm(codes, self.weight.T).float().mul_(scales).mul_(self.weight_scale.T)
+        return (outputs if self.bias is None else outputs.add_(self.bias)).to(rows.dtype)
+
+    def _by_blocks(self, rows: Tensor) -> Tensor:
+        outputs, codes = rows.new_empty(len(rows), self.out_features), self.codes()
+        for first in range(0, self.out_features, BLOCK_ROWS):
+            part = slice(first, first + BLOCK_ROWS)
+            outputs[:, part] = functional.linear(rows, codes[part].to(rows.dtype))
+        outputs.mul_(self.weight_scale.T)
+        return outputs if self.bias is None else outputs.add_(self.bias.detach())
+
+
+def _unsigned(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes from 1 to 255, 128 of which is 0, and scales (rows, 1), of fp32 rows.
+
+    Adding one half and cutting the fraction off rounds.
+    """
+    scales = torch.maximum(rows.amax(dim=1, keepdim=True), -rows.amin(dim=1, keepdim=True))
+    scales.div_(LEVELS).clamp_(min=SMALLEST)
+    factors, codes = scales.reciprocal(), torch.empty(rows.shape, dtype=torch.uint8)
+    step = max(CHUNK // rows.shape[1], 1)
+    scratch = rows.new_empty(min(step, len(rows)), rows.shape[1])
+    for first in range(0, len(rows), step):
+        part = rows[first : first + step]
+        scaled = torch.mul(part, factors[first : first + step], out=scratch[: len(part)])
+        codes[first : first + step] = scaled.add_(LEVELS + 1.5)
+    return codes, scales
+
+
+class Int8Embedding(nn.Module):
+    """A table of vectors kept in codes, with a scale for each of them. It answers in numbers of `dtype`."""
+
+    weight_scale: Tensor
+
+    def __init__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype, *, shared: bool = False) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim = codes.shape
+        self.weight = nn.Parameter(codes, requires_grad=False)
+        self.register_buffer("weight_scale", scales, persistent=not shared)
+        self.dtype = dtype
+
+    def codes(self) -> Tensor:
+        """The codes (rows, width)."""
+        return self.weight.data
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The vectors (…, width) of `ids` (…)."""
+        codes, scales = functional.embedding(ids, self.weight), functional.embedding(ids, self.weight_scale)
+        return (codes * scales).to(self.dtype)
+
+
+class Int8Weight(nn.Module):
+    """Parametrization of any other weight by its codes: whatever reads it sees numbers, made at each reading."""
+
+    scale: Tensor
+
+    def __init__(self, scales: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scales)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The fp32 weight."""
+        return dequantize(codes, self.scale)
+
+
+INT8 = (Int8Linear, Int8Embedding)
+
+
+def put(model: nn.Module, name: str, codes: Tensor, scales: Tensor, *, shared: bool = False) -> None:
+    """Keep the weight `name` of a model in codes; `shared` where it is that of another layer.
+
+    A linear layer or a table is replaced. For any other module the codes stand in the weight's place, and the scales
+    beside them, until `compute`.
+    """
+    parent, _, own = name.rpartition(".")
+    module: Any = model.get_submodule(parent)
+    above, _, child = parent.rpartition(".")
+    if isinstance(module, nn.Linear):
+        setattr(model.get_submodule(above), child, Int8Linear(codes, scales, module.bias, shared=shared))
+    elif isinstance(module, nn.Embedding):
+        replaced = Int8Embedding(codes, scales, module.weight.dtype, shared=shared)
+        setattr(model.get_submodule(above), child, replaced)
+    else:
+        setattr(module, own, nn.Parameter(codes, requires_grad=False))
+        module.register_buffer(f"{own}_scale", scales)
+
+
+def compute(model: nn.Module, name: str) -> None:
+    """Let a module that was not replaced compute with the weight `name` that its codes and scales stand for."""
+    parent, _, own = name.rpartition(".")
+    module: Any = model.get_submodule(parent)
+    if isinstance(module, INT8):
+        return
+    scales = getattr(module, f"{own}_scale")
+    delattr(module, f"{own}_scale")
+    # unsafe: what the module reads is of another format than what is kept.
+    parametrize.register_parametrization(module, own, Int8Weight(scales), unsafe=True)

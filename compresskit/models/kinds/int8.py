@@ -1,0 +1,202 @@
+"""Checkpoints of our int8 weights: the layout of compressed-tensors (`int-quantized`), which two readers open.
+
+Plain `from_pretrained` turns the weights into floating-point numbers while it loads, with the package
+compressed-tensors. Here they stay in 8 bits in memory, and no package is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from compresskit.checkpoint.store import read_safetensors_metadata, save_tensors, weight_files
+from compresskit.errors import InputError
+from compresskit.models.family import Family
+from compresskit.models.int8 import Activations, Int8Linear, compute, dequantize, put, quantize
+from compresskit.models.loaded import TrainableModel
+
+# How our way of opening is called in memory. It is never written: without us transformers would not know it.
+METHOD = "int8"
+SCALE = "_scale"
+_CODES = "I8"  # safetensors' name of their format
+# Smaller sides than this save nothing, and are of layers that decide much: a score, a relative position.
+SMALLEST_SIDE = 16
+
+
+def layout(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
+    """The `quantization_config` of config.json for the weights `names` in 8 bits."""
+    packed = {name.rpartition(".")[0] for name in names}
+    layers = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear", "Embedding"], "weights": weights}},
+        "ignore": sorted(layers - packed),
+        # Without it transformers would keep the codes, and unpack them beside, in one and a half times the bytes.
+        "dequantize": True,
+    }
+
+
+def is_int8(config: PretrainedConfig) -> bool:
+    """Whether a configuration as it was read is of this layout."""
+    found = getattr(config, "quantization_config", None)
+    return isinstance(found, dict) and found.get("format") == "int-quantized" and bool(found.get("dequantize"))
+
+
+def quantizable(loaded: TrainableModel) -> list[str]:
+    """The weights to be kept in 8 bits: of linear layers, of tables of vectors, and whatever the family masks.
+
+    A tied weight is named once. The head stays as it is: it decides the answers by small differences.
+    """
+    model, family = loaded.model, loaded.family
+    left = family.head(model) | set(model.all_tied_weights_keys)
+    names = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)]
+    return [
+        name
+        for name in dict.fromkeys((*names, *family.weights(model)))
+        if name not in left and min(model.get_parameter(name).shape) >= SMALLEST_SIDE
+    ]
+
+
+@torch.no_grad()
+def pack(model: PreTrainedModel, names: Iterable[str]) -> None:
+    """Keep the weights `names` of a model in 8 bits, and those that are tied to them."""
+    sharing = _sharing(model)
+    for name in names:
+        codes, scales = quantize(model.get_parameter(name))
+        put(model, name, codes, scales)
+        compute(model, name)
+        for other in sharing.get(name, ()):
+            put(model, other, codes, scales, shared=True)
+
+
+@torch.no_grad()
+def round_to_8_bits(model: PreTrainedModel, names: Iterable[str]) -> None:
+    """Round the weights `names` of a model to what 8 bits keep, and compute with them as before."""
+    for name in names:
+        weight = model.get_parameter(name)
+        weight.copy_(dequantize(*quantize(weight)))
+
+
+def _sharing(model: PreTrainedModel) -> dict[str, list[str]]:
+    """By the name of each weight the names under which others hold it too."""
+    sharing: dict[str, list[str]] = {}
+    for other, name in model.all_tied_weights_keys.items():
+        sharing.setdefault(name, []).append(other)
+    return sharing
+
+
+_ORIGINAL = re.compile(r"parametrizations\.(\w+)\.original$")
+_SCALES = re.compile(r"parametrizations\.(\w+)\.0\.scale$")
+
+
+def save(model: PreTrainedModel, config: Mapping[str, Any], folder: Path, absent: Iterable[str] = ()) -> None:
+    """Write a packed model with the `quantization_config` of `layout`, without the tensors `absent`."""
+    left = {*absent, *model.all_tied_weights_keys}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        own = _SCALES.sub(rf"\1{SCALE}", _ORIGINAL.sub(r"\1", name))
+        if own not in left:
+            tensors[own] = tensor.contiguous()
+    model.config.quantization_config = dict(config)
+    try:
+        model.config.save_pretrained(folder)
+    finally:
+        del model.config.quantization_config
+    if model.can_generate() and model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+
+
+def load_int8(
+    family: Family, folder: Path, config: PretrainedConfig, dtype: torch.dtype, device: torch.device
+) -> tuple[PreTrainedModel, set[str]]:
+    """Open a checkpoint of this layout on a device; its weights stay in 8 bits. Also the names of lacking parameters.
+
+    `dtype` is that of whatever is not in 8 bits.
+    """
+    open_in_8_bits(config, folder)
+    model, missing = family.load(folder, config, dtype)
+    module: nn.Module = model
+    module.to(device)
+    return model, missing
+
+
+def open_in_8_bits(config: PretrainedConfig, folder: Path) -> None:
+    """Let transformers open the checkpoint of a configuration by our own modules.
+
+    Raises InputError for codes without scales, which transformers would take for weights.
+    """
+    formats: dict[str, str] = {}
+    for path in weight_files(folder):
+        read_safetensors_metadata(path)
+        with safe_open(path, framework="pt") as file:
+            formats |= {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    weights = sorted(name for name, number in formats.items() if number == _CODES)
+    alone = [name for name in weights if name + SCALE not in formats]
+    if alone:
+        raise InputError(f"{folder} has no scales for {alone[0]}; it is damaged: copy or download it again")
+    config.quantization_config = {"quant_method": METHOD, "weights": weights}
+
+
+def set_activations(model: nn.Module, wanted: Activations) -> None:
+    """How linear layers in 8 bits take their inputs."""
+    for module in model.modules():
+        if isinstance(module, Int8Linear):
+            module.activations = wanted
+
+
+@register_quantization_config(METHOD)
+class Int8Config(QuantizationConfigMixin):
+    """What transformers is told of a checkpoint in 8 bits while it opens it: the weights that are."""
+
+    def __init__(self, weights: Iterable[str] = (), **_: Any) -> None:
+        self.quant_method = METHOD  # type: ignore[assignment]  # transformers' own methods are an enumeration
+        self.weights = list(weights)
+
+
+@register_quantizer(METHOD)
+class Int8Quantizer(HfQuantizer):
+    """Puts our modules into an empty model before transformers reads the tensors, whose names they have."""
+
+    requires_calibration = True  # that is: it opens what is quantized, and quantizes nothing
+    quantization_config: Any
+
+    def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
+        sharing = _sharing(model)
+        for name in self.quantization_config.weights:
+            shape = model.get_parameter(name).shape
+            for each in (name, *sharing.get(name, ())):
+                codes = torch.empty(shape, dtype=torch.int8, device="meta")
+                scales = torch.empty((shape[0], 1), dtype=torch.float32, device="meta")
+                put(model, each, codes, scales, shared=each != name)
+
+    def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
+        sharing = _sharing(model)
+        for name in self.quantization_config.weights:
+            compute(model, name)
+            for other in sharing.get(name, ()):
+                source, target = (model.get_submodule(each.rpartition(".")[0]) for each in (name, other))
+                target.weight, target.weight_scale = source.weight, source.weight_scale
+        return model
+
+    def is_serializable(self, **_: Any) -> bool:
+        """No: `save` above writes the layout that others read."""
+        return False
+
+    @property
+    def is_trainable(self) -> bool:
+        """No."""
+        return False
