@@ -23,8 +23,8 @@ DATA = "demo"
 class Part:
     """What one family shows: a model trained on so many `questions` at `lr`, pruned to each of the `sparsities`.
 
-    And packed in each of the `bits`, with an adapter on that. A mask or an adapter on a trained model is found in far
-    fewer questions (`more_questions`) than the model itself needed.
+    And kept in 8 bits; and packed in each of the `bits`, with an adapter on that. A mask or an adapter on a trained
+    model is found in far fewer questions (`more_questions`) than the model itself needed.
     """
 
     model: str
@@ -55,6 +55,9 @@ class Part:
             taught = Distillation(distill=True, teacher=str(dense))
             said = f"removing {sparsity:.0%} of its weights, taught by it, to {target}"
             yield said, Job("prune", pruned, PruneConfig(sparsity=sparsity), taught)
+        small = options.output / f"{name}-8bit"
+        whole = QuantizeOptions(model=str(dense), output=small, overwrite=options.overwrite)
+        yield f"keeping its weights in 8 bits, to {small}", Job("quantize", whole, QuantizeConfig())
         for bits in self.bits:
             packed, adapter = (options.output / f"{name}-{bits}bit{more}" for more in ("", "-lora"))
             source = QuantizeOptions(model=str(dense), output=packed, overwrite=options.overwrite)
@@ -82,7 +85,7 @@ class DemoOptions:
 
 @with_flags()
 def demo(options: DemoOptions) -> None:
-    """Train, prune, pack, adapt and measure tiny models on built-in data: the whole tool in minutes, offline."""
+    """Train, prune, quantize, adapt and measure tiny models on built-in data: the whole tool in minutes, offline."""
     from compresskit import console
     from compresskit.checkpoint.store import check_free, write_text
     from compresskit.evaluate.evaluate import evaluate

@@ -9,7 +9,7 @@ from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 
 @with_flags()
 def quantize(options: QuantizeOptions, config: QuantizeConfig) -> None:
-    """Keep the weights of linear layers in 4 or 8 bits; the result is asked as it is, and lora adapts it."""
+    """Keep weights in 8 or 4 bits: int8 by default, of nearly all of them, in memory too; nothing is trained."""
     from compresskit.methods.job import Job
     from compresskit.methods.run import run
 
