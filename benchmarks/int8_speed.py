@@ -69,7 +69,8 @@ def encoders(layers: int, threads: int) -> dict[str, Callable[[], object]]:
 def writers(layers: int) -> dict[str, Callable[[], object]]:
     """Greedy decoding of each way, to a fixed length."""
     torch.manual_seed(0)
-    config = T5Config(vocab_size=32128, **{**T5_BASE, "num_layers": layers}, decoder_start_token_id=0)  # type: ignore[arg-type]
+    shape: dict[str, Any] = {**T5_BASE, "num_layers": layers, "vocab_size": 32128, "decoder_start_token_id": 0}
+    config = T5Config(**shape)
     model = T5ForConditionalGeneration(config).eval()
     ids = torch.randint(5, 32000, (1, PROMPT))
 

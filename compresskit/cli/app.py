@@ -19,6 +19,7 @@ from compresskit import __version__, console
 from compresskit.cli.cache import cache
 from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
+from compresskit.cli.export import export
 from compresskit.cli.inspect import inspect
 from compresskit.cli.lora import lora
 from compresskit.cli.merge import merge
@@ -44,6 +45,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     predict,
     inspect,
     merge,
+    export,
     demo,
 )
 

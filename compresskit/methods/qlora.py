@@ -80,7 +80,7 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
     check_effects(METHODS["lora"], adapter)
     source = resolve(options.model)
     require_kind(METHODS["quantize"], source)
-    examine_first([METHODS["quantize"], METHODS["lora"]], adapter, source)
+    examine_first([_packing(adapter, bits, _base(adapter)), adapter], source)
     return adapter, source
 
 

@@ -63,7 +63,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     source = starting_point(options)
     require_kind(method, source)
     if job.teacher is not None:
-        examine_first([method], asked, source)
+        examine_first([asked], source)
     with claimed(options, {"method": method.name, **described}) as (workspace, work):
         teacher = trained_teacher(job, source)
         base = method.prepare_base(source, teacher)
@@ -185,13 +185,14 @@ def _convert(method: Method, job: Job) -> Path:
     return target
 
 
-def examine_first(methods: Sequence[Method], asked: Job, source: Source) -> None:
-    """Find what cannot be before hours go into what a job needs beforehand, such as a teacher of the same model."""
+def examine_first(jobs: Sequence[Job], source: Source) -> None:
+    """Find what cannot be before hours go into what jobs need beforehand, such as a teacher of the same model."""
     loaded = load_trainable(source)
     loaded.missing_head = False
-    check_options(asked.training, loaded)
-    for method in methods:
-        method.examine(asked, loaded)
+    for asked in jobs:
+        if METHODS[asked.method].trains:
+            check_options(asked.training, loaded)
+        METHODS[asked.method].examine(asked, loaded)
 
 
 def trained_teacher(job: Job, source: Source) -> Source | None:

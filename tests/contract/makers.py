@@ -208,9 +208,16 @@ KINDS: Mapping[str, Callable[[Path, Path], Counted]] = {
 }
 
 
-def is_possible(kind: str, family: str) -> bool:
-    """Whether there is such a checkpoint of a family: bitsandbytes packs no recurrent layers."""
-    return family != "lstm" or kind != "quantized"
+# What a method must be told.
+CONFIGS: Mapping[str, Mapping[str, Any]] = {"export": {"onnx": True}}
+
+
+def is_possible(method: str, kind: str, family: str) -> bool:
+    """Whether a method takes such a checkpoint of a family.
+
+    bitsandbytes packs no recurrent layers, and a T5 is no single graph.
+    """
+    return (family != "lstm" or kind != "quantized") and (family != "seq2seq" or method != "export")
 
 
 def of_kind(kind: str, base: Path, folder: Path) -> Counted:

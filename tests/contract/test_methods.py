@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.torch import load_file
 
 from compresskit.checkpoint.manifest import FILE, Manifest, Step, read_manifest
@@ -50,7 +52,8 @@ class Case:
 
     def job(self, output: Path, source: Path | None = None) -> Job:
         model = str(source or self.root / "source")
-        return Job(self.method.name, self.options(model, output), self.method.Config())
+        config = self.method.Config(**makers.CONFIGS.get(self.method.name, {}))
+        return Job(self.method.name, self.options(model, output), config)
 
     def options(self, model: str, output: Path) -> RunOptions:
         if not self.method.trains:
@@ -67,7 +70,7 @@ class Case:
         for method in METHODS.values()
         for kind in sorted(method.accepts)
         for family in FAMILIES
-        if makers.is_possible(kind, family.name)
+        if makers.is_possible(method.name, kind, family.name)
     ],
 )
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
@@ -82,11 +85,15 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    return {
+    found = {
         f"{file.name}/{name}": tensor
         for file in sorted(folder.glob("*.safetensors"))
         for name, tensor in load_file(file).items()
     }
+    for file in folder.glob("*.onnx"):
+        for each in onnx.load(file).graph.initializer:
+            found[f"{file.name}/{each.name}"] = torch.from_numpy(numpy_helper.to_array(each).copy())
+    return found
 
 
 def assert_same(first: Path, second: Path) -> None:

@@ -37,6 +37,8 @@ class BiLSTM(nn.LSTM):
         """
         # Read anew: a mask over a weight gives another tensor at every step, in the dtype of the computation around.
         weights = [getattr(self, name).float() for name in self._flat_weights_names]
+        if torch.compiler.is_exporting():
+            return self._in_graph(inputs, lengths, weights)
         back = reversal(lengths, inputs.shape[1])
         inside = torch.arange(inputs.shape[1], device=inputs.device) < lengths.unsqueeze(1)
         with torch.autocast(inputs.device.type, enabled=False):
@@ -46,12 +48,36 @@ class BiLSTM(nn.LSTM):
             states = torch.cat((ahead, behind), dim=2) * inside.unsqueeze(2)
         return states.to(inputs.dtype)
 
+    def _in_graph(self, inputs: Tensor, lengths: Tensor, weights: list[Tensor]) -> Tensor:
+        """The same as a node of ONNX, which an export would otherwise unroll over the time of its example."""
+        inward, recurrent, biases = (torch.stack([_onnx_gates(w) for w in weights[part::4]]) for part in (0, 1, 2))
+        more = torch.stack([_onnx_gates(bias) for bias in weights[3::4]])
+        (states, *_) = torch.onnx.ops.symbolic_multi_out(
+            "LSTM",
+            (inputs.transpose(0, 1), inward, recurrent, torch.cat((biases, more), dim=1), lengths.int()),
+            attrs={"hidden_size": self.hidden_size, "direction": "bidirectional"},
+            dtypes=(inputs.dtype,) * 3,
+            shapes=(
+                (inputs.shape[1], 2, inputs.shape[0], self.hidden_size),
+                *2 * [(2, inputs.shape[0], self.hidden_size)],
+            ),
+            version=17,
+        )
+        return states.permute(2, 0, 1, 3).flatten(2)
+
     def _one_way(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
         """States (B, time, hidden) of one direction, whose four `weights` are given, from the first step on."""
         # Not by nn.LSTM's own forward, which would take the masked weights anew, in the dtype that they come in.
-        zeros = inputs.new_zeros(1, len(inputs), self.hidden_size)
+        zeros = inputs.new_zeros(1, inputs.shape[0], self.hidden_size)
         states: Tensor = torch.lstm(inputs, (zeros, zeros), weights, True, 1, 0.0, self.training, False, True)[0]
         return states
+
+
+def _onnx_gates(weight: Tensor) -> Tensor:
+    """The rows of a weight or a bias in ONNX's order of gates: input, output, forget, cell."""
+    size = weight.shape[0] // 4
+    enter, forget, cell, leave = (weight[gate * size : (gate + 1) * size] for gate in range(4))
+    return torch.cat((enter, leave, forget, cell))
 
 
 def reversal(lengths: Tensor, time: int) -> Tensor:
@@ -100,11 +126,16 @@ class CharacterCnn(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Vectors (…, filters) of words `ids` (…); each different word of the batch is read once."""
+        if torch.compiler.is_exporting():  # how many words differ is not known in a graph
+            return self._read(ids.flatten()).view(*ids.shape, -1)
         words, where = torch.unique(ids, return_inverse=True)
+        # Not `vectors[where]`, whose gradient is summed in another order at every step where there are several threads.
+        return functional.embedding(where, self._read(words))
+
+    def _read(self, words: Tensor) -> Tensor:
         letters = self.letters(self.table[words].long()).transpose(1, 2)
         vectors: Tensor = functional.relu(self.convolution(letters)).amax(dim=2)
-        # Not `vectors[where]`, whose gradient is summed in another order at every step where there are several threads.
-        return functional.embedding(where, vectors)
+        return vectors
 
 
 class Highway(nn.Module):

@@ -80,7 +80,7 @@ class Head(nn.Module):
             null = self.null(pooled)
         else:
             assert self.null_bias is not None
-            null = self.null_bias.expand(len(start), 2)
+            null = self.null_bias.expand(start.shape[0], 2)
         if self.hidden is not None:
             beside = 0 if self.pooled is None else self.pooled(pooled).unsqueeze(1)
             start = end = self.dropout(torch.relu(self.hidden(start) + beside))
@@ -163,7 +163,9 @@ class LstmReader(PreTrainedModel):
         of_context, of_question = lengths
         # A GPU is waited for here, for two numbers. Without them both parts would be as long as the window, and a
         # recurrence takes time for every step of it, of padding too.
-        context_time, question_time = lengths.amax(dim=1).tolist()
+        # A graph has no such numbers.
+        exporting = torch.compiler.is_exporting()
+        context_time, question_time = 2 * [input_ids.shape[1]] if exporting else lengths.amax(dim=1).tolist()
         context, inside = self._part(input_ids, first, of_context, context_time)
         question, asked = self._part(input_ids, torch.ones_like(first), of_question, question_time)
         above = self._read(self.embeddings(context, question, asked), of_context)

@@ -1,0 +1,16 @@
+"""`compresskit export`: a checkpoint in a format that other programs run."""
+
+from __future__ import annotations
+
+from compresskit.cli.flags import with_flags
+from compresskit.cli.launch import show_result
+from compresskit.methods.export.config import ExportConfig, ExportOptions
+
+
+@with_flags()
+def export(options: ExportOptions, config: ExportConfig) -> None:
+    """Write a reader as an ONNX graph, compared with torch; a mask or an adapter is folded in."""
+    from compresskit.methods.job import Job
+    from compresskit.methods.run import run
+
+    show_result(run(Job("export", options, config)))

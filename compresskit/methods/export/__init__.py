@@ -1,0 +1,1 @@
+"""Export: a checkpoint as a graph that other programs run."""

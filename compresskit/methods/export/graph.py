@@ -1,0 +1,134 @@
+"""From a reader of spans in torch to an ONNX graph, and the comparison of the two."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compresskit.data.load import load as load_data
+from compresskit.errors import MissingError, RunFailed
+from compresskit.models.answering import WindowOptions
+from compresskit.models.device import resolve_device
+from compresskit.models.folder import first_line
+from compresskit.models.kinds.onnx_graph import INPUTS, OnnxReader
+from compresskit.models.loaded import TrainableModel
+from compresskit.models.probing import difference
+from compresskit.models.task import Batch
+
+# What a graph is compared with torch on: so many windows, in batches of these sizes, each as long as its longest.
+WINDOWS, SIZES = 32, (1, 2, 5)
+# The largest difference of a logit, in parts of the largest one.
+TOLERANCE = 1e-4
+# onnxruntime reads a graph of up to 2 GB from one file; beyond that weights are in a second one, under Optimum's name.
+ONE_FILE, WEIGHTS = 1_800_000_000, "model.onnx_data"
+
+
+class _InOrder(nn.Module):
+    """A reader whose inputs come in order and whose outputs are a tuple, as an export wants them."""
+
+    def __init__(self, model: nn.Module, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.inputs, self.outputs = model, tuple(inputs), tuple(outputs)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The named outputs."""
+        found = self.model(**dict(zip(self.inputs, inputs, strict=True)))
+        return tuple(found[name] for name in self.outputs)
+
+
+def batches(loaded: TrainableModel) -> list[Batch]:
+    """Windows of the built-in demo set, of several lengths and in batches of several sizes, as the model reads them."""
+    examples = load_data("demo", "eval").sample(2 * WINDOWS, seed=0)
+    with tempfile.TemporaryDirectory() as name:
+        loaded.task.write(loaded.tokenizer, examples, WindowOptions(96, 16), Path(name))
+        features = loaded.task.open(Path(name))
+        rows = [features[row] for row in range(min(WINDOWS, len(features)))]
+    collate, begin = loaded.task.collator(loaded.tokenizer), 0
+    found: list[Batch] = []
+    while begin < len(rows):
+        size = SIZES[len(found) % len(SIZES)]
+        batch = collate(rows[begin : begin + size])
+        found.append({name: batch[name] for name in INPUTS if name in batch})
+        begin += size
+    return found
+
+
+@torch.no_grad()
+def write_graph(loaded: TrainableModel, path: Path) -> float:
+    """Write the model's graph, and compare it with the model; the largest difference of a logit.
+
+    Batch and length are free. Raises MissingError for a package that is not here, RunFailed where the model has no such
+    graph, or the graph answers otherwise.
+    """
+    model: nn.Module = loaded.model.eval()
+    probes = batches(loaded)
+    example = next(batch for batch in probes if len(batch["input_ids"]) > 1)
+    outputs = loaded.task.graph_outputs
+    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    try:
+        with _quiet():
+            program: Any = torch.onnx.export(
+                _InOrder(model, tuple(example), outputs).eval(),
+                tuple(example.values()),
+                input_names=list(example),
+                output_names=list(outputs),
+                dynamic_shapes={"inputs": tuple(free for _ in example)},
+                dynamo=True,
+                verbose=False,
+            )
+    except ImportError as error:
+        raise MissingError(
+            f"an export needs onnx and onnxscript ({first_line(error)}); pip install 'compresskit[onnx]'"
+        ) from error
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        raise RunFailed(f"{loaded.ref} cannot be exported to ONNX ({first_line(error)})") from error
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    _save(program, path, in_two=size > ONE_FILE)
+    return _compared(loaded, path, probes)
+
+
+def _save(program: Any, path: Path, *, in_two: bool) -> None:
+    import onnx_ir
+
+    onnx_ir.save(program.model, path, external_data=WEIGHTS if in_two else None)
+
+
+def _compared(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> float:
+    """The largest difference of a logit, in parts of the largest; RunFailed where that is too much."""
+    graph = OnnxReader(path, loaded.model.config, resolve_device("cpu"), loaded.task.graph_outputs)
+    model: Any = loaded.model
+    worst = 0.0
+    for batch in probes:
+        found, expected = graph(**batch), model(**batch)
+        for name in loaded.task.graph_outputs:
+            # A BiLSTM's logits outside of the context are -inf in both.
+            here, there = (each[name].float().nan_to_num(neginf=0.0) for each in (found, expected))
+            worst = max(worst, difference(here, there))
+    if not worst <= TOLERANCE:
+        raise RunFailed(f"the graph of {loaded.ref} differs from the model by {worst:.1g}; it is not written")
+    return worst
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What the exporter and its libraries say of their own inner life is left out."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

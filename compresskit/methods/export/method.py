@@ -1,0 +1,82 @@
+"""`export`: a reader as an ONNX graph, compared with the model that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from compresskit import console
+from compresskit.checkpoint.manifest import KindName
+from compresskit.errors import InputError, UsageError
+from compresskit.methods.export.config import ExportConfig
+from compresskit.methods.export.graph import write_graph
+from compresskit.methods.job import Job
+from compresskit.methods.merge import fold
+from compresskit.methods.method import Attached
+from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.source import Source
+
+
+class ExportMethod:
+    """Overlays are folded in; the graph takes batches of any size and length."""
+
+    name = "export"
+    Config = ExportConfig
+    leaves: KindName = "onnx"
+    accepts: frozenset[KindName] = frozenset({"full", "mask", "adapter"})
+    trains = False
+    defaults: TrainingDefaults | None = None
+
+    def title(self, config: ExportConfig) -> str:
+        """`export/onnx`."""
+        return f"{self.name}/onnx"
+
+    def output(self, job: Job) -> Path:
+        """Beside the checkpoint."""
+        return Path(job.options.model.rstrip("/") + "-onnx")
+
+    def check(self, job: Job) -> None:
+        """There is no option that could have no effect."""
+
+    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
+        """The checkpoint that was asked for."""
+        return source
+
+    def examine(self, asked: Job, loaded: TrainableModel) -> None:
+        """UsageError for a model that is no single graph, InputError for one whose answers would be random."""
+        if not loaded.task.graph_outputs or loaded.model.config.is_encoder_decoder:
+            raise UsageError(
+                f"{loaded.ref} writes its answers; export takes readers of spans (BERT and its like, BiLSTMs)"
+            )
+        if loaded.missing_head:
+            raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
+
+    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
+        """Nothing to prepare."""
+        return {}
+
+    def attach(self, loaded: TrainableModel, config: ExportConfig, dtype: torch.dtype) -> Attached:
+        """The model, to be written as a graph."""
+        return Exported(loaded)
+
+
+class Exported(Attached):
+    """A model with its overlay folded in, as a graph."""
+
+    def __init__(self, loaded: TrainableModel) -> None:
+        self.loaded = loaded
+
+    def finish(self) -> Mapping[str, Any]:
+        """Fold PEFT's adapters into the weights."""
+        fold(self.loaded)
+        return {}
+
+    def save(self, folder: Path) -> None:
+        """`model.onnx` and the configuration."""
+        worst = write_graph(self.loaded, folder / "model.onnx")
+        self.loaded.model.config.save_pretrained(folder)
+        console.info(f"the graph gives the model's logits (largest difference {worst:.0e})")
