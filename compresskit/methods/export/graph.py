@@ -25,7 +25,7 @@ from compresskit.models.probing import difference
 from compresskit.models.task import Batch
 
 # What a graph is compared with torch on: so many windows, in batches of these sizes, each as long as its longest.
-WINDOWS, SIZES = 32, (1, 2, 5)
+WINDOWS, SIZES, LONGEST = 32, (1, 2, 5), 96
 # The largest difference of a logit, in parts of the largest one.
 TOLERANCE = 1e-4
 # onnxruntime reads a graph of up to 2 GB from one file; beyond that weights are in a second one, under Optimum's name.
@@ -49,7 +49,8 @@ def batches(loaded: TrainableModel) -> list[Batch]:
     """Windows of the built-in demo set, of several lengths and in batches of several sizes, as the model reads them."""
     examples = load_data("demo", "eval").sample(2 * WINDOWS, seed=0)
     with tempfile.TemporaryDirectory() as name:
-        loaded.task.write(loaded.tokenizer, examples, WindowOptions(96, 16), Path(name))
+        longest = min(loaded.family.max_positions(loaded.model.config) or LONGEST, LONGEST)
+        loaded.task.write(loaded.tokenizer, examples, WindowOptions(longest, 16), Path(name))
         features = loaded.task.open(Path(name))
         rows = [features[row] for row in range(min(WINDOWS, len(features)))]
     collate, begin = loaded.task.collator(loaded.tokenizer), 0
