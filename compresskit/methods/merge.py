@@ -27,10 +27,13 @@ class MergeMethod:
 
     name = "merge"
     Config = MergeConfig
-    leaves: KindName = "full"
     accepts: frozenset[KindName] = frozenset({"mask", "adapter"})
     trains = False
     defaults: TrainingDefaults | None = None
+
+    def leaves(self, config: MergeConfig) -> KindName:
+        """A plain checkpoint."""
+        return "full"
 
     def title(self, config: MergeConfig) -> str:
         """There is one way to merge."""

@@ -74,16 +74,18 @@ class Method(Protocol):
     """What the runner asks of a method.
 
     A job is handed on as it was asked for, where None stands for "not given". `Config` is the dataclass of its own
-    options; it `leaves` a checkpoint of one kind, and `accepts` those of some. `trains` tells whether it learns from
+    options; it `accepts` checkpoints of some kinds. `trains` tells whether it learns from
     data. `defaults` are its learning rate and epochs; None for the model's.
     """
 
     name: str
     Config: type[Any]
-    leaves: KindName
     accepts: frozenset[KindName]
     trains: bool
     defaults: TrainingDefaults | None
+
+    def leaves(self, config: Any) -> KindName:
+        """The kind of the checkpoint that it leaves."""
 
     def title(self, config: Any) -> str:
         """The method as the manifest calls it, such as `prune/smp`."""

@@ -181,7 +181,7 @@ def _convert(method: Method, job: Job) -> Path:
         loaded.tokenizer.save_pretrained(folder)
         step = Step(method.title(job.config), describe(job), 0, None, time.perf_counter() - started, metrics)
         known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
-        known.add(step, kind=method.leaves, base=base_of(source, target)).write(folder)
+        known.add(step, kind=method.leaves(job.config), base=base_of(source, target)).write(folder)
     return target
 
 
@@ -253,13 +253,13 @@ def _train(
         fields=attached.fields,
     ).fit(resume=options.resume)
     metrics = {**figures, **attached.finish(), **facts}
-    if method.leaves != "full" or source is not None:
+    if method.leaves(job.config) != "full" or source is not None:
         metrics["teacher_sha256"] = sha256_weights(source.path) if source is not None else None
     finish(
         session,
         method=method.title(job.config),
         config=describe(job),
-        kind=method.leaves,
+        kind=method.leaves(job.config),
         base=base_of(session.source, options.target),
         metrics=metrics,
         save=attached.save,

@@ -26,10 +26,13 @@ class TrainMethod:
 
     name = "train"
     Config = TrainConfig
-    leaves: KindName = "full"
     accepts: frozenset[KindName] = frozenset({"full", "mask"})
     trains = True
     defaults: TrainingDefaults | None = None
+
+    def leaves(self, config: TrainConfig) -> KindName:
+        """A plain checkpoint."""
+        return "full"
 
     def title(self, config: TrainConfig) -> str:
         """There is one way to fine-tune."""

@@ -50,10 +50,13 @@ class Case:
     def out(self) -> Path:
         return self.root / "out"
 
+    @property
+    def config(self) -> Any:
+        return self.method.Config(**makers.CONFIGS.get(self.method.name, {}))
+
     def job(self, output: Path, source: Path | None = None) -> Job:
         model = str(source or self.root / "source")
-        config = self.method.Config(**makers.CONFIGS.get(self.method.name, {}))
-        return Job(self.method.name, self.options(model, output), config)
+        return Job(self.method.name, self.options(model, output), self.config)
 
     def options(self, model: str, output: Path) -> RunOptions:
         if not self.method.trains:
@@ -127,7 +130,7 @@ def test_a_plan_writes_nothing_and_tells_what_the_run_does(case: Case) -> None:
 
 def test_it_leaves_a_checkpoint_of_its_kind_and_nothing_else(case: Case) -> None:
     source = Source("out", case.out)
-    assert kind_of(source).name == case.method.leaves
+    assert kind_of(source).name == case.method.leaves(case.config)
     assert {path.name for path in case.root.iterdir()} <= {"base", "source", "data.json", "out"}
     assert not [path for path in case.out.iterdir() if path.name.startswith(".")]
     assert ((case.out / "log.jsonl").exists()) == case.method.trains
@@ -137,7 +140,7 @@ def test_its_manifest_tells_how_it_came_to_be(case: Case) -> None:
     manifest = read_manifest(case.out)
     assert manifest is not None
     assert manifest.to_dict() == json.loads((case.out / FILE).read_text())
-    assert (manifest.kind, manifest.family) == (case.method.leaves, case.family)
+    assert (manifest.kind, manifest.family) == (case.method.leaves(case.config), case.family)
     job = completed(case.job(case.out))
     assert manifest.method == case.method.title(job.config)
     assert manifest.steps[-1].config == json.loads(json.dumps(describe(job)))
@@ -151,7 +154,7 @@ def test_it_opens_and_answers(case: Case) -> None:
     questions = tiny.examples(2)
     found = loaded.task.answer(loaded, questions, AnswerOptions(48, 8))
     assert [each.id for each in found] == [question.id for question in questions]
-    if case.method.leaves == "full":
+    if case.method.leaves(case.config) == "full":
         theirs: Any = type(loaded.model)
         opened = theirs.from_pretrained(case.out).state_dict()
         ours: Any = loaded.model

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data.load import load as load_data
-from compresskit.errors import MissingError, RunFailed
+from compresskit.errors import InputError, MissingError, RunFailed, UsageError
 from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
@@ -43,6 +43,16 @@ class _InOrder(nn.Module):
         """The named outputs."""
         found = self.model(**dict(zip(self.inputs, inputs, strict=True)))
         return tuple(found[name] for name in self.outputs)
+
+
+def check_exportable(loaded: TrainableModel) -> None:
+    """UsageError for a model that is no single graph, InputError for one whose answers would be random."""
+    if loaded.model.config.is_encoder_decoder:
+        raise UsageError(
+            f"{loaded.ref} writes its answers; a graph is of a reader of spans (BERT and its like, BiLSTMs)"
+        )
+    if loaded.missing_head:
+        raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
 
 
 def batches(loaded: TrainableModel) -> list[Batch]:
@@ -76,7 +86,7 @@ def write_graph(loaded: TrainableModel, path: Path) -> float:
     outputs = loaded.task.graph_outputs
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     try:
-        with _quiet():
+        with quiet():
             program: Any = torch.onnx.export(
                 _InOrder(model, tuple(example), outputs).eval(),
                 tuple(example.values()),
@@ -120,9 +130,9 @@ def _compared(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> fl
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What the exporter and its libraries say of their own inner life is left out."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in ("", "torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

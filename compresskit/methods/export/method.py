@@ -10,9 +10,8 @@ import torch
 
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
-from compresskit.errors import InputError, UsageError
 from compresskit.methods.export.config import ExportConfig
-from compresskit.methods.export.graph import write_graph
+from compresskit.methods.export.graph import check_exportable, write_graph
 from compresskit.methods.job import Job
 from compresskit.methods.merge import fold
 from compresskit.methods.method import Attached
@@ -26,10 +25,13 @@ class ExportMethod:
 
     name = "export"
     Config = ExportConfig
-    leaves: KindName = "onnx"
     accepts: frozenset[KindName] = frozenset({"full", "mask", "adapter"})
     trains = False
     defaults: TrainingDefaults | None = None
+
+    def leaves(self, config: ExportConfig) -> KindName:
+        """A graph."""
+        return "onnx"
 
     def title(self, config: ExportConfig) -> str:
         """`export/onnx`."""
@@ -48,12 +50,7 @@ class ExportMethod:
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError for a model that is no single graph, InputError for one whose answers would be random."""
-        if not loaded.task.graph_outputs or loaded.model.config.is_encoder_decoder:
-            raise UsageError(
-                f"{loaded.ref} writes its answers; export takes readers of spans (BERT and its like, BiLSTMs)"
-            )
-        if loaded.missing_head:
-            raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
+        check_exportable(loaded)
 
     def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
         """Nothing to prepare."""

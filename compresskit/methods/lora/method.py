@@ -47,10 +47,13 @@ class LoraMethod:
 
     name = "lora"
     Config = LoraConfig
-    leaves: KindName = "adapter"
     accepts: frozenset[KindName] = frozenset({"full", "quantized"})
     trains = True
     defaults: TrainingDefaults | None = DEFAULTS
+
+    def leaves(self, config: LoraConfig) -> KindName:
+        """An adapter on what it was given."""
+        return "adapter"
 
     def title(self, config: LoraConfig) -> str:
         """`lora`, or `lora/dora`."""

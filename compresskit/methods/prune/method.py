@@ -36,10 +36,13 @@ class PruneMethod:
 
     name = "prune"
     Config = PruneConfig
-    leaves: KindName = "mask"
     accepts: frozenset[KindName] = frozenset({"full"})
     trains = True
     defaults: TrainingDefaults | None = DEFAULTS
+
+    def leaves(self, config: PruneConfig) -> KindName:
+        """A mask over what it was given."""
+        return "mask"
 
     def title(self, config: PruneConfig) -> str:
         """`prune/smp` and the like."""

@@ -31,10 +31,10 @@ class QuantizeConfig:
     bits: int = option(
         8, "Bits of a weight; 4 is NF4 with double quantization, by bitsandbytes.", choices=BITS, panel=QUANTIZATION
     )
-    backend: Literal["torch", "bitsandbytes"] = option(
+    backend: Literal["torch", "bitsandbytes", "onnxruntime"] = option(
         "torch",
         "Who packs the weights and computes with them. torch: int8 of nearly all weights, of every family; "
-        "bitsandbytes: of linear layers, and adapters train on them.",
+        "bitsandbytes: of linear layers, and adapters train on them; onnxruntime: a graph of a reader of spans.",
         panel=QUANTIZATION,
     )
     activations: Literal["auto", "int8", "none"] = option(
@@ -46,15 +46,15 @@ class QuantizeConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.backend == "torch" and self.bits != 8:
-            raise UsageError(f"--backend torch keeps 8 bits, not {self.bits}; give --backend bitsandbytes")
-        if self.backend == "bitsandbytes" and self.activations != "auto":
-            raise UsageError("--activations has no effect with --backend bitsandbytes; leave it out")
+        if self.backend != "bitsandbytes" and self.bits != 8:
+            raise UsageError(f"--backend {self.backend} keeps 8 bits, not {self.bits}; give --backend bitsandbytes")
+        if self.backend != "torch" and self.activations != "auto":
+            raise UsageError(f"--activations has no effect with --backend {self.backend}; leave it out")
 
     def describe(self) -> Mapping[str, Any]:
         """All settings that have an effect, as JSON values."""
         settings = asdict(self)
-        if self.backend == "bitsandbytes":
+        if self.backend != "torch":
             del settings["activations"]
         return settings
 

@@ -13,9 +13,11 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
 from compresskit.errors import InputError, UsageError
+from compresskit.methods.export.graph import check_exportable
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached
 from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.methods.quantize.graph import Graph
 from compresskit.methods.quantize.int8 import Int8
 from compresskit.models.defaults import TrainingDefaults
 from compresskit.models.kinds.bnb import pack
@@ -30,18 +32,23 @@ class QuantizeMethod:
 
     name = "quantize"
     Config = QuantizeConfig
-    leaves: KindName = "quantized"
     accepts: frozenset[KindName] = frozenset({"full", "mask"})
     trains = False
     defaults: TrainingDefaults | None = None
 
+    def leaves(self, config: QuantizeConfig) -> KindName:
+        """Packed weights; of onnxruntime a graph."""
+        return "onnx" if config.backend == "onnxruntime" else "quantized"
+
     def title(self, config: QuantizeConfig) -> str:
-        """`quantize/int8`; `quantize/bnb-4bit`, as another tool's checkpoint of that sort is called too."""
-        return f"{self.name}/int8" if config.backend == "torch" else f"{self.name}/bnb-{config.bits}bit"
+        """`quantize/int8`; else as another tool's checkpoint of that sort is called, such as `quantize/bnb-4bit`."""
+        names = {"torch": "int8", "bitsandbytes": f"bnb-{config.bits}bit", "onnxruntime": "onnx-int8"}
+        return f"{self.name}/{names[config.backend]}"
 
     def output(self, job: Job) -> Path:
-        """`runs/<model>-4bit`."""
-        return default_output(job.options.model, f"{job.config.bits}bit")
+        """`runs/<model>-4bit`; of a graph `runs/<model>-onnx-8bit`."""
+        graph = "onnx-" if job.config.backend == "onnxruntime" else ""
+        return default_output(job.options.model, f"{graph}{job.config.bits}bit")
 
     def check(self, job: Job) -> None:
         """There is no option that could have no effect."""
@@ -55,6 +62,8 @@ class QuantizeMethod:
         for name, parameter in loaded.model.named_parameters():
             if not bool(parameter.isfinite().all()):
                 raise InputError(f"{loaded.ref} has weights that are not numbers ({name}); make it again")
+        if asked.config.backend == "onnxruntime":
+            check_exportable(loaded)
         if asked.config.backend == "bitsandbytes" and not is_linear(loaded.family.weights(loaded.model)):
             raise UsageError(
                 f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
@@ -67,7 +76,8 @@ class QuantizeMethod:
 
     def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
         """The model, to be packed."""
-        return Int8(loaded, config) if config.backend == "torch" else Packed(loaded, config)
+        backends: dict[str, type[Int8 | Packed | Graph]] = {"torch": Int8, "bitsandbytes": Packed, "onnxruntime": Graph}
+        return backends[config.backend](loaded, config)
 
 
 class Packed(Attached):

@@ -81,7 +81,7 @@ def test_a_bilstm_is_a_node_not_a_loop(tmp_path: Path) -> None:
     """Unrolled over the time of an example, a graph would be of that length alone."""
     out = export(makers.lstm(tmp_path / "base"), tmp_path / "out")
     kinds = [node.op_type for node in onnx.load(out / "model.onnx").graph.node]
-    layers = sum(isinstance(module, nn.LSTM) for module in load(str(tmp_path / "base"), device="cpu").model.modules())  # type: ignore[union-attr]
+    layers = sum(isinstance(module, nn.LSTM) for module in load(str(tmp_path / "base"), device="cpu").model.modules())
     # The encoder reads twice, context and question.
     assert kinds.count("LSTM") == layers + 1
     assert len(kinds) < 400
@@ -107,7 +107,7 @@ def test_weights_beyond_what_one_file_holds_are_beside_it(tmp_path: Path, monkey
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="give --onnx"):
         ExportConfig()
-    with pytest.raises(UsageError, match="writes its answers; export takes readers of spans"):
+    with pytest.raises(UsageError, match="writes its answers; a graph is of a reader of spans"):
         export(makers.seq2seq(tmp_path / "t5"), tmp_path / "out")
     base = tiny.checkpoint(tmp_path / "base")
     headless = makers.without_head(tiny.checkpoint(tmp_path / "headless"))

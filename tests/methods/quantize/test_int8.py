@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -269,6 +270,28 @@ def test_a_file_without_a_scale_is_refused(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(InputError, match=r"no scales for bert.encoder.layer.0.output.dense.weight"):
         load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("family", ["encoder", "lstm"])
+def test_onnxruntime_takes_a_graph(family: str, tmp_path: Path) -> None:
+    """What stays of the answers, and that the products are of 8 bits."""
+    base = base_of(family, tmp_path / "base")
+    config = QuantizeConfig(backend="onnxruntime")
+    out = run(Job("quantize", QuantizeOptions(str(base), tmp_path / "out"), config))
+    manifest = read_manifest(out)
+    assert manifest is not None
+    assert (manifest.kind, manifest.method) == ("onnx", "quantize/onnx-int8")
+    weights = [each for each in onnx.load(out / "model.onnx").graph.initializer if each.name.endswith("_quantized")]
+    assert {each.data_type for each in weights} <= {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    assert len(weights) > 5
+    examples = tiny.examples(8)
+    near, exact = load(str(out), device="cpu"), load(str(base), device="cpu")
+    for one, two in zip(answers(near, examples), answers(exact, examples), strict=True):
+        assert one.null_score == pytest.approx(two.null_score, abs=0.2)
+    with pytest.raises(UsageError, match="a graph is of a reader of spans"):
+        run(Job("quantize", QuantizeOptions(str(makers.seq2seq(tmp_path / "t5")), tmp_path / "no"), config))
+    with pytest.raises(UsageError, match="--backend onnxruntime keeps 8 bits, not 4"):
+        QuantizeConfig(bits=4, backend="onnxruntime")
 
 
 def test_quantize_is_exact_on_codes() -> None:
