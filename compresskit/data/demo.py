@@ -158,22 +158,35 @@ def vocabulary() -> list[str]:
     characters = string.ascii_lowercase + string.digits
     known = [*string.punctuation, *characters, *(f"##{c}" for c in characters)]
     found: set[str] = set()
-    for text in _all_words():
+    thousands = map(str, (*words.THOUSANDS, *words.HUNDREDS))
+    for text in (*_answer_parts(), *thousands, *_other_parts()):
         found.update(re.findall(r"[a-z]+|[0-9]+", text.lower()))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     return special + known + sorted(found - set(known))
 
 
-def _all_words() -> Iterator[str]:
-    """Everything that a passage or a question can be made of."""
-    for names in (words.WOMEN, words.MEN, words.SURNAMES, words.TOWNS, words.TOWN_PREFIXES, words.JOBS):
+def whole_words() -> tuple[list[str], list[str]]:
+    """Whole words as the demo set writes them, without punctuation around them: those that answers have, and others."""
+    answers = {word for text in _answer_parts() for word in text.split()}
+    answers.update(f"{thousands},{hundreds}" for thousands in words.THOUSANDS for hundreds in words.HUNDREDS)
+    others = {word.strip(string.punctuation) for text in _other_parts() for word in text.split()}
+    return sorted(answers), sorted(others - answers - {""})
+
+
+def _answer_parts() -> Iterator[str]:
+    """Everything that an answer can be made of."""
+    for names in (words.WOMEN, words.MEN, words.SURNAMES, words.TOWNS, words.TOWN_PREFIXES):
         yield from names
-    for names in (words.EMPLOYER_NAMES, words.EMPLOYER_KINDS, words.MONTHS, words.THINGS, words.RIVERS):
+    for names in (words.JOBS, words.EMPLOYER_NAMES, words.EMPLOYER_KINDS, words.MONTHS, words.RIVERS):
         yield from names
-    yield from (*words.MATERIALS, *words.GOODS, "a", "an", "and", "She", "He", "It")
+    yield from (*words.MATERIALS, *words.GOODS)
     for numbers in (words.BIRTH_YEARS, words.FOUNDING_YEARS, words.DAYS, words.COUNTS):
         yield from map(str, numbers)
-    yield from map(str, (*words.THOUSANDS, *words.HUNDREDS))
+
+
+def _other_parts() -> Iterator[str]:
+    """Everything else that a passage or a question can be made of."""
+    yield from (*words.THINGS, "a", "an", "and", "She", "He", "It")
     for relation in (*PERSON_RELATIONS, *TOWN_RELATIONS):
         for pattern in (*relation.predicates, *relation.sentences, *relation.questions):
             yield re.sub(r"\{\w+\}", " ", pattern)

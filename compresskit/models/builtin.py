@@ -15,6 +15,7 @@ import torch
 from transformers import BertConfig, BertTokenizer, PreTrainedModel
 
 from compresskit.data import demo
+from compresskit.models import builtin_t5
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.lstm.build import write_reader
 from compresskit.models.lstm.variants import LstmOptions
@@ -73,6 +74,18 @@ def demo_lstm() -> Path:
     return folder
 
 
+@functools.cache
+def demo_t5() -> Path:
+    """A folder with a small untrained T5 and its own tokenizer of whole words; the same bytes on every call."""
+    folder = scratch() / "demo-t5"
+    tokenizer = builtin_t5.tokenizer()
+    with seeded(SEED):
+        model = builtin_t5.model(tokenizer)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
 @torch.no_grad()
 def initialize(model: PreTrainedModel) -> None:
     """Random weights from which so small a BERT learns to match words within a thousand steps.
@@ -104,7 +117,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-BUILDERS: Mapping[str, Callable[[], Path]] = {"demo/bert": demo_bert, "demo/lstm": demo_lstm}
+BUILDERS: Mapping[str, Callable[[], Path]] = {"demo/bert": demo_bert, "demo/lstm": demo_lstm, "demo/t5": demo_t5}
 
 
 def build(name: str) -> Path:

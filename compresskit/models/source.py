@@ -20,7 +20,7 @@ from compresskit.models.architecture import ARCHITECTURES
 
 ALIASES: Mapping[str, str] = {"bert": "google-bert/bert-base-uncased", "t5": "google-t5/t5-base"}
 # Models that `builtin.py` builds; their weights are random.
-BUILT_IN = ("demo/bert", "demo/lstm")
+BUILT_IN = ("demo/bert", "demo/lstm", "demo/t5")
 
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]

@@ -37,7 +37,9 @@ def words_in(line: str) -> set[str]:
 def test_an_unknown_alias(verb: str, refused) -> None:
     first, *rest = verb.split()
     assert {"'demo/brt'", "demo/bert"} <= words_in(refused(2, first, "demo/brt", *rest))
-    assert {"'zzzzz'", "bert", "lstm", "demo/bert", "demo/lstm"} <= words_in(refused(2, first, "zzzzz", *rest))
+    assert {"'zzzzz'", "bert", "lstm", "demo/bert", "demo/lstm", "demo/t5"} <= words_in(
+        refused(2, first, "zzzzz", *rest)
+    )
 
 
 @pytest.mark.parametrize("verb", ["train", "prune", "predict -q a -c b", "inspect", "merge"])

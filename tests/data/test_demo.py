@@ -139,6 +139,15 @@ def test_vocabulary_has_every_word_whole(
             assert tokens == re.findall(r"[a-z]+|[0-9]+|[^a-z0-9 ]", text.lower())
 
 
+def test_words_are_told_by_whether_answers_have_them(passages: dict[Split, list[Passage]]) -> None:
+    answers, others = demo.whole_words()
+    assert not {*answers} & {*others}
+    for passage in passages["train"] + passages["eval"]:
+        assert {word for fact in passage.facts for word in fact.value.split()} <= {*answers}
+        for text in (passage.text, *(question.text for question in passage.questions)):
+            assert {word.strip(".,?") for word in text.split()} <= {*answers, *others}
+
+
 def test_vocabulary_spells_any_ascii(tokenizer: BertWordPieceTokenizer) -> None:
     for text in (string.printable, "Xylograph's q7z8 <a@b.c>", "snake_case \\ {~}"):
         tokens = tokenizer.encode(text, add_special_tokens=False).tokens
