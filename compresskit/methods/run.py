@@ -25,7 +25,7 @@ from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
 from compresskit.models.family import Family, Regularized
 from compresskit.models.folder import read_config
-from compresskit.models.kinds import kind_of
+from compresskit.models.kinds import base_source, kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable, load_whole, require_head
 from compresskit.models.source import Source, base_of, resolve
@@ -172,6 +172,7 @@ def _convert(method: Method, job: Job) -> Path:
     started = time.perf_counter()
     source, target = resolve(job.options.model), job.options.target
     require_kind(method, source)
+    _refuse_to_replace(source, target)
     with staged_folder(target, overwrite=job.options.overwrite) as folder:
         loaded = load_whole(source)
         method.examine(job, loaded)
@@ -183,6 +184,15 @@ def _convert(method: Method, job: Job) -> Path:
         known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
         known.add(step, kind=method.leaves(job.config), base=base_of(source, target)).write(folder)
     return target
+
+
+def _refuse_to_replace(source: Source, target: Path) -> None:
+    """UsageError where a checkpoint would be written over what it is made from."""
+    below: Source | None = source
+    while below is not None:
+        if below.path.resolve() == target.resolve():
+            raise UsageError(f"{target} is what it would be made from; give another --output")
+        below = base_source(below)
 
 
 def examine_first(jobs: Sequence[Job], source: Source) -> None:

@@ -66,7 +66,13 @@ class Int8Linear(nn.Module):
         self.bias = bias
         self.shared = shared
         self.activations: Activations = "auto"
+        self.precise = False  # whether it computes and answers in fp32 whatever it is given
         self._packed: Tensor | None = None
+
+    @property
+    def is_laid_out(self) -> bool:
+        """Whether its codes were laid out for a CPU's product, and are in no tensor of its own any more."""
+        return self._packed is not None and not self.shared
 
     def codes(self) -> Tensor:
         """The codes (out, in), wherever they are."""
@@ -75,6 +81,7 @@ class Int8Linear(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (…, out) of the format of `inputs` (…, in)."""
         rows = inputs.reshape(-1, self.in_features)
+        rows = rows.float() if self.precise else rows
         if not multiplies_codes(rows.device, self.activations):
             outputs = self._by_blocks(rows)
         elif rows.device.type == "cuda":
@@ -111,8 +118,9 @@ class Int8Linear(nn.Module):
         outputs, codes = rows.new_empty(len(rows), self.out_features), self.codes()
         for first in range(0, self.out_features, BLOCK_ROWS):
             part = slice(first, first + BLOCK_ROWS)
-            outputs[:, part] = functional.linear(rows, codes[part].to(rows.dtype))
-        outputs.mul_(self.weight_scale.T)
+            # Scaled before the product: sums of codes would overflow in fp16.
+            weight = dequantize(codes[part], self.weight_scale[part]).to(rows.dtype)
+            outputs[:, part] = functional.linear(rows, weight)
         return outputs if self.bias is None else outputs.add_(self.bias.detach())
 
 
@@ -134,12 +142,18 @@ def _unsigned(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Int8Embedding(nn.Module):
-    """A table of vectors kept in codes, with a scale for each of them. It answers in numbers of `dtype`."""
+    """A table of vectors kept in codes, with a scale for each of them. It answers in numbers of `dtype`.
+
+    Vectors are multiplied by `factor`, as in BART's tables.
+    """
 
     weight_scale: Tensor
 
-    def __init__(self, codes: Tensor, scales: Tensor, dtype: torch.dtype, *, shared: bool = False) -> None:
+    def __init__(
+        self, codes: Tensor, scales: Tensor, dtype: torch.dtype, *, factor: float = 1.0, shared: bool = False
+    ) -> None:
         super().__init__()
+        self.factor = factor
         self.num_embeddings, self.embedding_dim = codes.shape
         self.weight = nn.Parameter(codes, requires_grad=False)
         self.register_buffer("weight_scale", scales, persistent=not shared)
@@ -152,7 +166,7 @@ class Int8Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """The vectors (…, width) of `ids` (…)."""
         codes, scales = functional.embedding(ids, self.weight), functional.embedding(ids, self.weight_scale)
-        return (codes * scales).to(self.dtype)
+        return (codes * scales * self.factor).to(self.dtype)
 
 
 class Int8Weight(nn.Module):
@@ -172,6 +186,15 @@ class Int8Weight(nn.Module):
 INT8 = (Int8Linear, Int8Embedding)
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module is a linear layer or a table and nothing more, so that one of ours can take its place.
+
+    Tables that scale their vectors (`embed_scale`) are; those that turn their input into other positions are not.
+    """
+    scaled = isinstance(module, nn.Embedding) and hasattr(module, "embed_scale")
+    return type(module) in (nn.Linear, nn.Embedding) or scaled
+
+
 def put(model: nn.Module, name: str, codes: Tensor, scales: Tensor, *, shared: bool = False) -> None:
     """Keep the weight `name` of a model in codes; `shared` where it is that of another layer.
 
@@ -184,7 +207,8 @@ def put(model: nn.Module, name: str, codes: Tensor, scales: Tensor, *, shared: b
     if isinstance(module, nn.Linear):
         setattr(model.get_submodule(above), child, Int8Linear(codes, scales, module.bias, shared=shared))
     elif isinstance(module, nn.Embedding):
-        replaced = Int8Embedding(codes, scales, module.weight.dtype, shared=shared)
+        factor = float(getattr(module, "embed_scale", 1.0))
+        replaced = Int8Embedding(codes, scales, module.weight.dtype, factor=factor, shared=shared)
         setattr(model.get_submodule(above), child, replaced)
     else:
         setattr(module, own, nn.Parameter(codes, requires_grad=False))

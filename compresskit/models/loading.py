@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from compresskit.models.device import resolve_device, resolve_dtype
 from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
 from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
+from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
 from compresskit.models.kinds.int8 import METHOD, set_activations
 from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph, reader_device
@@ -46,9 +47,20 @@ def open_quantized(kind: Kind, source: Source, how: How) -> TrainableModel:
 
     loaded = _open(kind, source, how, load)
     loaded.made_by = method_of(loaded.model.config)
-    if loaded.made_by == METHOD and loaded.manifest is not None:
-        set_activations(loaded.model, loaded.manifest.steps[-1].config["activations"])
+    if loaded.made_by == METHOD:
+        set_activations(loaded.model, _activations(source))
     return loaded
+
+
+def _activations(source: Source) -> Activations:
+    """How a checkpoint in 8 bits takes its inputs, by its manifest; InputError for a way that is not known."""
+    steps = source.manifest.steps if source.manifest is not None else ()
+    wanted = steps[-1].config.get("activations", "auto") if steps else "auto"
+    known: tuple[Activations, ...] = get_args(Activations)
+    for each in known:
+        if each == wanted:
+            return each
+    raise InputError(f"the manifest of {source.ref} has activations {wanted!r}; it can be {', '.join(known)}")
 
 
 # Opens the weights of a family's configuration; also tells the names of parameters that the folder lacks.

@@ -1,28 +1,77 @@
-"""What a model says of made-up input, to compare two forms of the same model."""
+"""What a model says of a few inputs, to compare two forms of the same model."""
 
 from __future__ import annotations
 
+import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from compresskit.data.load import load as load_data
+from compresskit.errors import InputError
+from compresskit.models.answering import WindowOptions
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.task import Batch
+from compresskit.models.tasks.span_batches import INPUTS
+
+# So many windows, in batches of these sizes, each as long as its longest; none is longer than this.
+WINDOWS, SIZES, LONGEST = 32, (1, 2, 5), 96
+
+
+def windows(loaded: TrainableModel) -> list[Batch]:
+    """Windows of the built-in demo set, of several lengths and in batches of several sizes, as the model reads them."""
+    examples = load_data("demo", "eval").sample(2 * WINDOWS, seed=0)
+    with tempfile.TemporaryDirectory() as name:
+        longest = min(loaded.family.max_positions(loaded.model.config) or LONGEST, LONGEST)
+        loaded.task.write(loaded.tokenizer, examples, WindowOptions(longest, 16), Path(name))
+        features = loaded.task.open(Path(name))
+        rows = [features[row] for row in range(min(WINDOWS, len(features)))]
+    collate, begin = loaded.task.collator(loaded.tokenizer), 0
+    found: list[Batch] = []
+    while begin < len(rows):
+        size = SIZES[len(found) % len(SIZES)]
+        batch = collate(rows[begin : begin + size])
+        found.append({name: batch[name] for name in INPUTS if name in batch})
+        begin += size
+    return found
 
 
 @torch.no_grad()
 def logits(loaded: TrainableModel) -> Tensor:
-    """All logits of a model in evaluation mode for a few random tokens, in one row; the same tokens on every call."""
+    """All logits of a model in evaluation mode, in one row: of the windows above, or of a text that it writes.
+
+    The same inputs on every call.
+    """
     model: Any = loaded.model.eval()
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(model.config.vocab_size, (2, 16), generator=generator)
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = ids[:, :4]
-    outputs = model(**inputs)
-    return torch.cat([outputs[name].flatten() for name in loaded.task.graph_outputs])
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(model.config.vocab_size, (2, 16), generator=generator)
+        batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}]
+    else:
+        batches = windows(loaded)
+    outputs = [model(**batch) for batch in batches]
+    return torch.cat([found[name].flatten() for found in outputs for name in loaded.task.graph_outputs])
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """The largest difference of two rows of logits, in parts of the largest logit (of 1 where that is less)."""
-    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1.0))
+    """The largest difference of two rows of logits, in parts of the largest one (of 1 where that is less).
+
+    Infinite where one of them is not a number, or -inf (a place that is left out) where the other is not.
+    """
+    out = expected.isneginf()
+    if not torch.equal(found.isneginf(), out):
+        return math.inf
+    here, there = found[~out].float(), expected[~out].float()
+    if not bool(here.isfinite().all() and there.isfinite().all()):
+        return math.inf
+    return float((here - there).abs().max() / there.abs().max().clamp(min=1.0)) if len(here) else 0.0
+
+
+def check_numbers(loaded: TrainableModel) -> None:
+    """InputError where a weight is not a number."""
+    for name, parameter in loaded.model.named_parameters():
+        if not bool(parameter.isfinite().all()):
+            raise InputError(f"{loaded.ref} has weights that are not numbers ({name}); make it again")

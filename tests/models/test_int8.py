@@ -73,6 +73,19 @@ def test_it_answers_in_the_numbers_that_it_is_given(dtype: torch.dtype, activati
     torch.testing.assert_close(found.float(), functional.linear(inputs, weight), atol=0.1, rtol=0.05)
 
 
+@pytest.mark.parametrize("activations", ["int8", "none"])
+def test_sums_that_fp16_holds_do_not_overflow_on_the_way(activations: Any) -> None:
+    """Codes are up to 127 times what they stand for. What must be precise answers in fp32."""
+    weight, inputs = torch.randn(40, 768) * 0.02, torch.randn(4, 768) * 200
+    layer = Int8Linear(*quantize(weight), None)
+    layer.activations = activations
+    assert bool(layer(inputs.half()).isfinite().all())
+    layer.precise = True
+    found = layer((inputs * 50).half())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, functional.linear(inputs * 50, weight), atol=200.0, rtol=0.1)
+
+
 def test_numbers_that_are_none_stay_so() -> None:
     layer = Int8Linear(*quantize(matrix(40, 24)), None)
     inputs = torch.randn(3, 24)

@@ -17,7 +17,7 @@ class ExportOptions(RunOptions):
     """What an export is told: the checkpoint, and the folder of the graph."""
 
     model: str = like(RunOptions, "model", help="A plain checkpoint, a mask or an adapter.", metavar="CKPT")
-    output: Path | None = like(RunOptions, "output", help="Folder to write.", shown="CKPT-onnx", panel=None)
+    output: Path | None = like(RunOptions, "output", help="Folder to write.", shown="runs/<model>-onnx", panel=None)
     overwrite: bool = like(RunOptions, "overwrite")
 
 

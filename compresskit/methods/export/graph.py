@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,20 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, MissingError, RunFailed, UsageError
-from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
-from compresskit.models.kinds.onnx_graph import INPUTS, OnnxReader
+from compresskit.models.kinds.onnx_graph import OnnxReader
 from compresskit.models.loaded import TrainableModel
-from compresskit.models.probing import difference
-from compresskit.models.task import Batch
+from compresskit.models.probing import check_numbers, difference, windows
 
-# What a graph is compared with torch on: so many windows, in batches of these sizes, each as long as its longest.
-WINDOWS, SIZES, LONGEST = 32, (1, 2, 5), 96
 # The largest difference of a logit, in parts of the largest one.
 TOLERANCE = 1e-4
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # onnxruntime reads a graph of up to 2 GB from one file; beyond that weights are in a second one, under Optimum's name.
 ONE_FILE, WEIGHTS = 1_800_000_000, "model.onnx_data"
 
@@ -46,42 +42,30 @@ class _InOrder(nn.Module):
 
 
 def check_exportable(loaded: TrainableModel) -> None:
-    """UsageError for a model that is no single graph, InputError for one whose answers would be random."""
+    """UsageError for a model that is no single graph, InputError for one whose answers would be random or none.
+
+    Raises MissingError for a package that is not here.
+    """
     if loaded.model.config.is_encoder_decoder:
         raise UsageError(
             f"{loaded.ref} writes its answers; a graph is of a reader of spans (BERT and its like, BiLSTMs)"
         )
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
-
-
-def batches(loaded: TrainableModel) -> list[Batch]:
-    """Windows of the built-in demo set, of several lengths and in batches of several sizes, as the model reads them."""
-    examples = load_data("demo", "eval").sample(2 * WINDOWS, seed=0)
-    with tempfile.TemporaryDirectory() as name:
-        longest = min(loaded.family.max_positions(loaded.model.config) or LONGEST, LONGEST)
-        loaded.task.write(loaded.tokenizer, examples, WindowOptions(longest, 16), Path(name))
-        features = loaded.task.open(Path(name))
-        rows = [features[row] for row in range(min(WINDOWS, len(features)))]
-    collate, begin = loaded.task.collator(loaded.tokenizer), 0
-    found: list[Batch] = []
-    while begin < len(rows):
-        size = SIZES[len(found) % len(SIZES)]
-        batch = collate(rows[begin : begin + size])
-        found.append({name: batch[name] for name in INPUTS if name in batch})
-        begin += size
-    return found
+    check_numbers(loaded)
+    if lacking := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+        raise MissingError(f"a graph needs {' and '.join(lacking)}; pip install 'compresskit[onnx]'")
 
 
 @torch.no_grad()
 def write_graph(loaded: TrainableModel, path: Path) -> float:
     """Write the model's graph, and compare it with the model; the largest difference of a logit.
 
-    Batch and length are free. Raises MissingError for a package that is not here, RunFailed where the model has no such
-    graph, or the graph answers otherwise.
+    Batch and length are free. Raises RunFailed where the model has no such graph, or the graph answers
+    otherwise.
     """
     model: nn.Module = loaded.model.eval()
-    probes = batches(loaded)
+    probes = windows(loaded)
     example = next(batch for batch in probes if len(batch["input_ids"]) > 1)
     outputs = loaded.task.graph_outputs
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -96,15 +80,14 @@ def write_graph(loaded: TrainableModel, path: Path) -> float:
                 dynamo=True,
                 verbose=False,
             )
-    except ImportError as error:
-        raise MissingError(
-            f"an export needs onnx and onnxscript ({first_line(error)}); pip install 'compresskit[onnx]'"
-        ) from error
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise RunFailed(f"{loaded.ref} cannot be exported to ONNX ({first_line(error)})") from error
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     _save(program, path, in_two=size > ONE_FILE)
-    return _compared(loaded, path, probes)
+    worst = compared(loaded, path)
+    if not worst <= TOLERANCE:
+        raise RunFailed(f"the graph of {loaded.ref} differs from the model by {worst:.1g}; it is not written")
+    return worst
 
 
 def _save(program: Any, path: Path, *, in_two: bool) -> None:
@@ -113,19 +96,15 @@ def _save(program: Any, path: Path, *, in_two: bool) -> None:
     onnx_ir.save(program.model, path, external_data=WEIGHTS if in_two else None)
 
 
-def _compared(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> float:
-    """The largest difference of a logit, in parts of the largest; RunFailed where that is too much."""
+@torch.no_grad()
+def compared(loaded: TrainableModel, path: Path) -> float:
+    """How far a graph's logits are from the model's, in parts of the largest, over the windows of `probing`."""
     graph = OnnxReader(path, loaded.model.config, resolve_device("cpu"), loaded.task.graph_outputs)
-    model: Any = loaded.model
+    model: Any = loaded.model.eval()
     worst = 0.0
-    for batch in probes:
+    for batch in windows(loaded):
         found, expected = graph(**batch), model(**batch)
-        for name in loaded.task.graph_outputs:
-            # A BiLSTM's logits outside of the context are -inf in both.
-            here, there = (each[name].float().nan_to_num(neginf=0.0) for each in (found, expected))
-            worst = max(worst, difference(here, there))
-    if not worst <= TOLERANCE:
-        raise RunFailed(f"the graph of {loaded.ref} differs from the model by {worst:.1g}; it is not written")
+        worst = max(worst, *(difference(found[name], expected[name]) for name in loaded.task.graph_outputs))
     return worst
 
 

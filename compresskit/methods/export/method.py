@@ -12,7 +12,7 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.methods.export.config import ExportConfig
 from compresskit.methods.export.graph import check_exportable, write_graph
-from compresskit.methods.job import Job
+from compresskit.methods.job import Job, default_output
 from compresskit.methods.merge import fold
 from compresskit.methods.method import Attached
 from compresskit.models.defaults import TrainingDefaults
@@ -38,8 +38,8 @@ class ExportMethod:
         return f"{self.name}/onnx"
 
     def output(self, job: Job) -> Path:
-        """Beside the checkpoint."""
-        return Path(job.options.model.rstrip("/") + "-onnx")
+        """`runs/<model>-onnx`."""
+        return default_output(job.options.model, "onnx")
 
     def check(self, job: Job) -> None:
         """There is no option that could have no effect."""

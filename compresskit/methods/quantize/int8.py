@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from compresskit import console
 from compresskit.errors import RunFailed
 from compresskit.methods.method import Attached
 from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.models.folder import first_line
 from compresskit.models.int8 import multiplies_codes
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
@@ -38,17 +39,28 @@ class Int8(Attached):
         expected = logits(self.loaded)
         int8.pack(model, names)
         int8.set_activations(model, "none")
-        if (worst := difference(logits(self.loaded), expected)) > TOLERANCE:
-            raise RunFailed(
-                f"{self.loaded.ref} does not compute with weights in 8 bits: its logits are {worst:.1g} off; "
-                "a module of it reads a weight in a way of its own. Try --backend bitsandbytes"
-            )
+        self._check(expected)
         module: nn.Module = model
         products = multiplies_codes(next(module.parameters()).device, self.config.activations)
         console.info(
             f"{packed:,} of {weights:,} weights in 8 bits; inputs {'in 8 bits too' if products else 'in full'} here"
         )
         return {"packed_weights": packed, "full_weights": weights - packed}
+
+    def _check(self, expected: Tensor) -> None:
+        """RunFailed where the model does not compute with the weights that it now keeps."""
+        try:
+            worst = difference(logits(self.loaded), expected)
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            why = first_line(error)
+        else:
+            why = f"its logits are {worst:.1g} off"
+            if worst <= TOLERANCE:
+                return
+        raise RunFailed(
+            f"{self.loaded.ref} does not compute with weights in 8 bits ({why}): a module of it reads a weight in "
+            "a way of its own; try --backend bitsandbytes"
+        )
 
     def save(self, folder: Path) -> None:
         """A folder of compressed-tensors' layout; a head that was never trained stays out of it."""

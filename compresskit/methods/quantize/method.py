@@ -12,7 +12,7 @@ from torch import nn
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
-from compresskit.errors import InputError, UsageError
+from compresskit.errors import UsageError
 from compresskit.methods.export.graph import check_exportable
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached
@@ -24,6 +24,7 @@ from compresskit.models.kinds.bnb import pack
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.probing import check_numbers
 from compresskit.models.source import Source
 
 
@@ -59,9 +60,7 @@ class QuantizeMethod:
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError where a backend cannot pack such weights, InputError where they are not numbers."""
-        for name, parameter in loaded.model.named_parameters():
-            if not bool(parameter.isfinite().all()):
-                raise InputError(f"{loaded.ref} has weights that are not numbers ({name}); make it again")
+        check_numbers(loaded)
         if asked.config.backend == "onnxruntime":
             check_exportable(loaded)
         if asked.config.backend == "bitsandbytes" and not is_linear(loaded.family.weights(loaded.model)):

@@ -22,13 +22,15 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from compresskit.checkpoint.store import read_safetensors_metadata, save_tensors, weight_files
 from compresskit.errors import InputError
 from compresskit.models.family import Family
-from compresskit.models.int8 import Activations, Int8Linear, compute, dequantize, put, quantize
+from compresskit.models.int8 import Activations, Int8Linear, compute, dequantize, is_plain, put, quantize
 from compresskit.models.loaded import TrainableModel
 
 # How our way of opening is called in memory. It is never written: without us transformers would not know it.
 METHOD = "int8"
 SCALE = "_scale"
 _CODES = "I8"  # safetensors' name of their format
+# Of our layout: one group, of these weights and of no inputs.
+_WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
 # Smaller sides than this save nothing, and are of layers that decide much: a score, a relative position.
 SMALLEST_SIDE = 16
 
@@ -37,7 +39,7 @@ def layout(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
     """The `quantization_config` of config.json for the weights `names` in 8 bits."""
     packed = {name.rpartition(".")[0] for name in names}
     layers = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
-    weights = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel", "dynamic": False}
+    weights = {**_WEIGHTS, "dynamic": False}
     return {
         "quant_method": "compressed-tensors",
         "format": "int-quantized",
@@ -52,7 +54,31 @@ def layout(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
 def is_int8(config: PretrainedConfig) -> bool:
     """Whether a configuration as it was read is of this layout."""
     found = getattr(config, "quantization_config", None)
-    return isinstance(found, dict) and found.get("format") == "int-quantized" and bool(found.get("dequantize"))
+    return isinstance(found, dict) and is_our_layout(found)
+
+
+def check_layout(config: PretrainedConfig) -> None:
+    """ValueError where another way of opening quantized weights is about to take the codes of a BiLSTM for weights."""
+    found: Any = getattr(config, "quantization_config", None)
+    method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
+    if method not in (None, METHOD):
+        raise ValueError("a BiLSTM in 8 bits opens from a folder alone; download it: hf download ID --local-dir DIR")
+
+
+def is_our_layout(quantization: Mapping[str, Any]) -> bool:
+    """Whether a `quantization_config` tells of weights as ours are: symmetric int8 with a scale for each channel."""
+    groups = quantization.get("config_groups")
+    if quantization.get("format") != "int-quantized" or not quantization.get("dequantize"):
+        return False
+    if not isinstance(groups, dict) or len(groups) != 1:
+        return False
+    (group,) = groups.values()
+    weights = group.get("weights") if isinstance(group, dict) else None
+    return (
+        isinstance(weights, dict)
+        and group.get("input_activations") is None
+        and all(weights.get(name) == value for name, value in _WEIGHTS.items())
+    )
 
 
 def quantizable(loaded: TrainableModel) -> list[str]:
@@ -62,7 +88,7 @@ def quantizable(loaded: TrainableModel) -> list[str]:
     """
     model, family = loaded.model, loaded.family
     left = family.head(model) | set(model.all_tied_weights_keys)
-    names = [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)]
+    names = [f"{name}.weight" for name, module in model.named_modules() if is_plain(module)]
     return [
         name
         for name in dict.fromkeys((*names, *family.weights(model)))
@@ -105,6 +131,7 @@ _SCALES = re.compile(r"parametrizations\.(\w+)\.0\.scale$")
 def save(model: PreTrainedModel, config: Mapping[str, Any], folder: Path, absent: Iterable[str] = ()) -> None:
     """Write a packed model with the `quantization_config` of `layout`, without the tensors `absent`."""
     left = {*absent, *model.all_tied_weights_keys}
+    assert not any(isinstance(module, Int8Linear) and module.is_laid_out for module in model.modules())
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         own = _SCALES.sub(rf"\1{SCALE}", _ORIGINAL.sub(r"\1", name))
@@ -130,6 +157,11 @@ def load_int8(
     open_in_8_bits(config, folder)
     model, missing = family.load(folder, config, dtype)
     module: nn.Module = model
+    # What would overflow in fp16, as T5's `wo` (transformers#5651), computes in fp32.
+    precise = set(getattr(model, "_keep_in_fp32_modules", None) or ()) if dtype == torch.float16 else set()
+    for name, layer in module.named_modules():
+        if isinstance(layer, Int8Linear):
+            layer.precise = bool(precise.intersection(name.split(".")))
     module.to(device)
     return model, missing
 
@@ -145,6 +177,8 @@ def open_in_8_bits(config: PretrainedConfig, folder: Path) -> None:
         with safe_open(path, framework="pt") as file:
             formats |= {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
     weights = sorted(name for name, number in formats.items() if number == _CODES)
+    if not weights:
+        raise InputError(f"{folder} holds no weights in 8 bits, of which its config.json tells; copy it again")
     alone = [name for name in weights if name + SCALE not in formats]
     if alone:
         raise InputError(f"{folder} has no scales for {alone[0]}; it is damaged: copy or download it again")

@@ -20,7 +20,7 @@ from compresskit.models.family import Family
 from compresskit.models.folder import first_line
 from compresskit.models.kind import Matrix
 from compresskit.models.kinds.bnb import compute_in, four_bits, keep_unfit, move, open_packed
-from compresskit.models.kinds.int8 import METHOD, SCALE, is_int8, load_int8
+from compresskit.models.kinds.int8 import METHOD, SCALE, is_int8, is_our_layout, load_int8
 from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
@@ -31,7 +31,9 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def method_name(quantization: Mapping[str, Any]) -> str:
-    """A short name of how a checkpoint is quantized: `bnb-4bit`, `bnb-8bit`, else transformers' name of the method."""
+    """A short name of how a checkpoint is quantized: `bnb-4bit`, `bnb-8bit`, `int8` (ours), else transformers'."""
+    if is_our_layout(quantization):
+        return METHOD
     for bits in ("4bit", "8bit"):
         if quantization.get(f"load_in_{bits}"):
             return f"bnb-{bits}"

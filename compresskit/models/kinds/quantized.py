@@ -21,7 +21,7 @@ class QuantizedKind:
     name: KindName = "quantized"
     stands_on: frozenset[KindName] = frozenset()
     trainable = True  # an adapter learns on it
-    instead = "lora, eval and predict take it; give what it was packed from"
+    instead = "eval and predict take it, lora too where bitsandbytes packed it; give what it was packed from"
 
     def owns(self, folder: Path, manifest: Manifest | None) -> bool:
         """A folder whose manifest or whose config.json says so."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import QuestionAnsweringModelOutput
 
-from compresskit.models.kinds.int8 import is_int8, open_in_8_bits
+from compresskit.models.kinds.int8 import check_layout, is_int8, open_in_8_bits
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.layers import AttentionFlow, BiLSTM, CharacterCnn, Highway, Matching, SequenceDropout
 
@@ -95,6 +95,7 @@ class LstmReader(PreTrainedModel):
     main_input_name = "input_ids"
 
     def __init__(self, config: LstmReaderConfig) -> None:
+        check_layout(config)
         super().__init__(config)
         size = 2 * config.hidden_size
         self.embeddings = Embeddings(config)
@@ -123,12 +124,14 @@ class LstmReader(PreTrainedModel):
         The package that transformers opens such a one with knows no recurrent matrices: it would take the codes for
         weights.
         """
-        folder = pretrained_model_name_or_path
-        if config is None and folder is not None:
-            config = cls.config_class.from_pretrained(folder)
-        if is_int8(config):
-            open_in_8_bits(config, Path(folder))
-        return super().from_pretrained(folder, *model_args, config=config, **kwargs)
+        name = pretrained_model_name_or_path
+        folder = Path(name or "", kwargs.get("subfolder") or "")
+        if name is not None and (folder / "config.json").is_file():
+            known = config or cls.config_class.from_pretrained(folder)
+            if is_int8(known):
+                open_in_8_bits(known, folder)
+                config = known
+        return super().from_pretrained(name, *model_args, config=config, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         """The words' vectors, an nn.Embedding."""

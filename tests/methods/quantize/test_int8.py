@@ -1,6 +1,7 @@
 """`quantize`, the torch backend: what plain transformers opens, what stays in memory, and bytes."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForQuestionAnswering,
     T5Config,
@@ -32,6 +35,8 @@ from compresskit.models.kinds import int8, kind_of
 from compresskit.models.kinds.full import FullKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.lstm.build import write_reader
+from compresskit.models.lstm.config import LstmReaderConfig
+from compresskit.models.lstm.model import LstmReader
 from compresskit.models.lstm.variants import LstmOptions
 from compresskit.models.registry import load
 from compresskit.models.seq2seq import Seq2SeqFamily
@@ -257,10 +262,102 @@ def test_a_model_that_reads_a_weight_by_itself_is_refused(tmp_path: Path, monkey
         return torch.nn.functional.linear(inputs, layer.weight.float(), layer.bias)
 
     monkeypatch.setattr(Int8Linear, "forward", raw)
-    with pytest.raises(RunFailed, match="does not compute with weights in 8 bits"):
+    with pytest.raises(RunFailed, match=r"does not compute with weights in 8 bits \(its logits are"):
         packed(base, tmp_path / "out")
     assert forward is nn.Linear.forward
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("family", ["seq2seq"])
+def test_what_overflows_in_fp16_computes_in_fp32(family: str, tmp_path: Path) -> None:
+    model: Any = load(
+        str(packed(wide(family, tmp_path / "base"), tmp_path / "out")), device="cpu", dtype="float16"
+    ).model
+    found = {name.endswith("wo"): m.precise for name, m in model.named_modules() if isinstance(m, Int8Linear)}
+    assert found == {True: True, False: False}
+
+
+def test_tables_that_scale_their_vectors_do_so(tmp_path: Path) -> None:
+    """BART's; its learned positions, which are of another class, stay in full."""
+    torch.manual_seed(0)
+    shape = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "scale_embedding": True}
+    tokenizer = tiny.tokenizer()
+    tokenizer.bos_token, tokenizer.eos_token = tokenizer.cls_token, tokenizer.sep_token
+    special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id}
+    more = {"eos_token_id": tokenizer.eos_token_id, "decoder_start_token_id": tokenizer.eos_token_id}
+    config = BartConfig(vocab_size=len(tiny.TOKENS), **shape, **heads, **special, **more)  # type: ignore[arg-type]
+    BartForConditionalGeneration(config).save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    folder = packed(tmp_path / "base", tmp_path / "out")
+    plain, ours = AutoModelForSeq2SeqLM.from_pretrained(folder), load(str(folder), device="cpu")
+    torch.testing.assert_close(logits(ours.model), logits(plain), atol=1e-4, rtol=1e-4)
+    formats = {name: tensor.dtype for name, tensor in load_file(folder / "model.safetensors").items()}
+    assert formats["model.shared.weight"] == torch.int8
+    assert formats["model.encoder.embed_positions.weight"] == torch.float32
+
+
+def test_a_checkpoint_is_not_written_over_what_it_is_made_from(tmp_path: Path) -> None:
+    base = wide("encoder", tmp_path / "base")
+    makers.mask(base, tmp_path / "mask")
+    for source in (base, tmp_path / "mask"):
+        with pytest.raises(UsageError, match="base is what it would be made from; give another --output"):
+            run(Job("quantize", QuantizeOptions(str(source), base, overwrite=True), QuantizeConfig()))
+    assert load(str(base), device="cpu").kind.name == "full"
+
+
+@pytest.mark.parametrize("change", ["activations", "zero points", "tensor"])
+def test_another_layout_of_compressed_tensors_is_not_taken_for_ours(change: str, tmp_path: Path) -> None:
+    config: Any = int8.layout(nn.Linear(2, 2), [])
+    assert int8.is_our_layout(config)
+    group = config["config_groups"]["group_0"]
+    if change == "activations":
+        group["input_activations"] = {"num_bits": 8, "dynamic": False}
+    elif change == "tensor":
+        group["weights"]["strategy"] = "tensor"
+    else:
+        group["weights"]["symmetric"] = False
+    assert not int8.is_our_layout(config)
+
+
+@pytest.mark.parametrize("steps", [None, "gone", "foo"])
+def test_a_manifest_that_somebody_wrote(steps: str | None, tmp_path: Path) -> None:
+    folder = packed(wide("encoder", tmp_path / "base"), tmp_path / "out")
+    manifest = json.loads((folder / "compresskit.json").read_text())
+    if steps is None:
+        manifest["steps"] = []
+    elif steps == "gone":
+        del manifest["steps"][-1]["config"]["activations"]
+    else:
+        manifest["steps"][-1]["config"]["activations"] = steps
+    (folder / "compresskit.json").write_text(json.dumps(manifest))
+    if steps == "foo":
+        with pytest.raises(InputError, match="has activations 'foo'; it can be auto, int8, none"):
+            load(str(folder), device="cpu")
+    else:
+        layers = [m for m in load(str(folder), device="cpu").model.modules() if isinstance(m, Int8Linear)]
+        assert {layer.activations for layer in layers} == {"auto"}
+
+
+def test_a_bilstm_that_something_else_opens_is_refused(tmp_path: Path) -> None:
+    """As of a Hub id: transformers would hand its codes to the recurrences as weights."""
+    folder = packed(base_of("lstm", tmp_path / "base"), tmp_path / "out")
+    config = LstmReaderConfig.from_pretrained(folder)
+    with pytest.raises(ValueError, match="opens from a folder alone"):
+        LstmReader(config)
+    (tmp_path / "up").mkdir()
+    folder.rename(tmp_path / "up" / "in")
+    opened = LstmReader.from_pretrained(tmp_path / "up", subfolder="in")
+    assert float(opened.encoder[0].weight_ih_l0.abs().max()) < 1
+    plain = LstmReader.from_pretrained(tmp_path / "base", dropout=0.25)
+    assert plain.config.dropout == 0.25
+
+
+def test_a_file_without_codes_is_refused(tmp_path: Path) -> None:
+    folder = packed(wide("encoder", tmp_path / "base"), tmp_path / "out")
+    shutil.copy(tmp_path / "base" / "model.safetensors", folder / "model.safetensors")
+    with pytest.raises(InputError, match="holds no weights in 8 bits"):
+        load(str(folder), device="cpu")
 
 
 def test_a_file_without_a_scale_is_refused(tmp_path: Path) -> None:
