@@ -235,5 +235,5 @@ def test_a_packed_model_is_adapted_by_lora(tmp_path: Path) -> None:
     packed = quantize(tmp_path / "base", tmp_path / "packed", 4)
     asked = job(tmp_path)
     makers.data(tmp_path / "data.json")
-    with pytest.raises(InputError, match="lora, eval and predict take it"):
+    with pytest.raises(InputError, match="eval and predict take it, lora too where bitsandbytes packed it"):
         run_qlora(replace(asked, options=replace(asked.training, model=str(packed))), 4)

@@ -1,6 +1,7 @@
 """`export --onnx` against torch: any batch and length, overlays folded in, and what is refused."""
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,22 @@ def answers(folder: Path, count: int = 12) -> list[Any]:
     return list(loaded.task.answer(loaded, tiny.examples(count), AnswerOptions(48, 8)))
 
 
-@pytest.mark.parametrize("kind", ["full", "mask", "adapter"])
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
+    """A plain checkpoint of a family, and its graph; made when it is asked for, since that takes seconds."""
+    root = tmp_path_factory.mktemp("exported")
+    known: dict[str, tuple[Path, Path]] = {}
+
+    def pair(family: str) -> tuple[Path, Path]:
+        if family not in known:
+            base = makers.made(family, root / family)
+            known[family] = base, export(base, root / f"{family}-out")
+        return known[family]
+
+    return pair
+
+
+@pytest.mark.parametrize("kind", ["mask", "adapter"])
 @pytest.mark.parametrize("family", ["encoder", "lstm"])
 def test_the_graph_answers_as_the_checkpoint(family: str, kind: str, tmp_path: Path) -> None:
     makers.of_kind(kind, makers.made(family, tmp_path / "base"), tmp_path / "source")
@@ -58,10 +74,9 @@ def test_readers_of_several_architectures(kind: readers.Kind, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("family", ["encoder", "lstm"])
-def test_any_batch_and_length(family: str, tmp_path: Path) -> None:
+def test_any_batch_and_length(family: str, exported: Callable[[str], tuple[Path, Path]]) -> None:
     """Among them those that no probe had; parts of unlike length in one batch."""
-    base = makers.made(family, tmp_path / "base")
-    out = export(base, tmp_path / "out")
+    base, out = exported(family)
     session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
     model: Any = load(str(base), device="cpu").model
     for batch, length in ((1, 7), (7, 12), (3, 61)):
@@ -78,11 +93,11 @@ def test_any_batch_and_length(family: str, tmp_path: Path) -> None:
             np.testing.assert_allclose(real, torch.where(mask > 0, two, 0.0).numpy(), atol=1e-5)
 
 
-def test_a_bilstm_is_a_node_not_a_loop(tmp_path: Path) -> None:
+def test_a_bilstm_is_a_node_not_a_loop(exported: Callable[[str], tuple[Path, Path]]) -> None:
     """Unrolled over the time of an example, a graph would be of that length alone."""
-    out = export(makers.lstm(tmp_path / "base"), tmp_path / "out")
+    base, out = exported("lstm")
     kinds = [node.op_type for node in onnx.load(out / "model.onnx").graph.node]
-    layers = sum(isinstance(module, nn.LSTM) for module in load(str(tmp_path / "base"), device="cpu").model.modules())
+    layers = sum(isinstance(module, nn.LSTM) for module in load(str(base), device="cpu").model.modules())
     # The encoder reads twice, context and question.
     assert kinds.count("LSTM") == layers + 1
     assert len(kinds) < 400
@@ -114,9 +129,9 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     headless = makers.without_head(tiny.checkpoint(tmp_path / "headless"))
     with pytest.raises(InputError, match="no trained question-answering head"):
         export(headless, tmp_path / "out")
-    exported = export(base, tmp_path / "done")
+    done = export(base, tmp_path / "done")
     with pytest.raises(InputError, match="is of kind onnx, and export takes adapter or full or mask"):
-        export(exported, tmp_path / "out")
+        export(done, tmp_path / "out")
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(MissingError, match=r"a graph needs onnxscript; pip install 'compresskit\[onnx\]'"):
