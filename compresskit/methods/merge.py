@@ -12,24 +12,20 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.errors import RunFailed
 from compresskit.methods.job import Job, MergeConfig
-from compresskit.methods.method import Attached
-from compresskit.models.defaults import TrainingDefaults
-from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.methods.method import Attached, Conversion
+from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import difference, logits
-from compresskit.models.source import Source
 
 # Rounding of a merged weight, in parts of the largest logit.
 TOLERANCE = 1e-3
 
 
-class MergeMethod:
+class MergeMethod(Conversion):
     """A mask is applied when the checkpoint is opened; adapters are added to the weights that they stand on."""
 
     name = "merge"
     Config = MergeConfig
     accepts: frozenset[KindName] = frozenset({"mask", "adapter"})
-    trains = False
-    defaults: TrainingDefaults | None = None
 
     def leaves(self, config: MergeConfig) -> KindName:
         """A plain checkpoint."""
@@ -43,19 +39,8 @@ class MergeMethod:
         """Beside the overlay."""
         return Path(job.options.model.rstrip("/") + "-merged")
 
-    def check(self, job: Job) -> None:
-        """There is no option that could have no effect."""
-
-    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
-        """The overlay itself."""
-        return source
-
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """Every overlay that opens can be merged."""
-
-    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
-        """Nothing to prepare."""
-        return {}
 
     def attach(self, loaded: TrainableModel, config: MergeConfig, dtype: torch.dtype) -> Attached:
         """The merged model, to be saved."""

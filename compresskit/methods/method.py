@@ -70,6 +70,24 @@ class Attached(ABC):
         """Write the weights and the configuration of the new checkpoint."""
 
 
+class Conversion:
+    """What methods share that learn nothing: they open a checkpoint, change it, and write another."""
+
+    trains = False
+    defaults: TrainingDefaults | None = None
+
+    def check(self, job: Job) -> None:
+        """There is no option that could have no effect."""
+
+    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
+        """The checkpoint that was asked for."""
+        return source
+
+    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
+        """Nothing to prepare."""
+        return {}
+
+
 class Method(Protocol):
     """What the runner asks of a method.
 

@@ -25,7 +25,7 @@ class ExportOptions(RunOptions):
 class ExportConfig:
     """The format to write."""
 
-    onnx: bool = option(False, "Write ONNX, in Optimum's layout.")
+    onnx: bool = option(False, "Write ONNX, under the file names that Optimum uses.")
 
     def __post_init__(self) -> None:
         check(self)

@@ -19,7 +19,8 @@ from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
 from compresskit.models.kinds.onnx_graph import OnnxReader
 from compresskit.models.loaded import TrainableModel
-from compresskit.models.probing import check_numbers, difference, windows
+from compresskit.models.probing import check_numbers, difference
+from compresskit.models.task import Batch
 
 # The largest difference of a logit, in parts of the largest one.
 TOLERANCE = 1e-4
@@ -58,14 +59,12 @@ def check_exportable(loaded: TrainableModel) -> None:
 
 
 @torch.no_grad()
-def write_graph(loaded: TrainableModel, path: Path) -> float:
-    """Write the model's graph, and compare it with the model; the largest difference of a logit.
+def write_graph(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> float:
+    """Write the model's graph, and compare it with the model on `probes`; the largest difference of a logit.
 
-    Batch and length are free. Raises RunFailed where the model has no such graph, or the graph answers
-    otherwise.
+    Batch and length are free. Raises RunFailed where the model has no such graph, or the graph answers otherwise.
     """
     model: nn.Module = loaded.model.eval()
-    probes = windows(loaded)
     example = next(batch for batch in probes if len(batch["input_ids"]) > 1)
     outputs = loaded.task.graph_outputs
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
@@ -84,7 +83,7 @@ def write_graph(loaded: TrainableModel, path: Path) -> float:
         raise RunFailed(f"{loaded.ref} cannot be exported to ONNX ({first_line(error)})") from error
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     _save(program, path, in_two=size > ONE_FILE)
-    worst = compared(loaded, path)
+    worst = compared(loaded, path, probes)
     if not worst <= TOLERANCE:
         raise RunFailed(f"the graph of {loaded.ref} differs from the model by {worst:.1g}; it is not written")
     return worst
@@ -97,12 +96,12 @@ def _save(program: Any, path: Path, *, in_two: bool) -> None:
 
 
 @torch.no_grad()
-def compared(loaded: TrainableModel, path: Path) -> float:
-    """How far a graph's logits are from the model's, in parts of the largest, over the windows of `probing`."""
+def compared(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> float:
+    """How far a graph's logits are from the model's, in parts of the largest."""
     graph = OnnxReader(path, loaded.model.config, resolve_device("cpu"), loaded.task.graph_outputs)
     model: Any = loaded.model.eval()
     worst = 0.0
-    for batch in windows(loaded):
+    for batch in probes:
         found, expected = graph(**batch), model(**batch)
         worst = max(worst, *(difference(found[name], expected[name]) for name in loaded.task.graph_outputs))
     return worst

@@ -14,20 +14,17 @@ from compresskit.methods.export.config import ExportConfig
 from compresskit.methods.export.graph import check_exportable, write_graph
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.merge import fold
-from compresskit.methods.method import Attached
-from compresskit.models.defaults import TrainingDefaults
-from compresskit.models.loaded import LoadedModel, TrainableModel
-from compresskit.models.source import Source
+from compresskit.methods.method import Attached, Conversion
+from compresskit.models.loaded import TrainableModel
+from compresskit.models.probing import windows
 
 
-class ExportMethod:
+class ExportMethod(Conversion):
     """Overlays are folded in; the graph takes batches of any size and length."""
 
     name = "export"
     Config = ExportConfig
     accepts: frozenset[KindName] = frozenset({"full", "mask", "adapter"})
-    trains = False
-    defaults: TrainingDefaults | None = None
 
     def leaves(self, config: ExportConfig) -> KindName:
         """A graph."""
@@ -41,20 +38,9 @@ class ExportMethod:
         """`runs/<model>-onnx`."""
         return default_output(job.options.model, "onnx")
 
-    def check(self, job: Job) -> None:
-        """There is no option that could have no effect."""
-
-    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
-        """The checkpoint that was asked for."""
-        return source
-
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError for a model that is no single graph, InputError for one whose answers would be random."""
         check_exportable(loaded)
-
-    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
-        """Nothing to prepare."""
-        return {}
 
     def attach(self, loaded: TrainableModel, config: ExportConfig, dtype: torch.dtype) -> Attached:
         """The model, to be written as a graph."""
@@ -74,6 +60,6 @@ class Exported(Attached):
 
     def save(self, folder: Path) -> None:
         """`model.onnx` and the configuration."""
-        worst = write_graph(self.loaded, folder / "model.onnx")
+        worst = write_graph(self.loaded, folder / "model.onnx", windows(self.loaded))
         self.loaded.model.config.save_pretrained(folder)
         console.info(f"the graph gives the model's logits (largest difference {worst:.0e})")

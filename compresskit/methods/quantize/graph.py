@@ -12,6 +12,7 @@ from compresskit.methods.export.graph import compared, quiet, write_graph
 from compresskit.methods.method import Attached
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.probing import windows
 
 
 class Graph(Attached):
@@ -29,14 +30,15 @@ class Graph(Attached):
         import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
+        probes = windows(self.loaded)
         with tempfile.TemporaryDirectory() as name:
             whole = Path(name) / "model.onnx"
-            worst = write_graph(self.loaded, whole)
+            worst = write_graph(self.loaded, whole, probes)
             console.info(f"the graph in full gives the model's logits (largest difference {worst:.0e})")
             graph = onnx.load(whole)
             del graph.graph.value_info[:]  # shapes of before the exporter's own simplifications; they are found again
             with quiet():  # it advises a step that finds nothing in these graphs
                 quantize_dynamic(graph, folder / "model.onnx", per_channel=True, weight_type=QuantType.QInt8)
-        off = compared(self.loaded, folder / "model.onnx")
+        off = compared(self.loaded, folder / "model.onnx", probes)
         console.info(f"in 8 bits its logits differ by up to {off:.1g} of the largest")
         self.loaded.model.config.save_pretrained(folder)

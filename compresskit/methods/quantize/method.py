@@ -15,27 +15,23 @@ from compresskit.checkpoint.store import load_tensors, save_tensors, weight_file
 from compresskit.errors import UsageError
 from compresskit.methods.export.graph import check_exportable
 from compresskit.methods.job import Job, default_output
-from compresskit.methods.method import Attached
+from compresskit.methods.method import Attached, Conversion
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.methods.quantize.graph import Graph
 from compresskit.methods.quantize.int8 import Int8
-from compresskit.models.defaults import TrainingDefaults
 from compresskit.models.kinds.bnb import pack
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
-from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import check_numbers
-from compresskit.models.source import Source
 
 
-class QuantizeMethod:
+class QuantizeMethod(Conversion):
     """Weights of a plain checkpoint, or of a mask's, in 8 bits or 4; nothing is learned."""
 
     name = "quantize"
     Config = QuantizeConfig
     accepts: frozenset[KindName] = frozenset({"full", "mask"})
-    trains = False
-    defaults: TrainingDefaults | None = None
 
     def leaves(self, config: QuantizeConfig) -> KindName:
         """Packed weights; of onnxruntime a graph."""
@@ -51,13 +47,6 @@ class QuantizeMethod:
         graph = "onnx-" if job.config.backend == "onnxruntime" else ""
         return default_output(job.options.model, f"{graph}{job.config.bits}bit")
 
-    def check(self, job: Job) -> None:
-        """There is no option that could have no effect."""
-
-    def prepare_base(self, source: Source, teacher: Source | None) -> Source:
-        """The checkpoint that was asked for."""
-        return source
-
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError where a backend cannot pack such weights, InputError where they are not numbers."""
         check_numbers(loaded)
@@ -68,10 +57,6 @@ class QuantizeMethod:
                 f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
                 "leave out --backend"
             )
-
-    def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
-        """Nothing to prepare."""
-        return {}
 
     def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
         """The model, to be packed."""
