@@ -1,16 +1,18 @@
 """Questions per second of a model that writes its answers, against transformers' `generate`.
 
-    python -m benchmarks.generate_speed CKPT --data EVAL.json [--questions 1000] [--dtype bfloat16]
+    python -m benchmarks.generate_speed CKPT --data EVAL.json [--questions 1000] [--dtype bfloat16] [--rounds 3]
 
 `generate` runs greedily, for one question after the other, and on batches of 32 in the order of the data, padded to the
 longest. Only questions that fit into one window are asked. Ours scores "unanswerable" beside; texts are compared where
-`generate` writes one. All ways use the same model in the same numbers, tokenization included.
+`generate` writes one. All ways use the same model in the same numbers, tokenization included. They take turns, round by
+round; ratios are of medians.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -32,12 +34,13 @@ LOOP_PART = 8
 
 
 def main() -> None:
-    """Time the three ways in turn and print their ratios."""
+    """Time the three ways in turn and print questions a second, and ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("--data", default="demo")
     parser.add_argument("--questions", type=int, default=1000)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     loaded = load(arguments.checkpoint, dtype=arguments.dtype, device=arguments.device)
@@ -53,14 +56,23 @@ def main() -> None:
     def theirs(size: int) -> Callable[[Sequence[Example]], list[str]]:
         return lambda asked: list(generated(loaded, prompt, options, asked, size))
 
-    own, rate = timed(ours, examples)
-    print(f"ours             {rate:8.1f} questions/s")
     part = examples[: max(len(examples) // LOOP_PART, 1)]
-    for name, size, asked in (("generate, one", 1, part), (f"generate, {BATCH}", BATCH, examples)):
-        texts, other = timed(theirs(size), asked)
-        written = [(a, b) for a, b in zip(texts, own, strict=False) if b and a not in ("", prompt.unanswerable)]
-        same = sum(a == b for a, b in written) / max(len(written), 1)
-        print(f"{name:<16} {other:8.1f} questions/s; ours is {rate / other:.1f} times that; same texts: {same:.1%}")
+    ways = {"ours": (ours, examples), "generate, one": (theirs(1), part)}
+    ways[f"generate, {BATCH}"] = (theirs(BATCH), examples)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    texts: dict[str, list[str]] = {}
+    for _ in range(arguments.rounds):
+        for name, (way, asked) in ways.items():
+            texts[name], rate = timed(way, asked)
+            rates[name].append(rate)
+    own = statistics.median(rates["ours"])
+    for name, found in rates.items():
+        each = ", ".join(f"{rate:.1f}" for rate in found)
+        pairs = zip(texts[name], texts["ours"], strict=False)  # the loop has a part of them
+        written = [pair for pair in pairs if pair[0] not in ("", prompt.unanswerable)]
+        same = sum(one == two for one, two in written) / max(len(written), 1)
+        ratio = own / statistics.median(found)
+        print(f"{name:<16} {each} questions/s; ours is {ratio:.2f} times that; same texts: {same:.1%}")
 
 
 def fitting(loaded: LoadedModel, prompt: Prompt, options: AnswerOptions, data: Any, count: int) -> list[Example]:
