@@ -7,10 +7,7 @@ equal the script's to the last digit; numpy only carries the results.
 
 from __future__ import annotations
 
-import re
-import string
 from array import array
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.data.match import Golds
 from compresskit.errors import InputError
 
 if TYPE_CHECKING:
     from compresskit.data.examples import Example
     from compresskit.models.answering import Prediction
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,28 +50,6 @@ class Score:
     question_f1: NDArray[np.float64] = field(repr=False, compare=False)
     has_answer: NDArray[np.bool_] = field(repr=False, compare=False)
     paragraph: NDArray[np.int64] = field(repr=False, compare=False)
-
-
-def normalize_answer(text: str) -> str:
-    """`text` in lower case, without ASCII punctuation and articles, white space made single blanks.
-
-    >>> normalize_answer("The  U.S. Army, a force")
-    'us army force'
-    """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
-
-
-def exact_match(gold: str, predicted: str) -> int:
-    """1 where both answers are the same once normalized, else 0."""
-    return int(normalize_answer(gold) == normalize_answer(predicted))
-
-
-def token_f1(gold: str, predicted: str) -> float:
-    """The harmonic mean of token precision and recall, 0-1.
-
-    Where either answer has no token left, it is 1 if both have none and 0 otherwise.
-    """
-    return float(_f1(normalize_answer(gold).split(), normalize_answer(predicted).split()))
 
 
 def score(examples: Iterable[Example], predictions: Mapping[str, Prediction]) -> Score:
@@ -122,7 +95,7 @@ class Scorer:
 
     def add(self, example: Example, prediction: Prediction) -> None:
         """Take the prediction for one question."""
-        golds = _Golds(answer.text for answer in example.answers)
+        golds = Golds(answer.text for answer in example.answers)
         em, f1 = golds.score(prediction.text)
         own = {"has_answer": bool(example.answers), "paragraph": example.paragraph}
         _append(self._answers, em=em, f1=f1, f1_is_int=isinstance(f1, int), **own)
@@ -206,34 +179,3 @@ def _mean_where(values: Sequence[float], has_answer: Sequence[int], wanted: bool
     """The mean in per cent where `has_answer` is `wanted`; None where it never is."""
     chosen = [value for value, has in zip(values, has_answer, strict=True) if has == wanted]
     return 100.0 * sum(chosen) / len(chosen) if chosen else None
-
-
-def _f1(gold: list[str], predicted: list[str]) -> int | float:
-    """F1 as the official script does, an int where nothing overlaps or there is nothing to overlap."""
-    if not gold or not predicted:
-        return int(gold == predicted)
-    same = sum((Counter(gold) & Counter(predicted)).values())
-    if same == 0:
-        return 0
-    precision, recall = same / len(predicted), same / len(gold)
-    return (2 * precision * recall) / (precision + recall)
-
-
-class _Golds:
-    """The gold answers of one question, normalized once for both the decided answer and the best span."""
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        # An answer of which nothing is left ("The") is dropped; with none left, "no answer" is the right one.
-        kept = dict.fromkeys(normal for text in texts if (normal := normalize_answer(text)))
-        self._golds = [(normal, normal.split()) for normal in kept] or [("", [])]
-        self._last: tuple[str, tuple[int, float]] | None = None
-
-    def score(self, predicted: str) -> tuple[int, float]:
-        """EM (0 or 1) and F1 (0-1) of `predicted` against the gold answer that suits it best."""
-        if self._last is None or self._last[0] != predicted:
-            normal = normalize_answer(predicted)
-            tokens = normal.split()
-            em = max(int(gold == normal) for gold, _ in self._golds)
-            f1 = max(_f1(gold, tokens) for _, gold in self._golds)
-            self._last = (predicted, (em, f1))
-        return self._last[1]

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compresskit.data.examples import Answer, Example
+from compresskit.data.match import exact_match, normalize_answer, token_f1
 from compresskit.errors import InputError
-from compresskit.evaluate.score import Scorer, exact_match, normalize_answer, score, token_f1
+from compresskit.evaluate.score import Scorer, score
 from compresskit.models.answering import Prediction
 
 # Words that meet the rules' corners: articles, parts of words that look like articles, punctuation inside and

@@ -1,0 +1,64 @@
+"""Whether an answer is the gold one: the rules of the official SQuAD 2.0 script (`evaluate-v2.0.py`)."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def normalize_answer(text: str) -> str:
+    """`text` in lower case, without ASCII punctuation and articles, white space made single blanks.
+
+    >>> normalize_answer("The  U.S. Army, a force")
+    'us army force'
+    """
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(gold: str, predicted: str) -> int:
+    """1 where both answers are the same once normalized, else 0."""
+    return int(normalize_answer(gold) == normalize_answer(predicted))
+
+
+def token_f1(gold: str, predicted: str) -> float:
+    """The harmonic mean of token precision and recall, 0-1.
+
+    Where either answer has no token left, it is 1 if both have none and 0 otherwise.
+    """
+    return float(_f1(normalize_answer(gold).split(), normalize_answer(predicted).split()))
+
+
+class Golds:
+    """The gold answers of one question, normalized once for every answer that is scored against them."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        # An answer of which nothing is left ("The") is dropped; with none left, "no answer" is the right one.
+        kept = dict.fromkeys(normal for text in texts if (normal := normalize_answer(text)))
+        self._golds = [(normal, normal.split()) for normal in kept] or [("", [])]
+        self._last: tuple[str, tuple[int, float]] | None = None
+
+    def score(self, predicted: str) -> tuple[int, float]:
+        """EM (0 or 1) and F1 (0-1) of `predicted` against the gold answer that suits it best."""
+        if self._last is None or self._last[0] != predicted:
+            normal = normalize_answer(predicted)
+            tokens = normal.split()
+            em = max(int(gold == normal) for gold, _ in self._golds)
+            f1 = max(_f1(gold, tokens) for _, gold in self._golds)
+            self._last = (predicted, (em, f1))
+        return self._last[1]
+
+
+def _f1(gold: list[str], predicted: list[str]) -> int | float:
+    """F1 as the official script does, an int where nothing overlaps or there is nothing to overlap."""
+    if not gold or not predicted:
+        return int(gold == predicted)
+    same = sum((Counter(gold) & Counter(predicted)).values())
+    if same == 0:
+        return 0
+    precision, recall = same / len(predicted), same / len(gold)
+    return (2 * precision * recall) / (precision + recall)
