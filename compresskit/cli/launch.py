@@ -29,7 +29,7 @@ PlanFlag = Annotated[
     bool,
     typer.Option(
         "--plan",
-        help="Print parameters, bytes, expected memory and steps; train nothing, write nothing.",
+        help="Print what it would do: parameters, bytes, and where it trains memory and steps; write nothing.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -52,6 +52,23 @@ def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
         show_plans(run.plan(job))
     else:
         show_result(run.run(job, evaluator))
+
+
+def convert(job: Job, *, plan: bool) -> None:
+    """Run a job that learns nothing, or print its plan."""
+    from compresskit import console
+    from compresskit.methods import run
+
+    if not plan:
+        show_result(run.run(job))
+        return
+    outline = run.outline(job)
+    lines = [
+        f"parameters   {outline.parameters:,}",
+        f"checkpoint   about {outline.checkpoint_bytes:,} bytes of weights",
+        f"writes {outline.target}: {outline.summary}",
+    ]
+    console.out("\n".join(lines))
 
 
 def show_plans(plans: Sequence[Plan]) -> None:

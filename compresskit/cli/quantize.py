@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
-from compresskit.cli.launch import show_result
+from compresskit.cli.launch import PlanFlag, convert
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 
 
 @with_flags()
-def quantize(options: QuantizeOptions, config: QuantizeConfig) -> None:
+def quantize(options: QuantizeOptions, config: QuantizeConfig, plan: PlanFlag = False) -> None:
     """Keep weights in 8 or 4 bits: int8 by default, of nearly all of them, in memory too; nothing is trained."""
     from compresskit.methods.job import Job
-    from compresskit.methods.run import run
 
-    show_result(run(Job("quantize", options, config)))
+    convert(Job("quantize", options, config), plan=plan)

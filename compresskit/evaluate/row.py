@@ -131,6 +131,7 @@ class Row:
     )
     questions_per_s_range: Interval | None = None
     metrics: Mapping[str, float | None] = field(default_factory=dict)
+    arithmetic: str | None = None
     created: str | None = None
     sha256: str | None = None
     predictions: str | None = None

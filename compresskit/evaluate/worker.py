@@ -163,6 +163,8 @@ def measure_checkpoint(
 
     `costs` are those of loading, by the keys of the row. The answers are left in the folder of the measurement.
     """
+    from compresskit.models.int8 import arithmetic_of
+
     settings = measurement.settings
     options = answer_options(settings)
     if measurement.tuning is not None:
@@ -198,6 +200,7 @@ def measure_checkpoint(
         questions_per_s=statistics.median(rates),
         questions_per_s_range=(min(rates), max(rates)) if len(rates) > 1 else None,
         metrics=figures,
+        arithmetic=arithmetic_of(loaded.model),
         device=measure.describe_device(loaded.device),
     )
     found: dict[str, Any] = {

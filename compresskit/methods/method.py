@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from compresskit.checkpoint.manifest import KindName
+from compresskit.checkpoint.manifest import Data, KindName
 from compresskit.methods.job import Job
 from compresskit.models.defaults import TrainingDefaults
 
@@ -35,7 +35,12 @@ class Footprint:
 
 
 class Attached(ABC):
-    """A method at work on a model in memory. What is not overridden does nothing."""
+    """A method at work on a model in memory. What is not overridden does nothing.
+
+    `data` is what a method that learns nothing has looked at all the same.
+    """
+
+    data: Data | None = None
 
     def groups(self, options: TrainingOptions) -> list[ParameterGroup]:
         """The optimizer's parameter groups; all else is frozen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from compresskit.methods.job import Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
 from compresskit.methods.registry import METHODS
 from compresskit.methods.teaching import supervised, taught
+from compresskit.models.counting import count
 from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
 from compresskit.models.family import Family, Regularized
@@ -108,6 +109,35 @@ def plan(job: Job) -> list[Plan]:
     return [*plan(job.teacher), own] if job.teacher is not None else [own]
 
 
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a job that learns nothing would do: `parameters`, about how many bytes of weights, where, and in words."""
+
+    parameters: int
+    checkpoint_bytes: int
+    target: Path
+    summary: str
+
+
+def outline(job: Job) -> Outline:
+    """What `run` would do with a job that learns nothing, without doing it. Raises what `run` finds before it works."""
+    method, job = METHODS[job.method], completed(job)
+    loaded = _examined(method, job)
+    attached = method.attach(loaded, job.config, torch.float32)
+    size = attached.footprint(NUMBER_BYTES["float32"]).checkpoint
+    return Outline(count(loaded.model).total or 0, size, job.options.target, attached.summary())
+
+
+def _examined(method: Method, job: Job) -> TrainableModel:
+    """The checkpoint of a job that learns nothing, in memory. Raises the package's errors for what cannot be."""
+    source = resolve(job.options.model)
+    require_kind(method, source)
+    _refuse_to_replace(source, job.options.target)
+    loaded = load_whole(source)
+    method.examine(job, loaded)
+    return loaded
+
+
 def check_effects(method: Method, asked: Job) -> None:
     """UsageError for an option that has no effect in a job that trains, as far as can be told without a model."""
     if asked.training.max_steps is not None:
@@ -171,16 +201,13 @@ def _convert(method: Method, job: Job) -> Path:
     """Run a job that learns nothing: open, change, write."""
     started = time.perf_counter()
     source, target = resolve(job.options.model), job.options.target
-    require_kind(method, source)
-    _refuse_to_replace(source, target)
     with staged_folder(target, overwrite=job.options.overwrite) as folder:
-        loaded = load_whole(source)
-        method.examine(job, loaded)
+        loaded = _examined(method, job)
         attached = method.attach(loaded, job.config, torch.float32)
         metrics = attached.finish()
         attached.save(folder)
         loaded.tokenizer.save_pretrained(folder)
-        step = Step(method.title(job.config), describe(job), 0, None, time.perf_counter() - started, metrics)
+        step = Step(method.title(job.config), describe(job), 0, attached.data, time.perf_counter() - started, metrics)
         known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
         known.add(step, kind=method.leaves(job.config), base=base_of(source, target)).write(folder)
     return target

@@ -50,6 +50,15 @@ def multiplies_codes(device: torch.device, wanted: Activations) -> bool:
     return wanted == "int8"
 
 
+def arithmetic(device: torch.device, wanted: Activations) -> str:
+    """How linear layers in 8 bits compute on a device, in words."""
+    if not multiplies_codes(device, wanted):
+        return "codes become numbers, a block of rows at a time"
+    if device.type == "cuda":
+        return f"products of 8 bits (torch._int_mm) of {FEWEST_ROWS} rows and more; else codes become numbers"
+    return "products of 8 bits (oneDNN), inputs rounded token by token"
+
+
 class Int8Linear(nn.Module):
     """A linear layer whose weight is kept in codes; `weight_scale` (out, 1) in fp32 is a buffer beside them.
 
@@ -186,6 +195,12 @@ class Int8Weight(nn.Module):
 INT8 = (Int8Linear, Int8Embedding)
 
 
+def arithmetic_of(model: nn.Module) -> str | None:
+    """How the linear layers of a model in 8 bits compute where they are, in words; None where it has none."""
+    layer = next((module for module in model.modules() if isinstance(module, Int8Linear)), None)
+    return None if layer is None else arithmetic(layer.weight_scale.device, layer.activations)
+
+
 def is_plain(module: nn.Module) -> bool:
     """Whether a module is a linear layer or a table and nothing more, so that one of ours can take its place.
 
@@ -195,6 +210,16 @@ def is_plain(module: nn.Module) -> bool:
     return type(module) in (nn.Linear, nn.Embedding) or scaled
 
 
+def replacement(module: nn.Module, codes: Tensor, scales: Tensor, *, shared: bool = False) -> nn.Module | None:
+    """What computes in a module's place with codes; None for a module that is no linear layer and no table."""
+    if isinstance(module, nn.Linear):
+        return Int8Linear(codes, scales, module.bias, shared=shared)
+    if isinstance(module, nn.Embedding):
+        factor = float(getattr(module, "embed_scale", 1.0))
+        return Int8Embedding(codes, scales, module.weight.dtype, factor=factor, shared=shared)
+    return None
+
+
 def put(model: nn.Module, name: str, codes: Tensor, scales: Tensor, *, shared: bool = False) -> None:
     """Keep the weight `name` of a model in codes; `shared` where it is that of another layer.
 
@@ -202,13 +227,10 @@ def put(model: nn.Module, name: str, codes: Tensor, scales: Tensor, *, shared: b
     beside them, until `compute`.
     """
     parent, _, own = name.rpartition(".")
-    module: Any = model.get_submodule(parent)
-    above, _, child = parent.rpartition(".")
-    if isinstance(module, nn.Linear):
-        setattr(model.get_submodule(above), child, Int8Linear(codes, scales, module.bias, shared=shared))
-    elif isinstance(module, nn.Embedding):
-        factor = float(getattr(module, "embed_scale", 1.0))
-        replaced = Int8Embedding(codes, scales, module.weight.dtype, factor=factor, shared=shared)
+    module = model.get_submodule(parent)
+    replaced = replacement(module, codes, scales, shared=shared)
+    if replaced is not None:
+        above, _, child = parent.rpartition(".")
         setattr(model.get_submodule(above), child, replaced)
     else:
         setattr(module, own, nn.Parameter(codes, requires_grad=False))

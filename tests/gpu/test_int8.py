@@ -34,8 +34,8 @@ def test_a_linear_layer(sides: tuple[int, int], rows: int, dtype: torch.dtype) -
     """Few rows, and sides that no product of codes takes, go by the weights turned into numbers."""
     torch.manual_seed(0)
     weight, inputs, bias = torch.randn(sides), torch.randn(rows, sides[1]), torch.nn.Parameter(torch.randn(sides[0]))
-    layer = Int8Linear(*quantize(weight), bias).cuda().to(dtype)
+    expected = functional.linear(inputs, dequantize(*quantize(weight)), bias)
+    layer = Int8Linear(*quantize(weight), bias).cuda().to(dtype)  # the bias moves along
     layer.weight_scale = layer.weight_scale.float()
     found = layer(inputs.cuda().to(dtype)).float().cpu()
-    expected = functional.linear(inputs, dequantize(*quantize(weight)), bias)
     torch.testing.assert_close(found, expected, atol=0.02 * float(expected.abs().max()), rtol=0.02)

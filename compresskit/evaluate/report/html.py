@@ -167,6 +167,7 @@ def _facts(row: Row) -> Pairs:
             "Method": row.method,
             "SHA-256": row.sha256,
             "Trainable": _alone(row, "params_trainable"),
+            "Weights in 8 bits": row.arithmetic,
             "Null threshold": row.null_threshold,
             "Best EM": best,
             "Measured": row.created,

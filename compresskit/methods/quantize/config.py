@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.options import check, like, option
-from compresskit.training.arguments import RunOptions
+from compresskit.options import check, like, option, refuse
+from compresskit.training.arguments import RunOptions, TrainingOptions
 
-QUANTIZATION = "Quantization"
+QUANTIZATION, CALIBRATION = "Quantization", "Calibration"
 BITS = ("4", "8")
 
 
@@ -26,7 +27,11 @@ class QuantizeOptions(RunOptions):
 
 @dataclass(frozen=True, slots=True)
 class QuantizeConfig:
-    """Settings of a quantization. `backend` packs the weights, and computes with them."""
+    """Settings of a quantization. `backend` packs the weights, and computes with them.
+
+    What rounding costs is measured before on `calibrate` questions of `train_data`, drawn with `seed`; then `keep_top`
+    matrices stay in 16 bits, or as many as the points of EM `max_loss` ask for. What is None was not given.
+    """
 
     bits: int = option(
         8, "Bits of a weight; 4 is NF4 with double quantization, by bitsandbytes.", choices=BITS, panel=QUANTIZATION
@@ -43,6 +48,33 @@ class QuantizeConfig:
         "fast, on a GPU and on a CPU with VNNI.",
         panel=QUANTIZATION,
     )
+    calibrate: int | None = option(
+        None,
+        "Measure on N training questions what each matrix loses in 8 bits, and mend it where that is free.",
+        metavar="N",
+        least=1,
+        panel=CALIBRATION,
+    )
+    train_data: str | None = like(
+        TrainingOptions,
+        "train_data",
+        help="The questions to calibrate with, never those of an evaluation.",
+        shown="what the checkpoint was trained on",
+        panel=CALIBRATION,
+    )
+    keep_top: int | None = option(
+        None, "Keep the K matrices that lose most in 16 bits.", metavar="K", least=1, panel=CALIBRATION
+    )
+    max_loss: float | None = option(
+        None,
+        "Keep as few matrices in 16 bits as lose no more than so many points of EM on the N questions.",
+        metavar="EM",
+        above=0,
+        panel=CALIBRATION,
+    )
+    seed: int | None = like(
+        TrainingOptions, "seed", default=None, help="Seed of the questions' choice.", shown="42", panel=CALIBRATION
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -50,13 +82,30 @@ class QuantizeConfig:
             raise UsageError(f"--backend {self.backend} keeps 8 bits, not {self.bits}; give --backend bitsandbytes")
         if self.backend != "torch" and self.activations != "auto":
             raise UsageError(f"--activations has no effect with --backend {self.backend}; leave it out")
+        if self.backend != "torch":
+            refuse(self, ("calibrate", *_CALIBRATING), f"with --backend {self.backend}")
+        if self.calibrate is None:
+            refuse(self, _CALIBRATING, "without --calibrate")
+        if self.keep_top is not None and self.max_loss is not None:
+            raise UsageError("--keep-top and --max-loss exclude each other; leave one of them out")
+        if self.calibrate is not None and self.max_loss is not None and self.calibrate * self.max_loss < 100:
+            raise UsageError(
+                f"--max-loss {self.max_loss:g} is less than one question of {self.calibrate}; "
+                f"give --calibrate {math.ceil(100 / self.max_loss)} or more"
+            )
 
     def describe(self) -> Mapping[str, Any]:
         """All settings that have an effect, as JSON values."""
         settings = asdict(self)
         if self.backend != "torch":
             del settings["activations"]
+        if self.calibrate is None:
+            for name in ("calibrate", *_CALIBRATING):
+                del settings[name]
         return settings
+
+
+_CALIBRATING = ("train_data", "keep_top", "max_loss", "seed")
 
 
 @dataclass(frozen=True, slots=True)

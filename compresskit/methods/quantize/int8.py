@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compresskit import console
 from compresskit.errors import RunFailed
-from compresskit.methods.method import Attached
+from compresskit.methods.method import Attached, Footprint
+from compresskit.methods.quantize.calibration import gathered, kept, sensitivities
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.models.folder import first_line
-from compresskit.models.int8 import multiplies_codes
+from compresskit.models.int8 import arithmetic
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import difference, logits
@@ -28,24 +29,57 @@ class Int8(Attached):
 
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config
+        self._kept: list[str] = []
+
+    def footprint(self, number: int) -> Footprint:
+        """Nothing in memory; on disk a byte for each weight in 8 bits, and `number` for all else and for scales."""
+        names, model = int8.quantizable(self.loaded), self.loaded.model
+        packed, others = self._counts(names)
+        scales = sum(len(model.get_parameter(name)) for name in names)
+        return Footprint(0, packed + number * (others + scales))
+
+    def summary(self) -> str:
+        """How many weights are in 8 bits, and how this machine computes with them."""
+        packed, others = self._counts(int8.quantizable(self.loaded))
+        kept = " but for those that calibration keeps" if self.config.keep_top or self.config.max_loss else ""
+        how = arithmetic(self.loaded.device, self.config.activations)
+        return f"{packed:,} of {packed + others:,} weights in 8 bits{kept}; here {how}"
+
+    def _counts(self, names: Sequence[str]) -> tuple[int, int]:
+        """The weights of these names, and all others."""
+        model = self.loaded.model
+        packed = sum(model.get_parameter(name).numel() for name in names)
+        return packed, sum(parameter.numel() for parameter in model.parameters()) - packed
 
     def finish(self) -> Mapping[str, Any]:
-        """Quantize; how many weights were. Raises RunFailed where the model does not compute with them."""
-        model, names = self.loaded.model, int8.quantizable(self.loaded)
+        """Calibrate where asked for, and quantize; how many weights were, and what calibration found.
+
+        Raises RunFailed where the model does not compute with the weights that it now keeps.
+        """
+        found = self._calibrated() if self.config.calibrate is not None else {}
+        model = self.loaded.model
+        names = [name for name in int8.quantizable(self.loaded) if name not in self._kept]
         self._layout = int8.layout(model, names)
-        weights = sum(parameter.numel() for parameter in model.parameters())
-        packed = sum(model.get_parameter(name).numel() for name in names)
+        packed, others = self._counts(names)
         int8.round_to_8_bits(model, names)
         expected = logits(self.loaded)
         int8.pack(model, names)
         int8.set_activations(model, "none")
         self._check(expected)
-        module: nn.Module = model
-        products = multiplies_codes(next(module.parameters()).device, self.config.activations)
-        console.info(
-            f"{packed:,} of {weights:,} weights in 8 bits; inputs {'in 8 bits too' if products else 'in full'} here"
-        )
-        return {"packed_weights": packed, "full_weights": weights - packed}
+        how = arithmetic(self.loaded.device, self.config.activations)
+        console.info(f"{packed:,} of {packed + others:,} weights in 8 bits; here {how}")
+        return {"packed_weights": packed, "full_weights": others, **found}
+
+    def _calibrated(self) -> Mapping[str, Any]:
+        """Decide what stays in 16 bits; the sensitivities, by weight, and what was decided."""
+        calibration = gathered(self.loaded, self.config)
+        names = int8.quantizable(self.loaded)
+        costs = sensitivities(self.loaded, names, calibration.batches, self.config.activations)
+        self._kept = kept(self.loaded, costs, calibration, self.config)
+        self.data = calibration.data
+        if self._kept:
+            console.info(f"in 16 bits: {', '.join(self._kept)}")
+        return {"sensitivities": costs, "in_16_bits": self._kept}
 
     def _check(self, expected: Tensor) -> None:
         """RunFailed where the model does not compute with the weights that it now keeps."""
@@ -66,4 +100,4 @@ class Int8(Attached):
         """A folder of compressed-tensors' layout; a head that was never trained stays out of it."""
         absent = self.loaded.family.head(self.loaded.model) if self.loaded.missing_head else set()
         with torch.no_grad():
-            int8.save(self.loaded.model, self._layout, folder, absent)
+            int8.save(self.loaded.model, self._layout, folder, absent, self._kept)

@@ -15,15 +15,18 @@ from compresskit.checkpoint.store import load_tensors, save_tensors, weight_file
 from compresskit.errors import UsageError
 from compresskit.methods.export.graph import check_exportable
 from compresskit.methods.job import Job, default_output
-from compresskit.methods.method import Attached, Conversion
+from compresskit.methods.method import Attached, Conversion, Footprint
+from compresskit.methods.quantize.calibration import training_data
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.methods.quantize.graph import Graph
 from compresskit.methods.quantize.int8 import Int8
 from compresskit.models.kinds.bnb import pack
+from compresskit.models.kinds.int8 import quantizable
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import check_numbers
+from compresskit.models.registry import require_head
 
 
 class QuantizeMethod(Conversion):
@@ -50,6 +53,11 @@ class QuantizeMethod(Conversion):
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError where a backend cannot pack such weights, InputError where they are not numbers."""
         check_numbers(loaded)
+        if asked.config.calibrate is not None:
+            require_head(loaded)
+            training_data(loaded, asked.config)
+        if (asked.config.keep_top or 0) >= (most := len(quantizable(loaded))):
+            raise UsageError(f"{loaded.ref} has {most} matrices for 8 bits; --keep-top has to be less")
         if asked.config.backend == "onnxruntime":
             check_exportable(loaded)
         if asked.config.backend == "bitsandbytes" and not is_linear(loaded.family.weights(loaded.model)):
@@ -72,6 +80,20 @@ class Packed(Attached):
 
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config
+
+    def footprint(self, number: int) -> Footprint:
+        """Nothing in memory; on disk `bits` for each packed weight, and `number` bytes for all else.
+
+        The scales of NF4 with double quantization are of 8 bits for each 64 weights.
+        """
+        weights = sum(p.numel() for p in self.loaded.model.parameters())
+        layers = linear_layers(self.loaded)
+        packed = sum(layers[name].weight.numel() for name in self._names())
+        return Footprint(0, packed * self.config.bits // 8 + packed // 64 + number * (weights - packed))
+
+    def summary(self) -> str:
+        """How many layers are packed."""
+        return f"{len(self._names())} linear layers in {self.config.bits} bits, by bitsandbytes"
 
     def finish(self) -> Mapping[str, Any]:
         """Pack; how many layers were, and how many were left."""

@@ -7,7 +7,7 @@ compressed-tensors. Here they stay in 8 bits in memory, and no package is needed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,12 @@ def quantizable(loaded: TrainableModel) -> list[str]:
 @torch.no_grad()
 def pack(model: PreTrainedModel, names: Iterable[str]) -> None:
     """Keep the weights `names` of a model in 8 bits, and those that are tied to them."""
-    sharing = _sharing(model)
+    tied = sharing(model)
     for name in names:
         codes, scales = quantize(model.get_parameter(name))
         put(model, name, codes, scales)
         compute(model, name)
-        for other in sharing.get(name, ()):
+        for other in tied.get(name, ()):
             put(model, other, codes, scales, shared=True)
 
 
@@ -116,27 +116,36 @@ def round_to_8_bits(model: PreTrainedModel, names: Iterable[str]) -> None:
         weight.copy_(dequantize(*quantize(weight)))
 
 
-def _sharing(model: PreTrainedModel) -> dict[str, list[str]]:
+def sharing(model: PreTrainedModel) -> dict[str, list[str]]:
     """By the name of each weight the names under which others hold it too."""
-    sharing: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for other, name in model.all_tied_weights_keys.items():
-        sharing.setdefault(name, []).append(other)
-    return sharing
+        found.setdefault(name, []).append(other)
+    return found
 
 
 _ORIGINAL = re.compile(r"parametrizations\.(\w+)\.original$")
 _SCALES = re.compile(r"parametrizations\.(\w+)\.0\.scale$")
 
 
-def save(model: PreTrainedModel, config: Mapping[str, Any], folder: Path, absent: Iterable[str] = ()) -> None:
-    """Write a packed model with the `quantization_config` of `layout`, without the tensors `absent`."""
+def save(
+    model: PreTrainedModel,
+    config: Mapping[str, Any],
+    folder: Path,
+    absent: Iterable[str] = (),
+    halved: Collection[str] = (),
+) -> None:
+    """Write a packed model with the `quantization_config` of `layout`, without the tensors `absent`.
+
+    The tensors `halved` are written in fp16: of 16 bits that is the format that keeps weights best.
+    """
     left = {*absent, *model.all_tied_weights_keys}
     assert not any(isinstance(module, Int8Linear) and module.is_laid_out for module in model.modules())
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         own = _SCALES.sub(rf"\1{SCALE}", _ORIGINAL.sub(r"\1", name))
         if own not in left:
-            tensors[own] = tensor.contiguous()
+            tensors[own] = (tensor.half() if own in halved else tensor).contiguous()
     model.config.quantization_config = dict(config)
     try:
         model.config.save_pretrained(folder)
@@ -209,19 +218,19 @@ class Int8Quantizer(HfQuantizer):
     quantization_config: Any
 
     def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
-        sharing = _sharing(model)
+        tied = sharing(model)
         for name in self.quantization_config.weights:
             shape = model.get_parameter(name).shape
-            for each in (name, *sharing.get(name, ())):
+            for each in (name, *tied.get(name, ())):
                 codes = torch.empty(shape, dtype=torch.int8, device="meta")
                 scales = torch.empty((shape[0], 1), dtype=torch.float32, device="meta")
                 put(model, each, codes, scales, shared=each != name)
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
-        sharing = _sharing(model)
+        tied = sharing(model)
         for name in self.quantization_config.weights:
             compute(model, name)
-            for other in sharing.get(name, ()):
+            for other in tied.get(name, ()):
                 source, target = (model.get_submodule(each.rpartition(".")[0]) for each in (name, other))
                 target.weight, target.weight_scale = source.weight, source.weight_scale
         return model
