@@ -62,13 +62,24 @@ def arithmetic(device: torch.device, wanted: Activations) -> str:
 class Int8Linear(nn.Module):
     """A linear layer whose weight is kept in codes; `weight_scale` (out, 1) in fp32 is a buffer beside them.
 
-    A `shared` weight is that of another layer, with which it is kept and written.
+    A `shared` weight is that of another layer, with which it is kept and written. An `input_scale` (1,) in fp32 is that
+    of all inputs (static quantization); without it each row of them gets its own.
     """
 
     weight_scale: Tensor
+    input_scale: Tensor | None
 
-    def __init__(self, codes: Tensor, scales: Tensor, bias: nn.Parameter | None, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        codes: Tensor,
+        scales: Tensor,
+        bias: nn.Parameter | None,
+        *,
+        shared: bool = False,
+        input_scale: Tensor | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("input_scale", input_scale)
         self.out_features, self.in_features = codes.shape
         self.weight = nn.Parameter(codes, requires_grad=False)
         self.register_buffer("weight_scale", scales, persistent=not shared)
@@ -108,18 +119,37 @@ class Int8Linear(nn.Module):
             self._zeros = torch.zeros(self.out_features, dtype=torch.int32)
             if not self.shared:  # the other layout has them
                 self.weight = nn.Parameter(self.weight.data.new_empty(0), requires_grad=False)
-        codes, scales = _unsigned(rows.float())
+        if self.input_scale is not None:
+            codes = _unsigned(rows.float(), self.input_scale.expand(len(rows), 1))
+            return self._summed(codes, self.input_scale.item(), self.bias).to(rows.dtype)
+        rows_scales = _scales_of(rows.float())
         # A scale of 1: each row has its own, by which the sums are multiplied afterwards.
-        sums: Tensor = torch.ops.onednn.qlinear_pointwise(
-            codes, 1.0, LEVELS + 1, self._packed, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
-        )
+        sums = self._summed(_unsigned(rows.float(), rows_scales), 1.0, None)
         if self.bias is None:
-            return sums.mul_(scales).to(rows.dtype)
-        return torch.addcmul(self.bias.detach().float(), sums, scales, out=sums).to(rows.dtype)
+            return sums.mul_(rows_scales).to(rows.dtype)
+        return torch.addcmul(self.bias.detach().float(), sums, rows_scales, out=sums).to(rows.dtype)
+
+    def _summed(self, codes: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+        product: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes,
+            scale,
+            LEVELS + 1,
+            self._packed,
+            self._scales,
+            self._zeros,
+            bias,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
+        return product
 
     def _on_cuda(self, rows: Tensor) -> Tensor:
-        scales = (rows.abs().amax(dim=1, keepdim=True).float() / LEVELS).clamp_(min=SMALLEST)
-        codes = (rows / scales).round_().to(torch.int8)
+        scales = self.input_scale if self.input_scale is not None else _scales_of(rows)
+        codes = (rows / scales).round_().clamp_(-LEVELS, LEVELS).to(torch.int8)
         outputs = torch._int_mm(codes, self.weight.T).float().mul_(scales).mul_(self.weight_scale.T)
         return (outputs if self.bias is None else outputs.add_(self.bias)).to(rows.dtype)
 
@@ -133,21 +163,37 @@ class Int8Linear(nn.Module):
         return outputs if self.bias is None else outputs.add_(self.bias.detach())
 
 
-def _unsigned(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes from 1 to 255, 128 of which is 0, and scales (rows, 1), of fp32 rows.
+def input_scale(largest: Tensor) -> Tensor:
+    """The scale (1,) of all inputs of a layer, by the largest magnitude in each channel of them (in,)."""
+    return largest.amax().div(LEVELS).clamp(min=SMALLEST).reshape(1)
+
+
+def rounded(rows: Tensor, input_scale: Tensor | None) -> Tensor:
+    """Inputs (…, n) of a layer as its codes keep them, for any device: with one scale, or one for each row."""
+    scales = input_scale if input_scale is not None else _scales_of(rows)
+    return (rows / scales).round_().clamp_(-LEVELS, LEVELS).mul_(scales)
+
+
+def _scales_of(rows: Tensor) -> Tensor:
+    """One scale for each row (…, n), by its largest number: (…, 1) in fp32."""
+    return (
+        torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True)).float().div_(LEVELS).clamp_(SMALLEST)
+    )
+
+
+def _unsigned(rows: Tensor, scales: Tensor) -> Tensor:
+    """Codes from 1 to 255, 128 of which is 0, of fp32 rows (n, k) by their scales (n, 1).
 
     Adding one half and cutting the fraction off rounds.
     """
-    scales = torch.maximum(rows.amax(dim=1, keepdim=True), -rows.amin(dim=1, keepdim=True))
-    scales.div_(LEVELS).clamp_(min=SMALLEST)
     factors, codes = scales.reciprocal(), torch.empty(rows.shape, dtype=torch.uint8)
     step = max(CHUNK // rows.shape[1], 1)
     scratch = rows.new_empty(min(step, len(rows)), rows.shape[1])
     for first in range(0, len(rows), step):
         part = rows[first : first + step]
         scaled = torch.mul(part, factors[first : first + step], out=scratch[: len(part)])
-        codes[first : first + step] = scaled.add_(LEVELS + 1.5)
-    return codes, scales
+        codes[first : first + step] = scaled.add_(LEVELS + 1.5).clamp_(1, 2 * LEVELS + 1.5)
+    return codes
 
 
 class Int8Embedding(nn.Module):

@@ -72,6 +72,11 @@ class QuantizeConfig:
         above=0,
         panel=CALIBRATION,
     )
+    static: bool = option(
+        False,
+        "Give the inputs of a layer one scale, found on the N questions, in place of one a token.",
+        panel=CALIBRATION,
+    )
     seed: int | None = like(
         TrainingOptions, "seed", default=None, help="Seed of the questions' choice.", shown="42", panel=CALIBRATION
     )
@@ -86,6 +91,8 @@ class QuantizeConfig:
             refuse(self, ("calibrate", *_CALIBRATING), f"with --backend {self.backend}")
         if self.calibrate is None:
             refuse(self, _CALIBRATING, "without --calibrate")
+        if self.static and self.activations == "none":
+            raise UsageError("--static is of inputs in 8 bits, and --activations none has none; leave one of them out")
         if self.keep_top is not None and self.max_loss is not None:
             raise UsageError("--keep-top and --max-loss exclude each other; leave one of them out")
         if self.calibrate is not None and self.max_loss is not None and self.calibrate * self.max_loss < 100:
@@ -105,7 +112,7 @@ class QuantizeConfig:
         return settings
 
 
-_CALIBRATING = ("train_data", "keep_top", "max_loss", "seed")
+_CALIBRATING = ("train_data", "keep_top", "max_loss", "static", "seed")
 
 
 @dataclass(frozen=True, slots=True)

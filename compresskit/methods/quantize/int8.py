@@ -12,10 +12,13 @@ from torch import Tensor
 from compresskit import console
 from compresskit.errors import RunFailed
 from compresskit.methods.method import Attached, Footprint
-from compresskit.methods.quantize.calibration import gathered, kept, sensitivities
+from compresskit.methods.quantize.calibration import gathered
 from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.methods.quantize.keeping import kept
+from compresskit.methods.quantize.sensitivity import sensitivities
+from compresskit.methods.quantize.smoothing import smooth
 from compresskit.models.folder import first_line
-from compresskit.models.int8 import arithmetic
+from compresskit.models.int8 import arithmetic, input_scale
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import difference, logits
@@ -30,6 +33,7 @@ class Int8(Attached):
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config
         self._kept: list[str] = []
+        self._scales: Mapping[str, Tensor] = {}
 
     def footprint(self, number: int) -> Footprint:
         """Nothing in memory; on disk a byte for each weight in 8 bits, and `number` for all else and for scales."""
@@ -59,11 +63,11 @@ class Int8(Attached):
         found = self._calibrated() if self.config.calibrate is not None else {}
         model = self.loaded.model
         names = [name for name in int8.quantizable(self.loaded) if name not in self._kept]
-        self._layout = int8.layout(model, names)
+        self._layout = int8.layout(model, names, static=self.config.static)
         packed, others = self._counts(names)
         int8.round_to_8_bits(model, names)
         expected = logits(self.loaded)
-        int8.pack(model, names)
+        int8.pack(model, names, self._scales)
         int8.set_activations(model, "none")
         self._check(expected)
         how = arithmetic(self.loaded.device, self.config.activations)
@@ -71,15 +75,23 @@ class Int8(Attached):
         return {"packed_weights": packed, "full_weights": others, **found}
 
     def _calibrated(self) -> Mapping[str, Any]:
-        """Decide what stays in 16 bits; the sensitivities, by weight, and what was decided."""
+        """Smooth, and decide what stays in 16 bits; what was found and decided, for the manifest."""
         calibration = gathered(self.loaded, self.config)
         names = int8.quantizable(self.loaded)
-        costs = sensitivities(self.loaded, names, calibration.batches, self.config.activations)
-        self._kept = kept(self.loaded, costs, calibration, self.config)
+        costs: Mapping[str, float]
+        found: dict[str, Any]
+        if self.config.activations == "none":
+            costs, found = sensitivities(self.loaded, names, calibration.batches, {}), {}
+        else:
+            smoothed = smooth(self.loaded, names, calibration.batches, static=self.config.static)
+            costs, found = smoothed.costs, {"smoothed": smoothed.folds}
+            if self.config.static:
+                self._scales = {name: input_scale(largest) for name, largest in smoothed.inputs.items()}
+        self._kept = kept(self.loaded, costs, calibration, self.config, self._scales)
         self.data = calibration.data
         if self._kept:
             console.info(f"in 16 bits: {', '.join(self._kept)}")
-        return {"sensitivities": costs, "in_16_bits": self._kept}
+        return {**found, "in_16_bits": self._kept, "sensitivities": costs}
 
     def _check(self, expected: Tensor) -> None:
         """RunFailed where the model does not compute with the weights that it now keeps."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,23 +29,32 @@ from compresskit.models.loaded import TrainableModel
 # How our way of opening is called in memory. It is never written: without us transformers would not know it.
 METHOD = "int8"
 SCALE = "_scale"
+INPUT_SCALE = ".input_scale"
 _CODES = "I8"  # safetensors' name of their format
-# Of our layout: one group, of these weights and of no inputs.
+# Of our layout: all groups have such weights, and their inputs, if they have scales, such ones.
 _WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
+_INPUTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor"}
 # Smaller sides than this save nothing, and are of layers that decide much: a score, a relative position.
 SMALLEST_SIDE = 16
 
 
-def layout(model: nn.Module, names: Iterable[str]) -> dict[str, Any]:
-    """The `quantization_config` of config.json for the weights `names` in 8 bits."""
+def layout(model: nn.Module, names: Iterable[str], *, static: bool = False) -> dict[str, Any]:
+    """The `quantization_config` of config.json for the weights `names` in 8 bits; `static` inputs have a scale too."""
     packed = {name.rpartition(".")[0] for name in names}
     layers = {name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Embedding)}
     weights = {**_WEIGHTS, "dynamic": False}
+    groups: dict[str, Any] = {"group_0": {"targets": ["Linear", "Embedding"], "weights": weights}}
+    if static:
+        inputs = {**_INPUTS, "dynamic": False}
+        groups = {
+            "group_0": {"targets": ["Linear"], "weights": weights, "input_activations": inputs},
+            "group_1": {"targets": ["Embedding"], "weights": weights},
+        }
     return {
         "quant_method": "compressed-tensors",
         "format": "int-quantized",
         "quantization_status": "compressed",
-        "config_groups": {"group_0": {"targets": ["Linear", "Embedding"], "weights": weights}},
+        "config_groups": groups,
         "ignore": sorted(layers - packed),
         # Without it transformers would keep the codes, and unpack them beside, in one and a half times the bytes.
         "dequantize": True,
@@ -70,15 +80,17 @@ def is_our_layout(quantization: Mapping[str, Any]) -> bool:
     groups = quantization.get("config_groups")
     if quantization.get("format") != "int-quantized" or not quantization.get("dequantize"):
         return False
-    if not isinstance(groups, dict) or len(groups) != 1:
+    return isinstance(groups, dict) and bool(groups) and all(map(_is_our_group, groups.values()))
+
+
+def _is_our_group(group: Any) -> bool:
+    def matches(found: Any, wanted: Mapping[str, Any]) -> bool:
+        return isinstance(found, dict) and all(found.get(name) == value for name, value in wanted.items())
+
+    if not isinstance(group, dict) or not matches(group.get("weights"), _WEIGHTS):
         return False
-    (group,) = groups.values()
-    weights = group.get("weights") if isinstance(group, dict) else None
-    return (
-        isinstance(weights, dict)
-        and group.get("input_activations") is None
-        and all(weights.get(name) == value for name, value in _WEIGHTS.items())
-    )
+    inputs = group.get("input_activations")
+    return inputs is None or matches(inputs, {**_INPUTS, "dynamic": False})
 
 
 def quantizable(loaded: TrainableModel) -> list[str]:
@@ -97,13 +109,19 @@ def quantizable(loaded: TrainableModel) -> list[str]:
 
 
 @torch.no_grad()
-def pack(model: PreTrainedModel, names: Iterable[str]) -> None:
-    """Keep the weights `names` of a model in 8 bits, and those that are tied to them."""
+def pack(model: PreTrainedModel, names: Iterable[str], inputs: Mapping[str, Tensor] = MappingProxyType({})) -> None:
+    """Keep the weights `names` of a model in 8 bits, and those that are tied to them.
+
+    `inputs` are the scales (1,) of the layers whose inputs have one.
+    """
     tied = sharing(model)
     for name in names:
         codes, scales = quantize(model.get_parameter(name))
         put(model, name, codes, scales)
         compute(model, name)
+        layer = name.rpartition(".")[0]
+        if layer in inputs:
+            model.get_submodule(layer).input_scale = inputs[layer]
         for other in tied.get(name, ()):
             put(model, other, codes, scales, shared=True)
 
@@ -114,6 +132,13 @@ def round_to_8_bits(model: PreTrainedModel, names: Iterable[str]) -> None:
     for name in names:
         weight = model.get_parameter(name)
         weight.copy_(dequantize(*quantize(weight)))
+
+
+def linear_layers(model: PreTrainedModel, names: Iterable[str]) -> list[str]:
+    """The linear layers that compute with the weights `names`, tied ones too."""
+    tied = sharing(model)
+    layers = [each.rpartition(".")[0] for name in names for each in (name, *tied.get(name, ()))]
+    return [layer for layer in layers if isinstance(model.get_submodule(layer), nn.Linear)]
 
 
 def sharing(model: PreTrainedModel) -> dict[str, list[str]]:
@@ -191,7 +216,8 @@ def open_in_8_bits(config: PretrainedConfig, folder: Path) -> None:
     alone = [name for name in weights if name + SCALE not in formats]
     if alone:
         raise InputError(f"{folder} has no scales for {alone[0]}; it is damaged: copy or download it again")
-    config.quantization_config = {"quant_method": METHOD, "weights": weights}
+    static = sorted(name.removesuffix(INPUT_SCALE) for name in formats if name.endswith(INPUT_SCALE))
+    config.quantization_config = {"quant_method": METHOD, "weights": weights, "static": static}
 
 
 def set_activations(model: nn.Module, wanted: Activations) -> None:
@@ -203,11 +229,14 @@ def set_activations(model: nn.Module, wanted: Activations) -> None:
 
 @register_quantization_config(METHOD)
 class Int8Config(QuantizationConfigMixin):
-    """What transformers is told of a checkpoint in 8 bits while it opens it: the weights that are."""
+    """What transformers is told of a checkpoint in 8 bits while it opens it.
 
-    def __init__(self, weights: Iterable[str] = (), **_: Any) -> None:
+    The weights that are, and the layers whose inputs have one scale.
+    """
+
+    def __init__(self, weights: Iterable[str] = (), static: Iterable[str] = (), **_: Any) -> None:
         self.quant_method = METHOD  # type: ignore[assignment]  # transformers' own methods are an enumeration
-        self.weights = list(weights)
+        self.weights, self.static = list(weights), list(static)
 
 
 @register_quantizer(METHOD)
@@ -225,6 +254,8 @@ class Int8Quantizer(HfQuantizer):
                 codes = torch.empty(shape, dtype=torch.int8, device="meta")
                 scales = torch.empty((shape[0], 1), dtype=torch.float32, device="meta")
                 put(model, each, codes, scales, shared=each != name)
+        for layer in self.quantization_config.static:
+            model.get_submodule(layer).input_scale = torch.empty(1, dtype=torch.float32, device="meta")
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         tied = sharing(model)
