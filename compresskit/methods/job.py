@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, runtime_checkable
 
 from compresskit.data import DEFAULT_DATA
 from compresskit.methods.distillation import Distillation
@@ -19,6 +19,14 @@ class Config(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values, as they take effect."""
+
+
+@runtime_checkable
+class ByFamily(Protocol):
+    """A method's own options of which some have defaults that the family of the model decides."""
+
+    def for_family(self, family: str) -> Self:
+        """The same options with these defaults filled in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
 from compresskit.checkpoint.store import differences, sha256_weights, staged_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
-from compresskit.methods.job import Job, model_defaults, with_data
+from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
 from compresskit.methods.registry import METHODS
 from compresskit.methods.teaching import supervised, taught
@@ -153,7 +153,9 @@ def completed(job: Job) -> Job:
     if not method.trains:
         return replace(job, options=options)
     training = with_data(replace(job, options=options).training)
-    defaults = method.defaults or model_defaults(training)
+    config, defaults = job.config, method.defaults or model_defaults(training)
+    if isinstance(config, ByFamily):
+        config = config.for_family(_family(method, training).name)
     if training.architecture is None and None in (training.lr, training.epochs, training.prompt_template):
         family = _family(method, training)
         defaults = defaults or family.defaults
@@ -162,7 +164,7 @@ def completed(job: Job) -> Job:
         lr = defaults.lr if training.lr is None else training.lr
         epochs = defaults.epochs if training.epochs is None else training.epochs
         training = replace(training, lr=lr, epochs=epochs)
-    return replace(job, options=training)
+    return replace(job, options=training, config=config)
 
 
 def _family(method: Method, training: TrainingOptions) -> Family:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from compresskit.errors import UsageError
@@ -14,7 +14,9 @@ LORA = "LoRA"
 # An adapter starts from nothing and is small, so it takes larger steps than the weights that it stands on.
 DEFAULTS = TrainingDefaults(lr=1e-3, epochs=3.0)
 
-DEFAULT_TARGETS = ("query-value",)
+DEFAULT_TARGETS = "query-value"
+# An encoder's head is new, and its blocks have never read for questions: few matrices would underfit.
+BY_FAMILY: Mapping[str, str] = {"encoder": "all-linear"}
 PRESETS: Mapping[str, str] = {
     "query-value": "the query and value projections of attention",
     "attention": "all projections of attention",
@@ -35,7 +37,8 @@ class LoraConfig:
     W all the same, as an adapter of twice the rank.
 
     By default queries and values are adapted: at the same number of parameters, Hu et al. found the two together better
-    than any one matrix at a higher rank. With rank 8 that is 0.4 % of T5-base.
+    than any one matrix at a higher rank. With rank 8 that is 0.4 % of T5-base. In an encoder all linear layers are: a
+    MiniLM lost 6 to 8 points of EM with queries and values alone, and none with all.
     """
 
     rank: int = option(8, "Rank of the adapters.", metavar="R", least=1, panel=LORA)
@@ -54,7 +57,7 @@ class LoraConfig:
         (),
         f"What is adapted: {', '.join(PRESETS)}, names of modules (q, query), or globs over whole names.",
         metavar="NAME,…",
-        shown=", ".join(DEFAULT_TARGETS),
+        shown=", ".join((DEFAULT_TARGETS, *(f"{preset} for {family}" for family, preset in BY_FAMILY.items()))),
         panel=LORA,
     )
     rslora: bool = option(False, "Divide alpha by the root of the rank, for high ranks.", panel=LORA)
@@ -76,10 +79,9 @@ class LoraConfig:
         """The alpha of a run whose defaults are filled in."""
         return 2.0 * self.rank if self.alpha is None else self.alpha
 
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """The targets of a run whose defaults are filled in."""
-        return self.targets or DEFAULT_TARGETS
+    def for_family(self, family: str) -> LoraConfig:
+        """The same settings with the targets that a family of models has where none are given."""
+        return replace(self, targets=self.targets or (BY_FAMILY.get(family, DEFAULT_TARGETS),))
 
     @property
     def factor(self) -> float:
@@ -88,4 +90,4 @@ class LoraConfig:
 
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values, as they take effect."""
-        return {**asdict(self), "alpha": self.scale, "dropout": self.dropout or 0.0, "targets": list(self.wanted)}
+        return {**asdict(self), "alpha": self.scale, "dropout": self.dropout or 0.0, "targets": list(self.targets)}

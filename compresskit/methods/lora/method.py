@@ -91,7 +91,8 @@ class LoraMethod:
             raise UsageError(
                 f"--init pissa changes the weights below, and those of {loaded.ref} are packed; leave it out"
             )
-        modules, rank = chosen(loaded, asked.config.wanted), asked.config.rank
+        config = asked.config.for_family(loaded.family.name)
+        modules, rank = chosen(loaded, config.targets), config.rank
         narrow = [name for name, m in modules.items() if isinstance(m, nn.Linear) and rank > min(m.weight.shape)]
         if narrow and asked.config.init == "pissa":
             raise UsageError(f"--rank {rank} is more than {narrow[0]} has with --init pissa; lower it")
@@ -106,7 +107,7 @@ class LoraMethod:
 
     def attach(self, loaded: TrainableModel, config: LoraConfig, dtype: torch.dtype) -> Attached:
         """Adapters in the modules or over the weights of the model."""
-        modules = chosen(loaded, config.wanted)
+        modules = chosen(loaded, config.targets)
         if loaded.kind.name == "quantized":
             keep_in_place(loaded.model)
             compute_in(loaded.model, dtype)

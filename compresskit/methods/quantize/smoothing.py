@@ -133,7 +133,7 @@ class Smoothed:
 def smooth(loaded: TrainableModel, names: Sequence[str], batches: Sequence[Batch], *, static: bool) -> Smoothed:
     """Scale the folds of a model where its loss in 8 bits gains less so.
 
-    `names` are the weights that will be in 8 bits; with `static` the layers that read them have one scale of inputs each.
+    `names` are the weights that will be in 8 bits; with `static` the layers that read them have one scale of inputs.
     """
     model = loaded.model
     layers = int8.linear_layers(model, names)

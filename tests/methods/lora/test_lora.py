@@ -208,7 +208,7 @@ def test_the_default_of_t5_base_is_about_800_thousand_parameters() -> None:
     with torch.device("meta"):
         model = T5ForConditionalGeneration(T5Config(**shape))
     loaded: Any = replace(_Stub, model=model, family=Seq2SeqFamily())
-    modules: Any = chosen(loaded, LoraConfig().wanted).values()
+    modules: Any = chosen(loaded, LoraConfig().for_family("seq2seq").targets).values()
     count = sum(LoraConfig().rank * (module.in_features + module.out_features) for module in modules)
     total = sum(parameter.numel() for parameter in model.parameters())
     assert count == 884_736
@@ -248,7 +248,7 @@ def test_random_weights_are_refused_before_a_teacher_is_trained(tmp_path: Path) 
 def test_adapters_that_get_no_gradient_end_the_run(tmp_path: Path) -> None:
     loaded = tiny("encoder", tmp_path)
     config = LoraConfig(rank=2)
-    attached = PeftAdapters(loaded, config, chosen(loaded, config.wanted))
+    attached = PeftAdapters(loaded, config, chosen(loaded, ("query-value",)))
     lonely = next(name for name in attached.tensors() if "lora_A" in name)
     ids = torch.arange(5, 15).reshape(1, 10)
     optimizer = torch.optim.SGD(attached.tensors().values(), lr=0.1)
