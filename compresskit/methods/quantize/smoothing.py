@@ -123,11 +123,15 @@ def pays(fold: Fold, before: Mapping[str, float], after: Mapping[str, float]) ->
 
 @dataclass(frozen=True, slots=True)
 class Smoothed:
-    """What smoothing leaves: the `costs` of weights, the largest `inputs` of layers by channel, and how many folds."""
+    """What smoothing leaves: the `costs` of weights, and the largest `inputs` of layers by channel.
+
+    So many `folds` of the `possible` ones paid.
+    """
 
     costs: Mapping[str, float]
     inputs: Mapping[str, Tensor]
     folds: int
+    possible: int
 
 
 def smooth(loaded: TrainableModel, names: Sequence[str], batches: Sequence[Batch], *, static: bool) -> Smoothed:
@@ -153,4 +157,4 @@ def smooth(loaded: TrainableModel, names: Sequence[str], batches: Sequence[Batch
             _scale(model, fold, 1 / each, inputs)
             after |= {f"{name}.weight": before[f"{name}.weight"] for name in fold.readers}
             count -= 1
-    return Smoothed(after, inputs, count)
+    return Smoothed(after, inputs, count, len(found))
