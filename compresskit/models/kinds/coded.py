@@ -17,9 +17,6 @@ from compresskit.checkpoint.store import save_tensors
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, Matrix
 
-# Of a weight in 8 bits, after its name; that of `int8.py`, which needs torch.
-_SCALE = "_scale"
-
 
 @contextlib.contextmanager
 def uncoded(folder: Path) -> Iterator[Path]:
@@ -28,11 +25,13 @@ def uncoded(folder: Path) -> Iterator[Path]:
     Transformers reads a model's tensors from files alone. Raises what `load_coded` raises, InputError for codes
     without scales, and OSError where the temporary one has no room.
     """
+    from compresskit.models.kinds.int8 import SCALE
+
     if not is_coded(folder):
         yield folder
         return
     tensors = load_coded(folder)
-    if alone := sorted(name for name in read_coded(folder) if name + _SCALE not in tensors):
+    if alone := sorted(name for name in read_coded(folder) if name + SCALE not in tensors):
         raise InputError(f"{folder / FILE} has no scales for {alone[0]}; it is damaged: copy or make it again")
     with tempfile.TemporaryDirectory() as name:
         for path in folder.glob("*config.json"):  # of the model, and of how it writes text
@@ -58,5 +57,5 @@ def coded_contents(folder: Path) -> Contents:
     size, stored = sum(each.size for each in weights.values()), sum(each.stored for each in weights.values())
     bound = sum(shannon_bits(each.counts.tolist()) for each in weights.values()) / 8
     over = f": {100 * (stored / bound - 1):.1f} % over the Shannon bound" if bound else ""
-    codes = f"{stored:,} bytes, header and all, for {size:,} weights{over}"
+    codes = f"{stored:,} bytes with their counts, for {size:,} weights{over}"
     return Contents(matrices, [("quantized", "int8, entropy-coded"), ("codes", codes)])

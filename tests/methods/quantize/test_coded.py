@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM
 
-from compresskit.checkpoint.coded import FILE, load_coded, save_coded
+from compresskit.checkpoint.coded import FILE, load_coded
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.store import sha256_file, sha256_weights
 from compresskit.cli.app import main
@@ -62,12 +61,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return known[family]
 
     return make
-
-
-@pytest.fixture
-def copy(made: Callable[[str], Path], tmp_path: Path) -> Path:
-    """A coded folder to be damaged."""
-    return Path(shutil.copytree(made("encoder") / "coded", tmp_path / "coded"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -152,24 +145,6 @@ def test_merge_does_not_unpack_what_bitsandbytes_packed(tmp_path: Path) -> None:
     assert not (tmp_path / "full").exists()
 
 
-def test_inspect_tells_what_remains_and_the_bytes(
-    made: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = made("encoder") / "coded"
-    contents = kind_of(Source("coded", folder)).contents(Source("coded", folder))
-    tensors = load_coded(folder)
-    assert len(contents.matrices) == 12
-    for matrix in contents.matrices:
-        assert matrix.remaining == int(tensors[matrix.name].count_nonzero()) < 0.4 * matrix.size
-        assert (matrix.shape, matrix.dtype) == (tuple(tensors[matrix.name].shape), "int8")
-    assert main(["inspect", str(folder)]) == 0
-    told = capsys.readouterr().out
-    assert "int8, entropy-coded" in told
-    weights = sum(tensor.numel() for tensor in tensors.values() if tensor.dtype == torch.int8)
-    assert f"for {weights:,} weights" in told
-    assert "over the Shannon bound" in told
-
-
 def test_how_inputs_are_taken_is_kept(made: Callable[[str], Path], tmp_path: Path) -> None:
     folder = quantize(made("encoder") / "mask", tmp_path / "coded", "int8")
     layers = [m for m in load(str(folder), device="cpu").model.modules() if isinstance(m, Int8Linear)]
@@ -184,40 +159,6 @@ def test_no_method_but_merge_takes_it(made: Callable[[str], Path], tmp_path: Pat
     options = TrainingOptions(str(folder), tmp_path / "adapter", train_data=data, max_steps=1, max_length=48, stride=8)
     with pytest.raises(InputError, match=r"coded is quantized by int8, on which no adapter is trained here"):
         run(Job("lora", options, LoraConfig()))
-
-
-# What does not open.
-
-
-def test_a_truncated_file(copy: Path) -> None:
-    whole = (copy / FILE).read_bytes()
-    (copy / FILE).write_bytes(whole[: len(whole) // 2])
-    for verb in (["inspect", str(copy)], ["predict", str(copy), "-q", "who ?", "-c", "rome ."]):
-        assert main(verb) == 3
-    with pytest.raises(InputError, match=r"coded/coded\.safetensors is not a whole safetensors file"):
-        load(str(copy), device="cpu")
-
-
-def test_a_file_without_a_scale(copy: Path) -> None:
-    tensors = load_coded(copy)
-    del tensors["bert.encoder.layer.0.output.dense.weight_scale"]
-    save_coded(copy, tensors)
-    with pytest.raises(InputError, match=r"coded/.* has no scales for bert.encoder.layer.0.output.dense.weight"):
-        load(str(copy), device="cpu")
-
-
-def test_codes_of_another_shape(copy: Path) -> None:
-    tensors = load_coded(copy)
-    name = "bert.encoder.layer.0.output.dense.weight"
-    save_coded(copy, {**tensors, name: tensors[name].T.contiguous()})
-    with pytest.raises(InputError, match=r"coded does not open as a bert model \(its tensors have other shapes"):
-        load(str(copy), device="cpu")
-
-
-def test_a_foreign_file(copy: Path) -> None:
-    save_file({"a": torch.zeros(3)}, copy / FILE)
-    with pytest.raises(InputError, match="holds no coded weights of compresskit"):
-        load(str(copy), device="cpu")
 
 
 @pytest.mark.parametrize("verb", ["quantize", "predict"])
