@@ -102,7 +102,7 @@ def _model(counts: Counts) -> Any:
     """The model of codes that occur `counts` times; one that never does has the least probability, 2^-24."""
     import constriction
 
-    # Not perfect: then it is made by sums and products alone, which are the same on every machine.
+    # Not perfect: it is then made by sums, products and one quotient, which are the same on every machine.
     return constriction.stream.model.Categorical(counts.astype(np.float64), lazy=False, perfect=False)
 
 
