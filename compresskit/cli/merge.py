@@ -1,4 +1,4 @@
-"""`compresskit merge`: fold an overlay into a plain checkpoint."""
+"""`compresskit merge`: make a plain checkpoint of an overlay, or of int8 weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compresskit.methods.job import MergeOptions
 
 @with_flags()
 def merge(options: MergeOptions) -> None:
-    """Fold a mask or an adapter into a plain checkpoint that from_pretrained opens, with the same logits."""
+    """Fold a mask or an adapter, or unpack int8, into a plain checkpoint that from_pretrained opens; same logits."""
     from compresskit.methods.job import Job, MergeConfig
     from compresskit.methods.run import run
 

@@ -69,9 +69,9 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class MergeOptions(RunOptions):
-    """What a merge is told: the overlay, and the folder of the plain checkpoint."""
+    """What a merge is told: the checkpoint, and the folder of the plain checkpoint."""
 
-    model: str = like(RunOptions, "model", help="A mask or an adapter.", metavar="CKPT")
+    model: str = like(RunOptions, "model", help="A mask, an adapter, or a checkpoint in int8.", metavar="CKPT")
     output: Path | None = like(RunOptions, "output", help="Folder to write.", shown="CKPT-merged", panel=None)
     overwrite: bool = like(RunOptions, "overwrite")
 

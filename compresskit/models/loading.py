@@ -18,6 +18,7 @@ from compresskit.models.family import Family
 from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
 from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
+from compresskit.models.kinds.coded import uncoded
 from compresskit.models.kinds.int8 import METHOD, set_activations
 from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph, reader_device
 from compresskit.models.kinds.packed import load_quantized, method_of
@@ -41,11 +42,12 @@ def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
 
 def open_quantized(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A checkpoint of packed weights. Raises InputError where it is damaged, MissingError without its package."""
+    with uncoded(source.path) as folder:
 
-    def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
-        return load_quantized(family, source.path, config, resolve_dtype(how.dtype), resolve_device(how.device))
+        def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+            return load_quantized(family, folder, config, resolve_dtype(how.dtype), resolve_device(how.device))
 
-    loaded = _open(kind, source, how, load)
+        loaded = _open(kind, source, how, load)
     loaded.made_by = method_of(loaded.model.config)
     if loaded.made_by == METHOD:
         set_activations(loaded.model, _activations(source))

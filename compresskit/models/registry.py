@@ -47,10 +47,9 @@ def load_whole(source: Source) -> TrainableModel:
     An adapter of packed weights is put on those that they were packed from. Raises InputError where there are none
     that can be written anew (a graph, another tool's packed weights).
     """
-    kind = kind_of(source)
-    if isinstance(kind, QuantizedKind):
-        return load_whole(kind.packed_from(source))
-    below = base_source(source)
+    kind, below = kind_of(source), base_source(source)
+    if below is not None and isinstance(packing := kind_of(below), QuantizedKind):
+        below = packing.packed_from(below)
     base = load_whole(below) if below is not None else None
     return _in_torch(kind.open(source, base, How()))
 

@@ -113,7 +113,8 @@ class Int8(Attached):
         )
 
     def save(self, folder: Path) -> None:
-        """A folder of compressed-tensors' layout; a head that was never trained stays out of it."""
+        """A folder of compressed-tensors' layout, of a mask entropy-coded; a head never trained stays out of it."""
         absent = self.loaded.family.head(self.loaded.model) if self.loaded.missing_head else set()
         with torch.no_grad():
-            int8.save(self.loaded.model, self._layout, folder, absent, self._kept)
+            coded = self.loaded.kind.name == "mask"
+            int8.save(self.loaded.model, self._layout, folder, absent, self._kept, coded=coded)

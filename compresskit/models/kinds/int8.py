@@ -20,6 +20,7 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from compresskit.checkpoint.coded import save_coded
 from compresskit.checkpoint.store import read_safetensors_metadata, save_tensors, weight_files
 from compresskit.errors import InputError
 from compresskit.models.family import Family
@@ -153,24 +154,34 @@ _ORIGINAL = re.compile(r"parametrizations\.(\w+)\.original$")
 _SCALES = re.compile(r"parametrizations\.(\w+)\.0\.scale$")
 
 
+def stored_tensors(model: PreTrainedModel, halved: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors of a packed model as they stand in a file: codes and scales under one name, tied ones once.
+
+    Those `halved` are in fp16: of 16 bits that is the format that keeps weights best.
+    """
+    assert not any(isinstance(module, Int8Linear) and module.is_laid_out for module in model.modules())
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        own = _SCALES.sub(rf"\1{SCALE}", _ORIGINAL.sub(r"\1", name))
+        if own not in model.all_tied_weights_keys:
+            tensors[own] = (tensor.half() if own in halved else tensor).contiguous()
+    return tensors
+
+
 def save(
     model: PreTrainedModel,
     config: Mapping[str, Any],
     folder: Path,
     absent: Iterable[str] = (),
     halved: Collection[str] = (),
+    *,
+    coded: bool = False,
 ) -> None:
-    """Write a packed model with the `quantization_config` of `layout`, without the tensors `absent`.
+    """Write a packed model with the `quantization_config` of `layout`.
 
-    The tensors `halved` are written in fp16: of 16 bits that is the format that keeps weights best.
+    The weights lie in `model.safetensors`, or entropy-coded in a file that compresskit alone opens, without those that
+    are `absent`, and with those `halved` in fp16.
     """
-    left = {*absent, *model.all_tied_weights_keys}
-    assert not any(isinstance(module, Int8Linear) and module.is_laid_out for module in model.modules())
-    tensors: dict[str, Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        own = _SCALES.sub(rf"\1{SCALE}", _ORIGINAL.sub(r"\1", name))
-        if own not in left:
-            tensors[own] = (tensor.half() if own in halved else tensor).contiguous()
     model.config.quantization_config = dict(config)
     try:
         model.config.save_pretrained(folder)
@@ -178,7 +189,13 @@ def save(
         del model.config.quantization_config
     if model.can_generate() and model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
-    save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+    tensors = stored_tensors(model, halved)
+    for name in absent:
+        del tensors[name]
+    if coded:
+        save_coded(folder, tensors)
+    else:
+        save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
 
 
 def load_int8(
@@ -212,7 +229,10 @@ def open_in_8_bits(config: PretrainedConfig, folder: Path) -> None:
             formats |= {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 (not a dict)
     weights = sorted(name for name, number in formats.items() if number == _CODES)
     if not weights:
-        raise InputError(f"{folder} holds no weights in 8 bits, of which its config.json tells; copy it again")
+        raise InputError(
+            f"{folder} holds no weights in 8 bits, of which its config.json tells; copy it again, "
+            f"or where they are coded make a plain one: compresskit merge {folder}"
+        )
     alone = [name for name in weights if name + SCALE not in formats]
     if alone:
         raise InputError(f"{folder} has no scales for {alone[0]}; it is damaged: copy or download it again")

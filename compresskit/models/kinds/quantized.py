@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compresskit.checkpoint.coded import is_coded
 from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.store import read_json, weight_files
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, How, ParameterCount
+from compresskit.models.kinds.coded import coded_contents
 from compresskit.models.source import Source, resolve_base
 
 if TYPE_CHECKING:
@@ -21,7 +23,10 @@ class QuantizedKind:
     name: KindName = "quantized"
     stands_on: frozenset[KindName] = frozenset()
     trainable = True  # an adapter learns on it
-    instead = "eval and predict take it, lora too where bitsandbytes packed it; give what it was packed from"
+    instead = (
+        "eval and predict take it, lora too where bitsandbytes packed it, merge too where it is int8; "
+        "give what it was packed from"
+    )
 
     def owns(self, folder: Path, manifest: Manifest | None) -> bool:
         """A folder whose manifest or whose config.json says so."""
@@ -60,6 +65,8 @@ class QuantizedKind:
         """The matrices that the packed weights stand for, and how they are packed."""
         from compresskit.models.kinds.packed import method_name, packed_matrices
 
+        if is_coded(source.path):
+            return coded_contents(source.path)
         if not weight_files(source.path):
             raise InputError(f"{source.path} is not a checkpoint: it holds no safetensors file")
         quantization = _quantization(source.path / "config.json") or {}

@@ -25,7 +25,7 @@ import compresskit
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.data.examples import Example
 from compresskit.errors import InputError, RunFailed, UsageError
-from compresskit.methods.job import Job
+from compresskit.methods.job import Job, MergeConfig, MergeOptions
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.run import run
 from compresskit.models.answering import AnswerOptions, Prediction
@@ -228,7 +228,8 @@ def test_a_head_that_was_never_trained_stays_missing(tmp_path: Path) -> None:
 def test_a_mask_keeps_its_zeros(tmp_path: Path) -> None:
     base = wide("encoder", tmp_path / "base")
     makers.mask(base, tmp_path / "mask")
-    found = standing_for(packed(tmp_path / "mask", tmp_path / "out"))
+    run(Job("merge", MergeOptions(str(tmp_path / "mask"), tmp_path / "plain"), MergeConfig()))
+    found = standing_for(packed(tmp_path / "plain", tmp_path / "out"))
     masked: Any = load(str(tmp_path / "mask"), device="cpu").model
     zeros = 0
     for name, module in masked.named_modules():

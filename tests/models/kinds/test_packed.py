@@ -133,9 +133,10 @@ def test_a_quantized_base_without_head(tmp_path: Path) -> None:
     assert load(str(tmp_path / "folder"), device="cpu").missing_head
 
 
-def test_it_is_not_written_anew(nf4: Path) -> None:
+def test_nothing_is_merged_into_it(nf4: Path, tmp_path: Path) -> None:
+    adapters.make(nf4, tmp_path / "adapter", LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS"))
     with pytest.raises(InputError, match=r"nf4 does not tell what it was packed from"):
-        load_whole(resolve(str(nf4)))
+        load_whole(resolve(str(tmp_path / "adapter")))
 
 
 # What does not open.
