@@ -148,18 +148,33 @@ class Int8Linear(nn.Module):
         return product
 
     def _on_cuda(self, rows: Tensor) -> Tensor:
-        scales = self.input_scale if self.input_scale is not None else _scales_of(rows)
-        codes = (rows / scales).round_().clamp_(-LEVELS, LEVELS).to(torch.int8)
-        outputs = torch._int_mm(codes, self.weight.T).float().mul_(scales).mul_(self.weight_scale.T)
-        return (outputs if self.bias is None else outputs.add_(self.bias)).to(rows.dtype)
+        scales, codes = self.input_scale, rows
+        if scales is None:  # the norm is one kernel, and the largest of magnitudes two
+            scales = torch.linalg.vector_norm(rows, torch.inf, dim=1, keepdim=True, dtype=torch.float32)
+            scales = scales.div_(LEVELS).clamp_(SMALLEST)
+            codes = (rows / scales).round_()
+        else:
+            codes = (rows / scales).round_().clamp_(-LEVELS, LEVELS)
+        return self._scaled(torch._int_mm(codes.to(torch.int8), self.weight.T) * scales, rows.dtype)
+
+    def _scaled(self, sums: Tensor, dtype: torch.dtype) -> Tensor:
+        """Sums of codes times the scales of the weight, and the bias, in a format: one kernel on a GPU."""
+        outputs = sums.new_empty(sums.shape, dtype=dtype)
+        if self.bias is None:
+            return torch.mul(sums, self.weight_scale.T, out=outputs)
+        return torch.addcmul(self.bias.detach(), sums, self.weight_scale.T, out=outputs)
 
     def _by_blocks(self, rows: Tensor) -> Tensor:
+        """Numbers in the place of codes, a block at a time; on a GPU all at once, which is fewer kernels."""
         outputs, codes = rows.new_empty(len(rows), self.out_features), self.codes()
-        for first in range(0, self.out_features, BLOCK_ROWS):
-            part = slice(first, first + BLOCK_ROWS)
-            # Scaled before the product: sums of codes would overflow in fp16.
-            weight = dequantize(codes[part], self.weight_scale[part]).to(rows.dtype)
-            outputs[:, part] = functional.linear(rows, weight)
+        step = self.out_features if rows.device.type == "cuda" else BLOCK_ROWS
+        early = rows.dtype == torch.float16  # in which sums of codes would overflow
+        for first in range(0, self.out_features, step):
+            part = slice(first, first + step)
+            weight = dequantize(codes[part], self.weight_scale[part]) if early else codes[part]
+            outputs[:, part] = functional.linear(rows, weight.to(rows.dtype))
+        if not early:
+            return self._scaled(outputs, rows.dtype)
         return outputs if self.bias is None else outputs.add_(self.bias.detach())
 
 
