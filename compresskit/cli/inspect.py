@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,27 +23,48 @@ class InspectOptions:
 
     checkpoint: str = option(MISSING, "A checkpoint folder, alias or Hub id.", metavar="CKPT", argument=True)
     plot: Path | None = option(
-        None, "Draw the remaining weights as a heat map (.png or .svg; needs the extra plot).", metavar="FILE"
+        None,
+        "Draw the remaining weights, and what 8 bits cost, as heat maps (.png or .svg; needs the extra plot).",
+        metavar="FILE",
     )
 
 
 @with_flags()
 def inspect(options: InspectOptions) -> None:
-    """Show kind, lineage, bytes and the remaining weights of every matrix."""
+    """Show kind, lineage, bytes, the remaining weights and the formats of every matrix, and what 8 bits cost."""
     from compresskit import console
-    from compresskit.evaluate.heatmap import plot_remaining
+    from compresskit.evaluate.heatmap import HeatMap, plot, remaining_weights
     from compresskit.models.kinds import kind_of
     from compresskit.models.source import resolve
 
     source = resolve(options.checkpoint)
     kind = kind_of(source)
     found = kind.contents(source)
+    costs = _sensitivities(source)
     console.out(_summary(source, kind.name, found))
     if found.matrices:
-        console.out(_table(found.matrices))
+        console.out(_table("remaining weights, %", found.matrices, _percent, total=True))
+    if len({matrix.dtype for matrix in found.matrices}) > 1:
+        console.out(_table("formats", found.matrices, _formats))
+    measured = [matrix for matrix in found.matrices if matrix.name in costs]
+    if measured:
+        console.out(_table(_COST, measured, lambda those: _cost(costs, those), total=True))
     if options.plot is not None:
-        plot_remaining(source.path.resolve().name, found.matrices, options.plot)
+        maps = [remaining_weights(found.matrices), HeatMap(_COST, ".3g", [(m, 1e6 * costs[m.name]) for m in measured])]
+        plot(source.path.resolve().name, maps, options.plot)
         console.info(f"drew {options.plot}")
+
+
+_COST = "cost of 8 bits, 10⁻⁶ nats a window"
+
+
+def _sensitivities(source: Source) -> Mapping[str, float]:
+    """What 8 bits cost of each weight, in nats a window, by the last step that measured it."""
+    for step in reversed(source.manifest.steps if source.manifest is not None else ()):
+        found = step.metrics.get("sensitivities")
+        if isinstance(found, dict):
+            return {name: float(cost) for name, cost in found.items() if isinstance(cost, int | float)}
+    return {}
 
 
 def _summary(source: Source, kind: str, found: Contents) -> str:
@@ -69,26 +90,36 @@ def _summary(source: Source, kind: str, found: Contents) -> str:
     total = sum(size for _, size in files)
     lines.append(f"bytes       {total:,} in all: " + ", ".join(f"{name} {size:,}" for name, size in files))
     lines += [f"{name:<11} {text}" for name, text in found.facts]
+    known = {matrix.name for matrix in found.matrices}
+    others = [f"{name} {1e6 * cost:.3g}" for name, cost in _sensitivities(source).items() if name not in known]
+    if others:
+        lines.append(f"elsewhere   {_COST}: {', '.join(others)}")
     return "\n".join(lines)
 
 
 _SHOWN = ("train_loss", "sparsity", "head", "em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em")
 
 
-def _table(matrices: Sequence[Matrix]) -> Table:
-    """Layers down, matrices across: per cent of the weights that remain; the last line and column are totals."""
+def _table(
+    title: str, matrices: Sequence[Matrix], cell: Callable[[Sequence[Matrix]], str], *, total: bool = False
+) -> Table:
+    """Layers down, matrices across, and what `cell` says of those of a place; in a `total` of a line and a column."""
     from rich.table import Table
 
     from compresskit.models.kind import block_names
 
-    roles = list(dict.fromkeys(matrix.role for matrix in matrices))
-    table = Table(title="remaining weights, %", title_justify="left")
-    for heading in ("layer", *roles, "all"):
-        table.add_column(heading.replace(".", ".\n"), justify="right")
+    roles: list[str | None] = list(dict.fromkeys(matrix.role for matrix in matrices))
+    table = Table(title=title, title_justify="left")
     names = block_names(matrices)
-    for block in (*names, None):
+    blocks: list[tuple[str, int] | None] = list(names)
+    if total:
+        roles.append(None)
+        blocks.append(None)
+    for heading in ("layer", *("all" if role is None else role for role in roles)):
+        table.add_column(heading.replace(".", ".\n"), justify="right")
+    for block in blocks:
         members = [matrix for matrix in matrices if block in (matrix.block, None)]
-        cells = [_percent([matrix for matrix in members if role in (matrix.role, None)]) for role in (*roles, None)]
+        cells = [cell([matrix for matrix in members if role in (matrix.role, None)]) for role in roles]
         table.add_row("all" if block is None else names[block], *cells, end_section=block == list(names)[-1])
     return table
 
@@ -99,3 +130,13 @@ def _percent(matrices: Sequence[Matrix]) -> str:
     if not matrices or len(remaining) < len(matrices):
         return "–"
     return f"{100 * sum(remaining) / sum(matrix.size for matrix in matrices):.1f}"
+
+
+def _formats(matrices: Sequence[Matrix]) -> str:
+    """The number formats of some matrices; a dash where there are none."""
+    return ", ".join(dict.fromkeys(matrix.dtype for matrix in matrices)) or "–"
+
+
+def _cost(costs: Mapping[str, float], matrices: Sequence[Matrix]) -> str:
+    """The sum of what some matrices cost; a dash where there are none."""
+    return f"{1e6 * sum(costs[matrix.name] for matrix in matrices):.3g}" if matrices else "–"
