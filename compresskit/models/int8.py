@@ -16,6 +16,9 @@ from torch.nn.utils import parametrize
 
 # Codes are symmetric, so that there is no zero point.
 LEVELS = 127
+# Codes of inputs on a CPU without VNNI: there, sums of two products have 16 bits, and of larger codes would not fit in
+# (onnxruntime#6004).
+FEWER_LEVELS = 63
 # Inputs are turned into codes by so many numbers at a time, which stay in a CPU's cache.
 CHUNK = 1 << 19
 # Codes are turned into numbers by so many rows of a weight at a time: a whole one would not stay in the cache.
@@ -40,14 +43,22 @@ def dequantize(codes: Tensor, scales: Tensor) -> Tensor:
     return codes.float().mul_(scales)
 
 
-def multiplies_codes(device: torch.device, wanted: Activations) -> bool:
-    """Whether linear layers on a device turn their inputs into codes: where asked for, or by itself where it pays.
+def multiplies_codes(device: torch.device, wanted: Activations, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether linear layers on a device turn inputs of `dtype` into codes: where asked for, or by itself where it pays.
 
-    A CPU has to have VNNI: without it the sums saturate (onnxruntime#6004), and little is gained.
+    That is on a CPU that oneDNN has such products for, with AVX2 or more, and on a GPU in fp32: in 16 bits its plain
+    products take half the time of those of codes (docs/results/2026-11-29-int8-h200.md).
     """
-    if wanted == "auto":
-        return device.type == "cuda" or (device.type == "cpu" and bool(torch.cpu._is_vnni_supported()))
-    return wanted == "int8"
+    if wanted != "auto":
+        return wanted == "int8"
+    if device.type == "cuda":
+        return dtype == torch.float32
+    return device.type == "cpu" and bool(torch.cpu._is_avx2_supported())
+
+
+def input_levels() -> int:
+    """The largest code of an input on this CPU."""
+    return LEVELS if torch.cpu._is_vnni_supported() else FEWER_LEVELS
 
 
 def arithmetic(device: torch.device, wanted: Activations) -> str:
@@ -55,8 +66,10 @@ def arithmetic(device: torch.device, wanted: Activations) -> str:
     if not multiplies_codes(device, wanted):
         return "codes become numbers, a block of rows at a time"
     if device.type == "cuda":
-        return f"products of 8 bits (torch._int_mm) of {FEWEST_ROWS} rows and more; else codes become numbers"
-    return "products of 8 bits (oneDNN), inputs rounded token by token"
+        which = "of fp32" if wanted == "auto" else "of any format"
+        return f"products of 8 bits (torch._int_mm) for {FEWEST_ROWS} rows and more {which}; else codes become numbers"
+    bits = "8 bits" if input_levels() == LEVELS else "7 bits, since this CPU has no VNNI"
+    return f"products of 8 bits (oneDNN); inputs are rounded to {bits}"
 
 
 class Int8Linear(nn.Module):
@@ -102,7 +115,7 @@ class Int8Linear(nn.Module):
         """Outputs (…, out) of the format of `inputs` (…, in)."""
         rows = inputs.reshape(-1, self.in_features)
         rows = rows.float() if self.precise else rows
-        if not multiplies_codes(rows.device, self.activations):
+        if not multiplies_codes(rows.device, self.activations, rows.dtype):
             outputs = self._by_blocks(rows)
         elif rows.device.type == "cuda":
             fits = len(rows) >= FEWEST_ROWS and not (self.in_features % MULTIPLE or self.out_features % MULTIPLE)
@@ -119,31 +132,22 @@ class Int8Linear(nn.Module):
             self._zeros = torch.zeros(self.out_features, dtype=torch.int32)
             if not self.shared:  # the other layout has them
                 self.weight = nn.Parameter(self.weight.data.new_empty(0), requires_grad=False)
+        levels = input_levels()
         if self.input_scale is not None:
-            codes = _unsigned(rows.float(), self.input_scale.expand(len(rows), 1))
-            return self._summed(codes, self.input_scale.item(), self.bias).to(rows.dtype)
-        rows_scales = _scales_of(rows.float())
+            scales = self.input_scale * (LEVELS / levels)
+            codes = _unsigned(rows.float(), scales.expand(len(rows), 1), levels)
+            return self._summed(codes, levels, scales.item(), self.bias).to(rows.dtype)
+        scales = _scales_of(rows.float(), levels)
         # A scale of 1: each row has its own, by which the sums are multiplied afterwards.
-        sums = self._summed(_unsigned(rows.float(), rows_scales), 1.0, None)
+        sums = self._summed(_unsigned(rows.float(), scales, levels), levels, 1.0, None)
         if self.bias is None:
-            return sums.mul_(rows_scales).to(rows.dtype)
-        return torch.addcmul(self.bias.detach().float(), sums, rows_scales, out=sums).to(rows.dtype)
+            return sums.mul_(scales).to(rows.dtype)
+        return torch.addcmul(self.bias.detach().float(), sums, scales, out=sums).to(rows.dtype)
 
-    def _summed(self, codes: Tensor, scale: float, bias: Tensor | None) -> Tensor:
+    def _summed(self, codes: Tensor, levels: int, scale: float, bias: Tensor | None) -> Tensor:
+        zero, packed = levels + 1, (self._packed, self._scales, self._zeros)
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
-            codes,
-            scale,
-            LEVELS + 1,
-            self._packed,
-            self._scales,
-            self._zeros,
-            bias,
-            1.0,
-            0,
-            torch.float32,
-            "none",
-            [],
-            "",
+            codes, scale, zero, *packed, bias, 1.0, 0, torch.float32, "none", [], ""
         )
         return product
 
@@ -185,19 +189,18 @@ def input_scale(largest: Tensor) -> Tensor:
 
 def rounded(rows: Tensor, input_scale: Tensor | None) -> Tensor:
     """Inputs (…, n) of a layer as its codes keep them, for any device: with one scale, or one for each row."""
-    scales = input_scale if input_scale is not None else _scales_of(rows)
+    scales = input_scale if input_scale is not None else _scales_of(rows, LEVELS)
     return (rows / scales).round_().clamp_(-LEVELS, LEVELS).mul_(scales)
 
 
-def _scales_of(rows: Tensor) -> Tensor:
+def _scales_of(rows: Tensor, levels: int) -> Tensor:
     """One scale for each row (…, n), by its largest number: (…, 1) in fp32."""
-    return (
-        torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True)).float().div_(LEVELS).clamp_(SMALLEST)
-    )
+    largest = torch.maximum(rows.amax(-1, keepdim=True), -rows.amin(-1, keepdim=True))
+    return largest.float().div_(levels).clamp_(SMALLEST)
 
 
-def _unsigned(rows: Tensor, scales: Tensor) -> Tensor:
-    """Codes from 1 to 255, 128 of which is 0, of fp32 rows (n, k) by their scales (n, 1).
+def _unsigned(rows: Tensor, scales: Tensor, levels: int) -> Tensor:
+    """Codes from 1 to 2 · levels + 1, of which levels + 1 is 0, of fp32 rows (n, k) by their scales (n, 1).
 
     Adding one half and cutting the fraction off rounds.
     """
@@ -207,7 +210,7 @@ def _unsigned(rows: Tensor, scales: Tensor) -> Tensor:
     for first in range(0, len(rows), step):
         part = rows[first : first + step]
         scaled = torch.mul(part, factors[first : first + step], out=scratch[: len(part)])
-        codes[first : first + step] = scaled.add_(LEVELS + 1.5).clamp_(1, 2 * LEVELS + 1.5)
+        codes[first : first + step] = scaled.add_(levels + 1.5).clamp_(1, 2 * levels + 1.5)
     return codes
 
 

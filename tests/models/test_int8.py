@@ -1,5 +1,8 @@
 """Weights in 8 bits against plain products of what they stand for, written out."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -104,9 +107,31 @@ def test_a_table_answers_with_its_rows() -> None:
 
 
 def test_products_of_codes_are_taken_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without VNNI a CPU's sums saturate."""
+    """With AVX2 or more, for which oneDNN has them."""
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     for there in (False, True):
-        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda there=there: there)
+        monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda there=there: there)
         assert [multiplies_codes(cpu, wanted) for wanted in ("auto", "int8", "none")] == [there, True, False]
-    assert multiplies_codes(gpu, "auto")
+    assert [multiplies_codes(gpu, "auto", dtype) for dtype in (torch.float32, torch.bfloat16)] == [True, False]
+
+
+WITHOUT_VNNI = """
+import torch
+from compresskit.models.int8 import Int8Linear, quantize
+torch.cpu._is_vnni_supported = lambda: False
+weight, inputs = torch.ones(32, 64), torch.ones(40, 64)  # the largest code everywhere: the sums are as large as can be
+inputs[:, ::3], weight[:, 1::5] = -1.0, -1.0
+for scale in (None, torch.tensor([1 / 127])):
+    layer = Int8Linear(*quantize(weight), None, input_scale=scale)
+    layer.activations = "int8"
+    torch.testing.assert_close(layer(inputs), inputs @ weight.T, atol=1e-3, rtol=1e-5)
+"""
+
+
+def test_sums_do_not_saturate_without_vnni() -> None:
+    """onnxruntime#6004: two products of 8 bits are summed in 16."""
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_VNNI], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

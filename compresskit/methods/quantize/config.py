@@ -45,7 +45,7 @@ class QuantizeConfig:
     activations: Literal["auto", "int8", "none"] = option(
         "auto",
         "Whether linear layers multiply in 8 bits, which rounds their inputs to 8 bits too. auto: where that is "
-        "fast, on a GPU and on a CPU with VNNI.",
+        "fast, on a GPU and on a CPU with AVX2.",
         panel=QUANTIZATION,
     )
     calibrate: int | None = option(

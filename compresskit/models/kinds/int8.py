@@ -125,6 +125,13 @@ def pack(model: PreTrainedModel, names: Iterable[str], inputs: Mapping[str, Tens
             model.get_submodule(layer).input_scale = inputs[layer]
         for other in tied.get(name, ()):
             put(model, other, codes, scales, shared=True)
+            _share(model, name, other)
+
+
+def _share(model: nn.Module, name: str, other: str) -> None:
+    """Let the layer of the weight `other` hold the very codes and scales of the weight `name`."""
+    source, target = (model.get_submodule(each.rpartition(".")[0]) for each in (name, other))
+    target.weight, target.weight_scale = source.weight, source.weight_scale
 
 
 @torch.no_grad()
@@ -282,8 +289,7 @@ class Int8Quantizer(HfQuantizer):
         for name in self.quantization_config.weights:
             compute(model, name)
             for other in tied.get(name, ()):
-                source, target = (model.get_submodule(each.rpartition(".")[0]) for each in (name, other))
-                target.weight, target.weight_scale = source.weight, source.weight_scale
+                _share(model, name, other)
         return model
 
     def is_serializable(self, **_: Any) -> bool:
