@@ -63,6 +63,7 @@ def _tie(graph: ir.Graph) -> None:
                 graph.insert_before(graph[0], node)
                 other.replace_all_uses_with(node.outputs[0])
                 del graph.initializers[name]
+                node.outputs[0].name = name
 
 
 def _is_transposed(table: ir.Value, other: ir.Value) -> bool:
