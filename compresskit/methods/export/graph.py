@@ -1,4 +1,4 @@
-"""From a reader of spans in torch to an ONNX graph, and the comparison of the two."""
+"""From a reader of spans in torch to an ONNX graph, and the comparison of the two; and what every export shares."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def write_graph(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> 
 
     Batch and length are free. Raises RunFailed where the model has no such graph, or the graph answers otherwise.
     """
+    import onnx_ir
+
     model: nn.Module = loaded.model.eval()
     example = next(batch for batch in probes if len(batch["input_ids"]) > 1)
     outputs = loaded.task.graph_outputs
@@ -72,8 +74,6 @@ def write_graph(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> 
         names=(list(example), list(outputs)),
         free={"inputs": tuple(free for _ in example)},
     )
-    import onnx_ir
-
     size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     onnx_ir.save(graph, path, external_data=WEIGHTS if size > ONE_FILE else None)
     worst = compared(loaded, path, probes)
@@ -103,7 +103,7 @@ def traced(
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise RunFailed(f"{ref} cannot be exported to ONNX ({first_line(error)})") from error
     model: onnx_ir.Model = program.model
-    # Where in whose code each node comes from: half a megabyte of this machine's paths.
+    # Where in whose code each node comes from, with this machine's paths: larger than the graph itself.
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
     return model

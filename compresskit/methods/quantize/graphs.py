@@ -54,7 +54,8 @@ def quantized(model: ir.Model, ref: str) -> ir.Model:
 
     Raises RunFailed, naming the checkpoint `ref`, where it is too large for that.
     """
-    if sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value) > ONE_FILE:
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    if sum(tensor.nbytes for tensor in tensors if tensor is not None) > ONE_FILE:
         raise RunFailed(f"a graph of {ref} is larger than onnxruntime quantizes (2 GB); use --backend torch")
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]  # shapes of before the exporter's own simplifications; they are found again
