@@ -4,8 +4,12 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.models.seq2seq_graphs import ExportedT5
 
 # Before torch and the Hugging Face libraries are imported: they read these once.
 os.environ.update(
@@ -35,6 +39,14 @@ def _seeds() -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Outcomes of evaluations are kept for this run alone."""
     os.environ["COMPRESSKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def exported_t5(tmp_path_factory: pytest.TempPathFactory) -> "ExportedT5":
+    """A tiny T5 and its graphs: exporting it takes ten seconds, so every test has the same."""
+    from tests.models.seq2seq_graphs import export_t5
+
+    return export_t5(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture(scope="session")

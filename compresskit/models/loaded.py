@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compresskit.models.family import Family
     from compresskit.models.kind import Kind
     from compresskit.models.kinds.onnx_graph import OnnxReader
+    from compresskit.models.kinds.onnx_seq2seq import OnnxSeq2Seq
     from compresskit.models.task import Task
 
 
@@ -27,7 +28,7 @@ class LoadedModel:
     weights are random). `files` are those that are needed to run it; `made_by` is how another tool made it.
     """
 
-    model: PreTrainedModel | OnnxReader
+    model: PreTrainedModel | OnnxReader | OnnxSeq2Seq
     tokenizer: PreTrainedTokenizerFast
     family: Family
     kind: Kind

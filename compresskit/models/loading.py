@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +20,10 @@ from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
 from compresskit.models.kinds.coded import uncoded
 from compresskit.models.kinds.int8 import METHOD, set_activations
-from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph, reader_device
+from compresskit.models.kinds.onnx import SEQ2SEQ
+from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph
+from compresskit.models.kinds.onnx_seq2seq import OnnxSeq2Seq
+from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.kinds.packed import load_quantized, method_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, own_files
@@ -83,12 +86,24 @@ def _open(kind: Kind, source: Source, how: How, load: _Load) -> TrainableModel:
     return TrainableModel(model, missing_head=missing_head or source.untrained, **_common(kind, source, family, config))
 
 
-def open_graph(kind: Kind, source: Source, graph: Path, how: How) -> LoadedModel:
-    """An ONNX graph. Raises InputError for one that does not answer as its family's task does."""
+def open_graph(kind: Kind, source: Source, graphs: Sequence[Path], how: How) -> LoadedModel:
+    """One ONNX graph, or the three of an encoder-decoder.
+
+    Raises InputError for graphs that do not answer as their family's task does.
+    """
     config = read_config(source.path)
     family = family_of_config(config, source.ref)
-    model = OnnxReader(graph, config, reader_device(how.device), family.task.graph_outputs)
-    return LoadedModel(model, made_by=method_of_graph(graph), **_common(kind, source, family, config))
+    model: OnnxReader | OnnxSeq2Seq
+    if config.is_encoder_decoder:
+        if len(graphs) < len(SEQ2SEQ):
+            raise InputError(
+                f"{source.path} is a {config.model_type} model, of which it lacks {' and '.join(SEQ2SEQ)}; "
+                "export it again, with its past"
+            )
+        model = OnnxSeq2Seq(graphs, config, graph_device(how.device))
+    else:
+        model = OnnxReader(graphs[0], config, graph_device(how.device), family.task.graph_outputs)
+    return LoadedModel(model, made_by=method_of_graph(graphs[0]), **_common(kind, source, family, config))
 
 
 def _common(kind: Kind, source: Source, family: Family, config: PretrainedConfig) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from compresskit.models.tasks.span_batches import INPUTS
 
 # So many windows, in batches of these sizes, each as long as its longest; none is longer than this.
 WINDOWS, SIZES, LONGEST = 32, (1, 2, 5), 96
+# So many tokens are written after a random text.
+WRITTEN = 6
 
 
 def windows(loaded: TrainableModel) -> list[Batch]:
@@ -36,6 +38,25 @@ def windows(loaded: TrainableModel) -> list[Batch]:
         batch = collate(rows[begin : begin + size])
         found.append({name: batch[name] for name in INPUTS if name in batch})
         begin += size
+    return found
+
+
+def texts(loaded: TrainableModel) -> list[Batch]:
+    """Random texts of several lengths for a model that writes, and what it has written after each.
+
+    They are as many as windows, in batches of the same sizes: input_ids and attention_mask (batch, length), and
+    decoder_input_ids (batch, WRITTEN), all int64. The same on every call.
+    """
+    config, generator = loaded.model.config, torch.Generator().manual_seed(0)
+    longest = min(loaded.family.max_positions(config) or LONGEST, LONGEST)
+    found: list[Batch] = []
+    while (left := WINDOWS - sum(len(batch["input_ids"]) for batch in found)) > 0:
+        size = min(SIZES[len(found) % len(SIZES)], left)
+        ends = torch.randint(1, longest + 1, (size, 1), generator=generator)
+        mask = (torch.arange(int(ends.max())) < ends).long()
+        ids = torch.randint(config.vocab_size, mask.shape, generator=generator)
+        written = torch.randint(config.vocab_size, (size, WRITTEN), generator=generator)
+        found.append({"input_ids": ids, "attention_mask": mask, "decoder_input_ids": written})
     return found
 
 

@@ -1,4 +1,4 @@
-"""From a reader of spans in torch to an ONNX graph, and the comparison of the two."""
+"""From a reader of spans in torch to an ONNX graph, and the comparison of the two; and what every export shares."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from compresskit.errors import InputError, MissingError, RunFailed, UsageError
+from compresskit.errors import InputError, MissingError, RunFailed
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
 from compresskit.models.kinds.onnx_graph import OnnxReader
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import check_numbers, difference
 from compresskit.models.task import Batch
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 # The largest difference of a logit, in parts of the largest one.
 TOLERANCE = 1e-4
@@ -43,14 +47,7 @@ class _InOrder(nn.Module):
 
 
 def check_exportable(loaded: TrainableModel) -> None:
-    """UsageError for a model that is no single graph, InputError for one whose answers would be random or none.
-
-    Raises MissingError for a package that is not here.
-    """
-    if loaded.model.config.is_encoder_decoder:
-        raise UsageError(
-            f"{loaded.ref} writes its answers; a graph is of a reader of spans (BERT and its like, BiLSTMs)"
-        )
+    """InputError for a model whose answers would be random or none, MissingError for a package that is not here."""
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
     check_numbers(loaded)
@@ -64,35 +61,58 @@ def write_graph(loaded: TrainableModel, path: Path, probes: Sequence[Batch]) -> 
 
     Batch and length are free. Raises RunFailed where the model has no such graph, or the graph answers otherwise.
     """
+    import onnx_ir
+
     model: nn.Module = loaded.model.eval()
     example = next(batch for batch in probes if len(batch["input_ids"]) > 1)
     outputs = loaded.task.graph_outputs
     free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
+    graph = traced(
+        loaded.ref,
+        _InOrder(model, tuple(example), outputs),
+        tuple(example.values()),
+        names=(list(example), list(outputs)),
+        free={"inputs": tuple(free for _ in example)},
+    )
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    onnx_ir.save(graph, path, external_data=WEIGHTS if size > ONE_FILE else None)
+    worst = compared(loaded, path, probes)
+    check_difference(loaded.ref, worst)
+    return worst
+
+
+def traced(
+    ref: str, module: nn.Module, inputs: tuple[Any, ...], *, names: tuple[Sequence[str], Sequence[str]], free: Any
+) -> onnx_ir.Model:
+    """The graph of a module, by what it computes of `inputs`; `names` are those of inputs and outputs.
+
+    `free` are the axes that are, as torch.export's `dynamic_shapes`. Raises RunFailed, naming the checkpoint `ref`,
+    where there is no such graph.
+    """
     try:
         with quiet():
             program: Any = torch.onnx.export(
-                _InOrder(model, tuple(example), outputs).eval(),
-                tuple(example.values()),
-                input_names=list(example),
-                output_names=list(outputs),
-                dynamic_shapes={"inputs": tuple(free for _ in example)},
+                module.eval(),
+                inputs,
+                input_names=names[0],
+                output_names=names[1],
+                dynamic_shapes=free,
                 dynamo=True,
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        raise RunFailed(f"{loaded.ref} cannot be exported to ONNX ({first_line(error)})") from error
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    _save(program, path, in_two=size > ONE_FILE)
-    worst = compared(loaded, path, probes)
+        raise RunFailed(f"{ref} cannot be exported to ONNX ({first_line(error)})") from error
+    model: onnx_ir.Model = program.model
+    # Where in whose code each node comes from, with this machine's paths: larger than the graph itself.
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+    return model
+
+
+def check_difference(ref: str, worst: float) -> None:
+    """RunFailed where a graph's logits are further from the model's than rounding; `worst` in parts of the largest."""
     if not worst <= TOLERANCE:
-        raise RunFailed(f"the graph of {loaded.ref} differs from the model by {worst:.1g}; it is not written")
-    return worst
-
-
-def _save(program: Any, path: Path, *, in_two: bool) -> None:
-    import onnx_ir
-
-    onnx_ir.save(program.model, path, external_data=WEIGHTS if in_two else None)
+        raise RunFailed(f"the graph of {ref} differs from the model by {worst:.1g}; it is not written")
 
 
 @torch.no_grad()
@@ -121,3 +141,10 @@ def quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def save_configs(model: PreTrainedModel, folder: Path) -> None:
+    """The configuration, and that of generation where the model writes text."""
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""`export`: a reader as an ONNX graph, compared with the model that it was made from."""
+"""`export`: a model as ONNX graphs, compared with the model that they were made from."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.methods.export.config import ExportConfig
-from compresskit.methods.export.graph import check_exportable, write_graph
+from compresskit.methods.export.graph import check_exportable, save_configs, write_graph
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.merge import fold
 from compresskit.methods.method import Attached, Conversion
@@ -20,7 +20,7 @@ from compresskit.models.probing import windows
 
 
 class ExportMethod(Conversion):
-    """Overlays are folded in; the graph takes batches of any size and length."""
+    """Overlays are folded in; the graphs take batches of any size and length."""
 
     name = "export"
     Config = ExportConfig
@@ -39,16 +39,16 @@ class ExportMethod(Conversion):
         return default_output(job.options.model, "onnx")
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """UsageError for a model that is no single graph, InputError for one whose answers would be random."""
+        """InputError for a model whose answers would be random, MissingError for a package that is not here."""
         check_exportable(loaded)
 
     def attach(self, loaded: TrainableModel, config: ExportConfig, dtype: torch.dtype) -> Attached:
-        """The model, to be written as a graph."""
+        """The model, to be written as graphs."""
         return Exported(loaded)
 
 
 class Exported(Attached):
-    """A model with its overlay folded in, as a graph."""
+    """A model with its overlay folded in, as graphs."""
 
     def __init__(self, loaded: TrainableModel) -> None:
         self.loaded = loaded
@@ -59,7 +59,12 @@ class Exported(Attached):
         return {}
 
     def save(self, folder: Path) -> None:
-        """`model.onnx` and the configuration."""
-        worst = write_graph(self.loaded, folder / "model.onnx", windows(self.loaded))
-        self.loaded.model.config.save_pretrained(folder)
+        """`model.onnx`, or the three graphs of an encoder-decoder with their weights, and the configuration."""
+        if self.loaded.model.config.is_encoder_decoder:
+            from compresskit.methods.export.seq2seq import write_graphs  # needs the packages of ONNX
+
+            worst = write_graphs(self.loaded, folder)
+        else:
+            worst = write_graph(self.loaded, folder / "model.onnx", windows(self.loaded))
+        save_configs(self.loaded.model, folder)
         console.info(f"the graph gives the model's logits (largest difference {worst:.0e})")

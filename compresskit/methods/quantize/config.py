@@ -39,7 +39,7 @@ class QuantizeConfig:
     backend: Literal["torch", "bitsandbytes", "onnxruntime"] = option(
         "torch",
         "Who packs the weights and computes with them. torch: int8 of nearly all weights, of every family; "
-        "bitsandbytes: of linear layers, and adapters train on them; onnxruntime: a graph of a reader of spans.",
+        "bitsandbytes: of linear layers, and adapters train on them; onnxruntime: ONNX graphs.",
         panel=QUANTIZATION,
     )
     activations: Literal["auto", "int8", "none"] = option(

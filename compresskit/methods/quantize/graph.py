@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compresskit import console
-from compresskit.methods.export.graph import compared, quiet, write_graph
+from compresskit.methods.export.graph import compared, quiet, save_configs, write_graph
 from compresskit.methods.method import Attached
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.models.loaded import TrainableModel
@@ -41,4 +41,4 @@ class Graph(Attached):
                 quantize_dynamic(graph, folder / "model.onnx", per_channel=True, weight_type=QuantType.QInt8)
         off = compared(self.loaded, folder / "model.onnx", probes)
         console.info(f"in 8 bits its logits differ by up to {off:.1g} of the largest")
-        self.loaded.model.config.save_pretrained(folder)
+        save_configs(self.loaded.model, folder)

@@ -69,6 +69,10 @@ class QuantizeMethod(Conversion):
     def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
         """The model, to be packed."""
         backends: dict[str, type[Int8 | Packed | Graph]] = {"torch": Int8, "bitsandbytes": Packed, "onnxruntime": Graph}
+        if config.backend == "onnxruntime" and loaded.model.config.is_encoder_decoder:
+            from compresskit.methods.quantize.graphs import Graphs  # needs the packages of ONNX
+
+            return Graphs(loaded)
         return backends[config.backend](loaded, config)
 
 

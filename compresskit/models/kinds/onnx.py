@@ -1,4 +1,4 @@
-"""An ONNX graph in the layout of Optimum: `model.onnx`, its configuration and tokenizer."""
+"""ONNX graphs in the layout of Optimum: `model.onnx`, or the three of an encoder-decoder; configuration, tokenizer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ if TYPE_CHECKING:
     from compresskit.models.loaded import LoadedModel
 
 
+# The graphs of an encoder-decoder, in the order in which they are asked.
+SEQ2SEQ = ("encoder_model.onnx", "decoder_model.onnx", "decoder_with_past_model.onnx")
+
+
 class OnnxKind:
-    """A graph that onnxruntime runs."""
+    """A graph that onnxruntime runs, or the three of an encoder-decoder."""
 
     name: KindName = "onnx"
     stands_on: frozenset[KindName] = frozenset()
@@ -44,38 +48,47 @@ class OnnxKind:
 
         if how.dtype != "float32":
             console.warn(f"{source.ref} is an ONNX graph, whose numbers stay as they are, whatever --dtype says")
-        return open_graph(self, source, graph_file(source.path), how)
+        return open_graph(self, source, graph_files(source.path), how)
 
     def contents(self, source: Source) -> Contents:
-        """The graph's file, how it computes, and how many weights it holds where the package onnx can tell."""
+        """The graphs' files, how they compute, and how many weights they hold where the package onnx can tell."""
         from compresskit.models.kinds.onnx_graph import count_weights, method_of_graph
 
-        path = graph_file(source.path)
-        counts = count_weights(path)
+        paths = graph_files(source.path)
+        counts = count_weights(paths)
         weights = "not counted (needs the package onnx, and weights that are not packed)"
         if counts is not None:
             weights = f"{counts[0]:,}, of which {counts[1]:,} are not zero"
-        return Contents(facts=[("graph", f"{path.name} ({method_of_graph(path)})"), ("weights", weights)])
+        graphs = [("graph", f"{path.name} ({method_of_graph(path)})") for path in paths]
+        return Contents(facts=[*graphs, ("weights", weights)])
 
     def stored(self, loaded: LoadedModel) -> ParameterCount:
-        """The weights of the graph; none of them learns."""
+        """The weights of the graphs, each once; none of them learns."""
         from compresskit.models.kinds.onnx_graph import count_weights
 
-        counts = count_weights(graph_file(loaded.path)) if loaded.path is not None else None
+        counts = count_weights(graph_files(loaded.path)) if loaded.path is not None else None
         return ParameterCount(None, None, None) if counts is None else ParameterCount(*counts, 0)
 
 
-def graph_file(folder: Path) -> Path:
-    """The graph of an ONNX checkpoint: `model.onnx`, or the only one.
+def graph_files(folder: Path) -> list[Path]:
+    """The graphs of an ONNX checkpoint: the three of `SEQ2SEQ`, or one, `model.onnx` or the only one.
 
-    Raises InputError where there is none, or there are several and none is called `model.onnx`.
+    Raises InputError where one of the three is not there, where there is none, or there are several and none is called
+    `model.onnx`.
     """
     files = sorted(folder.glob("*.onnx"))
-    if folder / "model.onnx" in files:
-        return folder / "model.onnx"
-    if len(files) == 1:
-        return files[0]
+    names = [file.name for file in files]
+    if set(SEQ2SEQ).intersection(names):
+        if lacking := [name for name in SEQ2SEQ if name not in names]:
+            raise InputError(f"{folder} lacks {' and '.join(lacking)}; copy or export it again, with its past")
+        return [folder / name for name in SEQ2SEQ]
+    if "model.onnx" in names:
+        return [folder / "model.onnx"]
     if not files:
         raise InputError(f"{folder} holds no ONNX file, although its manifest says so; copy or make it again")
-    names = ", ".join(file.name for file in files)
-    raise InputError(f"{folder} holds several ONNX files ({names}); give a folder with one, or name one model.onnx")
+    if len(files) > 1:
+        raise InputError(
+            f"{folder} holds several ONNX files ({', '.join(names)}); give a folder with one, or name one model.onnx, "
+            f"or three {', '.join(SEQ2SEQ)}"
+        )
+    return files

@@ -1,8 +1,9 @@
-"""Counts the weights in an ONNX file; needs the package onnx, which running the file does not."""
+"""Counts the weights in ONNX files; needs the package onnx, which running them does not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -42,28 +43,43 @@ class _Roles:
         self.zeros.setdefault(weight, (zero, axis))
 
 
-def count(path: Path) -> tuple[int, int] | None:
-    """How many weights a graph holds, and how many are not zero; None where it packs them.
+def count(paths: Sequence[Path]) -> tuple[int, int] | None:
+    """How many weights graphs hold in all, and how many are not zero; None where one packs them.
 
-    Weights are its floating-point initializers of more than one number, and the quantized ones, of which those at the
-    zero point are zero. Scales, zero points, shapes and indices are not weights.
+    Weights are floating-point initializers of more than one number, and the quantized ones, of which those at the
+    zero point are zero. Scales, zero points, shapes and indices are not weights. An embedding that graphs share counts
+    once, and a decoder with past holds what the decoder before it does.
     """
-    graph = onnx.load(path).graph
-    if any(node.op_type in PACKED for node in graph.node):
-        return None
+    total = nonzero = 0
+    known: set[bytes] = set()
+    for path in paths[:2]:
+        graph = onnx.load(path).graph
+        if any(node.op_type in PACKED for node in graph.node):
+            return None
+        looked_up = {node.input[0] for node in graph.node if node.op_type == "Gather"}
+        found: set[bytes] = set()
+        for name, values, point in _weights(graph):
+            if name in looked_up:
+                found.add(digest := hashlib.sha256(values.tobytes()).digest())
+                if digest in known:
+                    continue
+            total += values.size
+            nonzero += int(np.count_nonzero(values != point))
+        known |= found
+    return total, nonzero
+
+
+def _weights(graph: GraphProto) -> Iterator[tuple[str, NDArray[Any], NDArray[Any] | int]]:
+    """The weights of a graph: name, values, and the zero points that these compare with."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     roles = _roles(graph)
-    total = nonzero = 0
     for name, tensor in tensors.items():
         if name in roles.others or prod(tensor.dims) < 2:
             continue
         if tensor.data_type in FLOATS | SHORT or name in roles.zeros:
             values = numpy_helper.to_array(tensor)
             zero, axis = roles.zeros.get(name, ("", 0))
-            point = _along(numpy_helper.to_array(tensors[zero]), values, axis) if zero in tensors else 0
-            total += values.size
-            nonzero += int(np.count_nonzero(values != point))
-    return total, nonzero
+            yield name, values, _along(numpy_helper.to_array(tensors[zero]), values, axis) if zero in tensors else 0
 
 
 def _roles(graph: GraphProto) -> _Roles:
@@ -73,10 +89,10 @@ def _roles(graph: GraphProto) -> _Roles:
         if node.op_type in QUANTIZED:
             weight, scale, zero = (_input(node, index) for index in QUANTIZED[node.op_type])
             roles.add(weight, scale, zero, _axis(node))
-    for tensor in graph.initializer:
-        if tensor.name.endswith("_quantized"):
-            stem = tensor.name.removesuffix("_quantized")
-            roles.add(tensor.name, f"{stem}_scale", f"{stem}_zero_point", -1)
+    for name in {tensor.name for tensor in graph.initializer}.union(*(node.input for node in graph.node)):
+        if name.endswith("_quantized"):
+            stem = name.removesuffix("_quantized")
+            roles.add(name, f"{stem}_scale", f"{stem}_zero_point", -1)
     return roles
 
 

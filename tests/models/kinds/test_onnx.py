@@ -15,7 +15,8 @@ from compresskit.errors import InputError, MissingError
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.kind import ParameterCount
 from compresskit.models.kinds import checkpoint_files
-from compresskit.models.kinds.onnx_graph import OnnxReader, reader_device
+from compresskit.models.kinds.onnx_graph import OnnxReader
+from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.registry import load, load_trainable, require_head
 from compresskit.models.source import resolve
 from compresskit.models.tasks.span_batches import span_logits
@@ -256,8 +257,8 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a cut graph": (cut, r"model\.onnx does not open in onnxruntime \("),
     "an empty graph": (lambda f: (f / "model.onnx").write_bytes(b""), r"model\.onnx does not open in onnxruntime \("),
     "a text": (lambda f: (f / "model.onnx").write_text("<html>"), r"model\.onnx does not open in onnxruntime \("),
-    "another task": (rename_output, r"model\.onnx .* gives hidden, logits, and not start_logits and end_logits"),
-    "another input": (add_input, "wants the input pixel_values, which no tokenizer gives"),
+    "another task": (rename_output, r"model\.onnx gives hidden, logits, and not start_logits and end_logits"),
+    "another input": (add_input, "wants the input pixel_values, which is not known here"),
     "several graphs": (several, r"holds several ONNX files \(a\.onnx, b\.onnx\); give a folder with one, or name one"),
     "no configuration": (lambda f: (f / "config.json").unlink(), r"is not a checkpoint: it has no config\.json"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "holds no tokenizer"),
@@ -318,9 +319,14 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("a_gpu")
-def test_auto_is_where_onnxruntime_can(made: Path) -> None:
-    assert reader_device("auto") == torch.device("cpu")
+def test_auto_is_where_onnxruntime_can_and_that_is_told(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert load(str(made / "graph"), device="auto").device == torch.device("cpu")
+    assert capsys.readouterr().err.count("has no CUDAExecutionProvider: graphs run on the CPU; install") == 1
+
+
+def test_where_there_is_no_gpu_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert graph_device("auto") == torch.device("cpu")
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("a_gpu")
