@@ -1,16 +1,19 @@
 """A forward pass with weights in 8 bits against fp32, and against onnxruntime's int8 of the same model.
 
-    python -m benchmarks.int8_speed [--threads 2] [--rounds 9]
+    python -m benchmarks.int8_speed [--threads 2] [--rounds 9] [--without-vnni]
 
 A BERT of base shape with random weights reads 8 windows of 384 tokens; a T5 of base shape writes tokens one at a time
 for one prompt of 200 tokens. The ways take turns; medians, and the ratios of medians. onnxruntime's int8 is dynamic,
 per channel, of an export of the same model (packages onnx, onnxscript, onnxruntime); without them it is left out.
+`--without-vnni` computes as a CPU that lacks it: oneDNN is held to AVX-512 without VNNI (fp32 is not its), and
+onnxruntime, which cannot be held so, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import statistics
 import tempfile
 import time
@@ -40,7 +43,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--without-vnni", action="store_true")
     given = parser.parse_args()
+    if given.without_vnni:
+        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # read at its first product
+        torch.cpu._is_vnni_supported = lambda: False
     torch.set_num_threads(given.threads)
     print(headline(torch.device("cpu")))
     print(f"{given.threads} threads; VNNI: {torch.cpu._is_vnni_supported()}")
@@ -61,7 +68,7 @@ def encoders(layers: int, threads: int) -> dict[str, Callable[[], object]]:
     for name, activations in (("int8", "int8"), ("int8 weights alone", "none")):
         other = in_8_bits(BertForQuestionAnswering(model.config).eval(), model, EncoderFamily(), activations)
         ways[name] = lambda other=other: other(**inputs)  # type: ignore[misc]
-    if all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))):
+    if torch.cpu._is_vnni_supported() and all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         ways["onnxruntime int8"] = graph(model, inputs, threads)
     return ways
 

@@ -87,8 +87,10 @@ class QuantizeConfig:
             raise UsageError(f"--backend {self.backend} keeps 8 bits, not {self.bits}; give --backend bitsandbytes")
         if self.backend != "torch" and self.activations != "auto":
             raise UsageError(f"--activations has no effect with --backend {self.backend}; leave it out")
-        if self.backend != "torch":
-            refuse(self, ("calibrate", *_CALIBRATING), f"with --backend {self.backend}")
+        if self.backend == "bitsandbytes":
+            refuse(self, ("calibrate", *_CALIBRATING), "with --backend bitsandbytes")
+        if self.backend == "onnxruntime":  # what is calibrated is static there
+            refuse(self, ("keep_top", "max_loss", "static"), "with --backend onnxruntime")
         if self.calibrate is None:
             refuse(self, _CALIBRATING, "without --calibrate")
         if self.static and self.activations == "none":

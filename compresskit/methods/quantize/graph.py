@@ -3,32 +3,54 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compresskit import console
 from compresskit.methods.export.graph import compared, quiet, save_configs, write_graph
-from compresskit.methods.method import Attached
+from compresskit.methods.method import Attached, Footprint
+from compresskit.methods.quantize.calibration import gathered
 from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.methods.quantize.smoothing import smooth
+from compresskit.models.kinds.int8 import quantizable
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import windows
+from compresskit.models.task import Batch
 
 
 class Graph(Attached):
-    """A reader as a graph: weights in 8 bits for each output channel, inputs by a scale that each pass finds."""
+    """A reader as a graph with weights in 8 bits for each output channel.
+
+    Inputs are rounded by a scale that each pass finds, or, where it is calibrated, by one that was found on the
+    questions; then outliers among them move into the weights first.
+    """
 
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
-        self.loaded = loaded
+        self.loaded, self.config = loaded, config
+        self._batches: Sequence[Batch] | None = None
+
+    def footprint(self, number: int) -> Footprint:
+        """Nothing in memory; on disk about a byte a weight."""
+        return Footprint(0, sum(parameter.numel() for parameter in self.loaded.model.parameters()))
+
+    def summary(self) -> str:
+        """How inputs are rounded."""
+        how = "each pass" if self.config.calibrate is None else "calibration"
+        return f"a graph with products of 8 bits, inputs rounded by a scale that {how} finds"
 
     def finish(self) -> Mapping[str, Any]:
-        """There is nothing to do before the graph is written."""
-        return {}
+        """Smooth, where it is calibrated."""
+        if self.config.calibrate is None:
+            return {}
+        calibration = gathered(self.loaded, self.config)
+        self.data, self._batches = calibration.data, calibration.batches
+        smoothed = smooth(self.loaded, quantizable(self.loaded), calibration.batches, static=True)
+        return smoothed.told()
 
     def save(self, folder: Path) -> None:
         """`model.onnx`, made of a graph that was compared with torch, and the configuration."""
         import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
 
         probes = windows(self.loaded)
         with tempfile.TemporaryDirectory() as name:
@@ -38,7 +60,31 @@ class Graph(Attached):
             graph = onnx.load(whole)
             del graph.graph.value_info[:]  # shapes of before the exporter's own simplifications; they are found again
             with quiet():  # it advises a step that finds nothing in these graphs
-                quantize_dynamic(graph, folder / "model.onnx", per_channel=True, weight_type=QuantType.QInt8)
+                quantize_graph(graph, folder / "model.onnx", self._batches)
         off = compared(self.loaded, folder / "model.onnx", probes)
         console.info(f"in 8 bits its logits differ by up to {off:.1g} of the largest")
         save_configs(self.loaded.model, folder)
+
+
+def quantize_graph(graph: Any, path: Path, batches: Iterable[Batch] | None) -> None:
+    """Write a graph (onnx.ModelProto) with products of 8 bits.
+
+    The scales of inputs are those of their ranges in the `batches`; without batches each pass finds them.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+
+    weights: dict[str, Any] = {"per_channel": True, "weight_type": QuantType.QInt8}
+    if batches is None:
+        quantize_dynamic(graph, path, **weights)
+        return
+    names = {entry.name for entry in graph.graph.input}
+    feeds = ({name: batch[name].numpy() for name in names} for batch in batches)
+
+    class Feeds(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, Any] | None:
+            return next(feeds, None)
+
+    # Products and tables alone, and not what they give: sums and norms in 8 bits save little and cost much.
+    kinds = ["MatMul", "Gemm", "Gather"]
+    more = {"OpTypesToExcludeOutputQuantization": kinds}
+    quantize_static(graph, path, Feeds(), op_types_to_quantize=kinds, extra_options=more, **weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +16,14 @@ from compresskit.errors import RunFailed
 from compresskit.methods.export.graph import ONE_FILE, WEIGHTS, check_difference, quiet, save_configs
 from compresskit.methods.export.seq2seq import compared, graphs
 from compresskit.methods.export.shared import lookups, save_shared
-from compresskit.methods.method import Attached
-from compresskit.models.loaded import TrainableModel
+from compresskit.methods.quantize.graph import Graph
 
 # A table with a side of fewer numbers stays as it is, such as that of relative positions.
 LEAST_SIDE = 16
 
 
-class Graphs(Attached):
+class Graphs(Graph):
     """An encoder-decoder as graphs: products as in `Graph`, embeddings in 8 bits with a scale for each token."""
-
-    def __init__(self, loaded: TrainableModel) -> None:
-        self.loaded = loaded
-
-    def finish(self) -> Mapping[str, Any]:
-        """There is nothing to do before the graphs are written."""
-        return {}
 
     def save(self, folder: Path) -> None:
         """The three graphs, made of those that were compared with torch, their weights, and the configuration."""

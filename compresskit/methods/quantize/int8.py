@@ -79,20 +79,16 @@ class Int8(Attached):
         calibration = gathered(self.loaded, self.config)
         names = int8.quantizable(self.loaded)
         costs: Mapping[str, float]
-        found: dict[str, Any]
+        found: Mapping[str, Any]
         if self.config.activations == "none":
             costs, found = sensitivities(self.loaded, names, calibration.batches, {}), {}
         else:
             smoothed = smooth(self.loaded, names, calibration.batches, static=self.config.static)
-            costs, found = smoothed.costs, {"smoothed": smoothed.folds, "could_be_smoothed": smoothed.possible}
+            costs, found = smoothed.costs, smoothed.told()
             if self.config.static:
                 self._scales = {name: input_scale(largest) for name, largest in smoothed.inputs.items()}
         self._kept = kept(self.loaded, costs, calibration, self.config, self._scales)
         self.data = calibration.data
-        if "smoothed" in found:
-            console.info(
-                f"outliers moved into the weights at {found['smoothed']} of {found['could_be_smoothed']} places"
-            )
         if self._kept:
             console.info(f"in 16 bits: {', '.join(self._kept)}")
         return {**found, "in_16_bits": self._kept, "sensitivities": costs}

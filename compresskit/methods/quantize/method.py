@@ -27,6 +27,7 @@ from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import check_numbers
 from compresskit.models.registry import require_head
+from compresskit.options import refuse
 
 
 class QuantizeMethod(Conversion):
@@ -60,6 +61,8 @@ class QuantizeMethod(Conversion):
             raise UsageError(f"{loaded.ref} has {most} matrices for 8 bits; --keep-top has to be less")
         if asked.config.backend == "onnxruntime":
             check_exportable(loaded)
+            if loaded.model.config.is_encoder_decoder:
+                refuse(asked.config, ("calibrate",), f"with the graphs of {loaded.ref}, which writes its answers")
         if asked.config.backend == "bitsandbytes" and not is_linear(loaded.family.weights(loaded.model)):
             raise UsageError(
                 f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
@@ -72,7 +75,7 @@ class QuantizeMethod(Conversion):
         if config.backend == "onnxruntime" and loaded.model.config.is_encoder_decoder:
             from compresskit.methods.quantize.graphs import Graphs  # needs the packages of ONNX
 
-            return Graphs(loaded)
+            return Graphs(loaded, config)
         return backends[config.backend](loaded, config)
 
 

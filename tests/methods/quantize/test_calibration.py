@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
@@ -18,14 +20,14 @@ from compresskit.checkpoint.manifest import read_manifest
 from compresskit.cli.app import main
 from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, RunFailed, UsageError
-from compresskit.methods.job import Job
+from compresskit.methods.job import Job, MergeConfig, MergeOptions
 from compresskit.methods.quantize import keeping
 from compresskit.methods.quantize.calibration import Calibration, exact_matches, gathered
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.quantize.keeping import fewest, kept
 from compresskit.methods.quantize.sensitivity import largest_inputs, sensitivities
 from compresskit.methods.quantize.smoothing import folds, smooth
-from compresskit.methods.run import run
+from compresskit.methods.run import outline, run
 from compresskit.models.int8 import LEVELS, Int8Linear, dequantize, quantize
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
@@ -263,6 +265,62 @@ def test_one_scale_cuts_off_what_is_beyond_it() -> None:
     torch.testing.assert_close(layer(inputs), expected, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("family", ["encoder", "lstm"])
+def test_a_calibrated_graph(family: str, tmp_path: Path) -> None:
+    """Its inputs are rounded by scales that stand in it; tables are in 8 bits, and sums are not."""
+    pytest.importorskip("onnxruntime")
+    folder = quantized(family, tmp_path, backend="onnxruntime")
+    graph = onnx.load(folder / "model.onnx").graph
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    rounded = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert rounded
+    assert all(node.input[1] in stored and stored[node.input[1]].size == 1 for node in rounded)
+    readers = {node.op_type for node in graph.node for each in rounded if each.output[0] in node.input}
+    assert readers == {"DequantizeLinear"}
+    one, two = (answers(load(str(each), device="cpu"), tiny.examples(8)) for each in (folder, tmp_path / "base"))
+    for found, expected in zip(one, two, strict=True):
+        assert found.null_score == pytest.approx(expected.null_score, abs=0.25)
+
+
+def test_what_was_calibrated_is_merged_to_the_same_logits(tmp_path: Path) -> None:
+    folder = quantized("encoder", tmp_path, keep_top=2, static=True)
+    merged = run(Job("merge", MergeOptions(str(folder), tmp_path / "merged"), MergeConfig()))
+    plain, packed = (AutoModelForQuestionAnswering.from_pretrained(each) for each in (merged, folder))
+    torch.testing.assert_close(logits(plain), logits(packed), atol=1e-5, rtol=1e-5)
+    assert {tensor.dtype for tensor in load_file(merged / "model.safetensors").values()} == {torch.float32}
+
+
+# The plan
+
+
+@pytest.mark.parametrize(("backend", "bits"), [("torch", 8), ("bitsandbytes", 8), ("bitsandbytes", 4)])
+def test_the_plan_tells_the_bytes(backend: Any, bits: int, tmp_path: Path) -> None:
+    """The file has a header too, and of bitsandbytes the settings of each layer."""
+    base = base_of("encoder", tmp_path / "base")
+    job = Job("quantize", QuantizeOptions(str(base), tmp_path / "out"), QuantizeConfig(bits=bits, backend=backend))
+    planned = outline(job)
+    assert not (tmp_path / "out").exists()
+    size = (run(job) / "model.safetensors").stat().st_size
+    assert planned.target == tmp_path / "out"
+    assert 0 < size - planned.checkpoint_bytes < 30_000
+
+
+@pytest.mark.parametrize("activations", ["int8", "none"])
+def test_the_arithmetic_is_told_by_plan_and_row(activations: Any, tmp_path: Path, capsys: Any) -> None:
+    base = base_of("encoder", tmp_path / "base")
+    asked = ["quantize", str(base), "-o", str(tmp_path / "out"), "--activations", activations]
+    assert main([*asked, "--plan"]) == 0
+    plan = capsys.readouterr().out
+    assert main(asked) == 0
+    makers.data(tmp_path / "data.json")
+    evaluation = ["eval", str(base), str(tmp_path / "out"), "--data", str(tmp_path / "data.json"), "--format", "json"]
+    assert main([*evaluation, "--max-length", "48", "--stride", "8", "--device", "cpu"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[0]["arithmetic"] is None
+    assert ("oneDNN" in rows[1]["arithmetic"]) == (activations == "int8")
+    assert rows[1]["arithmetic"] in plan
+
+
 # Bad input
 
 
@@ -277,6 +335,10 @@ def test_one_scale_cuts_off_what_is_beyond_it() -> None:
         ({"calibrate": 8, "keep_top": 2, "max_loss": 20.0}, "exclude each other"),
         ({"calibrate": 8, "max_loss": 0.5}, "--calibrate 200 or more"),
         ({"calibrate": 8, "static": True, "activations": "none"}, "--static is of inputs in 8 bits"),
+        (
+            {"calibrate": 8, "backend": "onnxruntime", "static": True},
+            "--static has no effect with --backend onnxruntime",
+        ),
         ({"calibrate": 8, "backend": "bitsandbytes"}, "--calibrate 8 has no effect with --backend bitsandbytes"),
     ],
 )
@@ -292,6 +354,10 @@ def test_what_cannot_be_calibrated(tmp_path: Path) -> None:
         run(Job("quantize", options, QuantizeConfig(calibrate=4)))
     with pytest.raises(UsageError, match="matrices for 8 bits; --keep-top has to be less"):
         run(Job("quantize", options, config(tmp_path, keep_top=99)))
+    writer = base_of("seq2seq", tmp_path / "writer")
+    graphs = Job("quantize", QuantizeOptions(str(writer), tmp_path / "out"), config(tmp_path, backend="onnxruntime"))
+    with pytest.raises(UsageError, match="--calibrate 6 has no effect with the graphs of"):
+        run(graphs)
     (tmp_path / "broken.json").write_text('{"data": [')
     with pytest.raises(InputError, match=r"broken\.json"):
         run(Job("quantize", options, QuantizeConfig(calibrate=4, train_data=str(tmp_path / "broken.json"))))
