@@ -30,7 +30,7 @@ from compresskit.models.prompt import T5
 
 SPECIAL = PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 BLANK = "▁"
-QUESTION_MARK, CONTEXT_MARK = (f"{BLANK}{part.strip()}" for part in (T5.before, T5.between))
+QUESTION_MARK, CONTEXT_MARK = (f"{BLANK}{part.strip()}" for part in T5.frame[:2])
 UNANSWERABLE = f"{BLANK}{T5.unanswerable}"
 
 LAYERS, WIDTH, HEADS, HEAD_WIDTH = 3, 128, 4, 32

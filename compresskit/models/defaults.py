@@ -18,6 +18,7 @@ BY_FAMILY: Mapping[str, TrainingDefaults] = {
     "encoder": TrainingDefaults(lr=5e-5, epochs=3.0),
     "lstm": TrainingDefaults(lr=2e-3, epochs=8.0),
     "seq2seq": TrainingDefaults(lr=5e-4, epochs=3.0),
+    "causal": TrainingDefaults(lr=4e-4, epochs=3.0),
 }
 # The built-in models start from random weights, and their data set is large enough to be seen once.
 BUILT_IN = TrainingDefaults(lr=2e-3, epochs=1.0)

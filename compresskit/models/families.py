@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PretrainedConfig
 
 from compresskit.errors import InputError
+from compresskit.models.causal import CausalFamily
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import Family
 from compresskit.models.folder import read_config
@@ -13,8 +14,8 @@ from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.seq2seq import Seq2SeqFamily
 from compresskit.models.source import Source
 
-# In this order: the encoders own what transformers has a question-answering head for, but encoder-decoders.
-FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily(), Seq2SeqFamily())
+# In this order: the encoders own what transformers has a question-answering head for, but what writes text.
+FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily(), Seq2SeqFamily(), CausalFamily())
 
 # Our own loading needs no call of `compresskit.register()`.
 register_auto_classes()

@@ -15,50 +15,50 @@ from typing import Any
 from compresskit.errors import InputError
 
 QUESTION, CONTEXT = "{question}", "{context}"
-_KEYS = ("template", "unanswerable", "stop")
+_KEYS = ("template", "unanswerable", "stop", "lead")
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """The text that a model reads, and the texts that it writes.
 
-    `template` holds `{question}` and, after it, `{context}`. `unanswerable` is what the model writes where the context
-    does not answer the question. An answer ends at the first of the texts in `stop`, beside the end of the sequence.
+    `template` holds `{question}` and `{context}`. `unanswerable` is what the model writes where the context does not
+    answer the question. An answer ends at the first of the texts in `stop`, beside the end of the sequence. `lead` is
+    what stands before an answer, such as the blank after a colon.
     """
 
     template: str
     unanswerable: str = "unanswerable"
     stop: tuple[str, ...] = ()
+    lead: str = ""
 
     def __post_init__(self) -> None:
         for part in (QUESTION, CONTEXT):
             if self.template.count(part) != 1:
                 raise InputError(f"the prompt template {self.template!r} holds {part} not once; write it there once")
-        if self.template.index(QUESTION) > self.template.index(CONTEXT):
-            raise InputError(f"the prompt template {self.template!r} has its context first; write the question first")
         if not self.unanswerable.strip():
             raise InputError("the prompt's word for unanswerable is empty; write one")
         if not all(self.stop):
             raise InputError("a text at which the prompt's answers stop is empty; leave it out")
 
     @property
-    def before(self) -> str:
-        """The text before the question."""
-        return self.template.partition(QUESTION)[0]
-
-    @property
-    def between(self) -> str:
-        """The text between the question and the context."""
-        return self.template.partition(QUESTION)[2].partition(CONTEXT)[0]
-
-    @property
-    def after(self) -> str:
-        """The text after the context."""
-        return self.template.partition(CONTEXT)[2]
+    def frame(self) -> tuple[str, str, str]:
+        """The texts before, between and after question and context."""
+        first, second = sorted((QUESTION, CONTEXT), key=self.template.index)
+        before, _, rest = self.template.partition(first)
+        between, _, after = rest.partition(second)
+        return before, between, after
 
     def text(self, question: str, context: str) -> str:
         """What the model reads."""
-        return f"{self.before}{question}{self.between}{context}{self.after}"
+        before, between, after = self.frame
+        turned = self.template.index(CONTEXT) < self.template.index(QUESTION)
+        first, second = (context, question) if turned else (question, context)
+        return f"{before}{first}{between}{second}{after}"
+
+    def target(self, answer: str) -> str:
+        """What the model is to write for an answer."""
+        return f"{self.lead}{answer}"
 
     def answer(self, written: str) -> str:
         """The answer in what a model wrote: up to the first stop, without white space around it."""
@@ -81,7 +81,7 @@ class Prompt:
         values = dict(raw)
         stop = values.pop("stop", [])
         if not isinstance(stop, list | tuple) or not all(isinstance(each, str) for each in (*stop, *values.values())):
-            raise InputError(f"{where}: template and unanswerable are texts, stop is a list of texts; correct it")
+            raise InputError(f"{where}: stop is a list of texts, all else are texts; correct it")
         if "template" not in values:
             raise InputError(f"{where}: the key 'template' is missing; write the text with {QUESTION} and {CONTEXT}")
         try:
@@ -92,8 +92,13 @@ class Prompt:
 
 # That of the T5 paper (Raffel et al. 2020) and of most readers that were fine-tuned from it since.
 T5 = Prompt(f"question: {QUESTION}  context: {CONTEXT}")
+# That of a language model, which goes on with a text: a line for each part, and the answer in the last one.
+LINES = Prompt(
+    f"Context: {CONTEXT}\nQuestion: {QUESTION}\nAnswer:", unanswerable="I don't know", stop=("\n",), lead=" "
+)
 PROMPTS: Mapping[str, Prompt] = {
     "t5": T5,
+    "lines": LINES,
     "plain": Prompt(f"{QUESTION}\n{CONTEXT}"),
     "flan": Prompt(
         f"Answer the question by the text, or write unanswerable.\n\nQuestion: {QUESTION}\nText: {CONTEXT}\nAnswer:"

@@ -1,20 +1,18 @@
-"""Decoding: the likeliest answers of a sequence-to-sequence model, and how likely "unanswerable" is.
+"""Decoding: the likeliest answers of a model that writes, and how likely "unanswerable" is.
 
-A batch is encoded once. The first pass of the decoder scores the unanswerable target, and is the first step of the
-answers too. After some steps only the rows with long answers are left. They wait for those of other batches at the same
-step, and go on together: a step of few rows takes a GPU as long as one of many.
+Prompts are read once. After some steps only the rows with long answers are left. They wait for those of other batches
+at the same step, and go on together: a step of few rows takes a GPU as long as one of many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from compresskit.models.tasks.hypotheses import Beams, Greedy, Hypothesis, Rows, Search, Target
+from compresskit.models.tasks.memory import Memory
 
 # The numbers of tokens after which the rows of a batch wait for others. Half of SQuAD's answers have three at most.
 STAGES = (3, 6, 12)
@@ -25,9 +23,9 @@ TOGETHER, WAITING = 2.0, 1.0
 class Decoder:
     """Finds the answers of one batch after the other."""
 
-    def __init__(self, model: Any, target: Target, how: Search) -> None:
-        self._model, self._target, self._how = model, target, how
-        self._encoded: list[tuple[Tensor, Tensor, Sequence[int]]] = []
+    def __init__(self, target: Target, how: Search) -> None:
+        self._target, self._how = target, how
+        self._unread: list[tuple[Memory, Sequence[int]]] = []
         self._waiting: dict[int, list[Rows]] = {}
         self._largest = 0
         self._nulls: list[Tensor] = []
@@ -35,28 +33,22 @@ class Decoder:
         self._found: dict[int, list[Hypothesis]] = {}
 
     @torch.inference_mode()
-    def add(self, hidden: Tensor, mask: Tensor, questions: Sequence[int]) -> None:
-        """Take in a batch.
-
-        `hidden` (rows, length, width) is the encoder's output, `mask` (rows, length) its attention mask; `questions`
-        are the numbers by which `finish` tells what was found.
-        """
-        self._encoded.append((hidden, mask, questions))
-        self._largest = max(self._largest, mask.numel() * self._how.beams)
+    def add(self, memory: Memory, questions: Sequence[int]) -> None:
+        """Take in a batch of prompts; `questions` are the numbers by which `finish` tells what was found."""
+        self._unread.append((memory, questions))
+        self._largest = max(self._largest, memory.size * self._how.beams)
         # Another batch as large would be too much.
-        if sum(mask.numel() for _, mask, _ in self._encoded) * self._how.beams > (TOGETHER - 1) * self._largest:
+        if sum(memory.size for memory, _ in self._unread) * self._how.beams > (TOGETHER - 1) * self._largest:
             self._begin()
 
     def _begin(self) -> None:
-        """Begin the answers of what is encoded."""
-        batches, self._encoded = self._encoded, []
-        length = max(mask.shape[1] for _, mask, _ in batches)
-        hidden = torch.cat([pad(hidden, (0, 0, 0, length - hidden.shape[1])) for hidden, _, _ in batches])
-        mask = torch.cat([pad(mask, (0, length - mask.shape[1])) for _, mask, _ in batches])
-        questions = [question for _, _, numbers in batches for question in numbers]
+        """Begin the answers of what waits to be read."""
+        batches, self._unread = self._unread, []
+        first, *others = (memory for memory, _ in batches)
+        questions = [question for _, numbers in batches for question in numbers]
         self._found.update({question: [] for question in questions})
         sort = Greedy if self._how.beams == 1 else Beams
-        rows = sort(self._model, hidden, mask, self._target, self._how, questions, self._found)
+        rows = sort(first.together(others) if others else first, self._target, self._how, questions, self._found)
         self._nulls.append(rows.null)
         self._order.extend(questions)
         self._run(rows)
@@ -66,7 +58,7 @@ class Decoder:
     @torch.inference_mode()
     def finish(self) -> dict[int, tuple[float, list[Hypothesis]]]:
         """For each question the log-probability of the unanswerable target, and the best answers, best first."""
-        if self._encoded:
+        if self._unread:
             self._begin()
         while self._waiting:
             self._run_together(min(self._waiting))

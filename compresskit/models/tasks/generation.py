@@ -42,7 +42,14 @@ class GenerationTask:
         self, tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example], options: WindowOptions, folder: Path
     ) -> None:
         """Prompts with the tokens of the answer."""
-        write_features(tokenizer, examples, options.prompt_template or T5, options, folder)
+        prompt = options.prompt_template or self.prompt
+        assert prompt is not None
+        write_features(tokenizer, examples, prompt, options, folder, lambda texts: self.target(tokenizer, texts))
+
+    def target(self, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Sequence[Sequence[int]]:
+        """The tokens that a model is to write for some texts, with what ends them."""
+        found: Sequence[Sequence[int]] = tokenizer(text_target=texts)["input_ids"]
+        return found
 
     def open(self, folder: Path) -> Features:
         """The prompts of a folder, memory-mapped."""
@@ -94,7 +101,7 @@ class GenerationTask:
 
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
-        return text_answers.answer(loaded, examples, options)
+        return text_answers.answer(loaded, examples, options, text_answers.decoder_target, text_answers.encoded)
 
     @torch.inference_mode()
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
@@ -109,7 +116,7 @@ class GenerationTask:
             features = []
             for window in encode_prompts(loaded.tokenizer, chunk, prompt, options.windows):
                 if shows_answer(example := chunk[window.example], window):
-                    labels = loaded.tokenizer(text_target=example.answers[0].text)["input_ids"]
+                    (labels,) = self.target(loaded.tokenizer, [prompt.target(example.answers[0].text)])
                     features.append({"input_ids": window.ids, "labels": labels})
             if features:
                 batch = {name: tensor.to(loaded.device) for name, tensor in collate(features).items()}

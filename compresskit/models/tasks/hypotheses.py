@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from transformers.cache_utils import EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
+
+from compresskit.models.tasks.memory import Memory
 
 # Rows that are done are carried along until they are this part of all: to leave them out copies the others.
 DONE = 0.25
@@ -66,36 +65,33 @@ class Rows(ABC):
     `questions` says which each row is, `closed` whether its search is over, `found` what was found for each question.
     Tensors have a row for each question, and a column for each beam: `logp` (rows, beams, vocabulary) are the
     log-probabilities of the next token, `scores` (rows, beams) those of the hypotheses, `on_null` whether a hypothesis
-    is a beginning of the unanswerable target, `null` (rows,) the log-probability of that. The decoder's memory and
-    `mask` have a row for each hypothesis.
+    is a beginning of the unanswerable target, `null` (rows,) the log-probability of that. The `memory` has a row for
+    each hypothesis.
     """
 
     TENSORS: tuple[str, ...] = ("logp", "scores", "on_null", "null")
 
     def __init__(
         self,
-        model: Any,
-        hidden: Tensor,
-        mask: Tensor,
+        memory: Memory,
         target: Target,
         how: Search,
         questions: Sequence[int],
         found: Mapping[int, list[Hypothesis]],
     ) -> None:
-        self.model, self.target, self.how = model, target, how
+        self.memory, self.target, self.how = memory, target, how
         self.questions, self.found = list(questions), found
-        self.closed = [False] * len(hidden)
+        self.closed = [False] * len(self.questions)
         self.written = 0
-        self.mask, self._like = mask, hidden.new_zeros((1, 1, hidden.shape[2]))
-        shape, device = (len(hidden), how.beams), hidden.device
-        self.null, self.logp = self._first_pass(hidden)
+        self.null, logits = memory.first(target.start, target.null)
+        self.logp = logits.float().log_softmax(dim=-1).unsqueeze(1)
+        shape, device = (len(self.questions), how.beams), self.null.device
         self.scores = torch.full(shape, float("-inf"), device=device)
         self.scores[:, 0] = 0.0  # all beams are one still
         self.on_null = torch.ones(shape, dtype=torch.bool, device=device)
         if how.beams > 1:
             self.logp = self.logp.expand(*shape, -1)
-            self.cache.batch_repeat_interleave(how.beams)
-            self.mask = mask.repeat_interleave(how.beams, dim=0)
+            memory.repeat(how.beams)
 
     @property
     def open(self) -> bool:
@@ -104,8 +100,8 @@ class Rows(ABC):
 
     @property
     def size(self) -> int:
-        """How many tokens of the encoder's the decoder's memory holds."""
-        return self.mask.numel()
+        """How many tokens of prompts the memory holds."""
+        return self.memory.size
 
     @abstractmethod
     def step(self) -> None:
@@ -120,15 +116,7 @@ class Rows(ABC):
         self.closed = [closed for rows in every for closed in rows.closed]
         for name in self.TENSORS:
             setattr(self, name, torch.cat([getattr(rows, name) for rows in every]))
-        length = max(rows.mask.shape[1] for rows in every)
-        self.mask = torch.cat([pad(rows.mask, (0, length - rows.mask.shape[1])) for rows in every])
-        for own, *layers in zip(*(rows.cache.self_attention_cache.layers for rows in every), strict=True):
-            own.keys = torch.cat([own.keys, *(layer.keys for layer in layers)])
-            own.values = torch.cat([own.values, *(layer.values for layer in layers)])
-        for each in zip(*(rows.cache.cross_attention_cache.layers for rows in every), strict=True):
-            more = [(0, 0, 0, length - layer.keys.shape[2]) for layer in each]
-            each[0].keys = torch.cat([pad(layer.keys, by) for layer, by in zip(each, more, strict=True)])
-            each[0].values = torch.cat([pad(layer.values, by) for layer, by in zip(each, more, strict=True)])
+        self.memory.join([rows.memory for rows in others])
 
     def drop_closed(self) -> None:
         """Leave out the rows whose search is over."""
@@ -136,42 +124,16 @@ class Rows(ABC):
         if len(rows) == len(self.closed):
             return
         self.questions, self.closed = [self.questions[row] for row in rows], [False] * len(rows)
-        kept = torch.tensor(rows, device=self.mask.device)
+        kept = torch.tensor(rows, device=self.null.device)
         for name in self.TENSORS:
             setattr(self, name, getattr(self, name)[kept])
         places = (kept.unsqueeze(1) * self.how.beams + torch.arange(self.how.beams, device=kept.device)).flatten()
-        self.cache.batch_select_indices(places)
-        self.mask = self.mask[places]
-
-    def _first_pass(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """The unanswerable target's log-probability, and those of an answer's first token, (rows, 1, vocabulary)."""
-        start, null = list(self.target.start), list(self.target.null)
-        ids = torch.tensor([start + null[:-1]], device=hidden.device).expand(len(hidden), -1)
-        outputs = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
-            attention_mask=self.mask,
-            decoder_input_ids=ids,
-            use_cache=True,
-        )
-        logp = outputs.logits[:, len(start) - 1 :].float().log_softmax(dim=-1)
-        wanted = torch.tensor(null, device=ids.device).expand(len(ids), -1)
-        self.cache: EncoderDecoderCache = outputs.past_key_values
-        for layer in self.cache.self_attention_cache.layers:  # what was read of the target is forgotten
-            layer.keys, layer.values = layer.keys[:, :, : len(start)], layer.values[:, :, : len(start)]
-        return logp.gather(2, wanted.unsqueeze(2)).sum(dim=(1, 2)), logp[:, :1].contiguous()
+        self.memory.select(places)
 
     def _read(self, tokens: Tensor) -> None:
-        """Show the decoder the last token of each hypothesis, (rows, beams)."""
-        # What the encoder gave is in the decoder's memory: here only its shape is asked for.
-        hidden = self._like.expand(*self.mask.shape, -1)
-        outputs = self.model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=hidden),
-            attention_mask=self.mask,
-            decoder_input_ids=tokens.reshape(-1, 1),
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        self.logp = outputs.logits[:, -1].float().log_softmax(dim=-1).unflatten(0, tokens.shape)
+        """Show the model the last token of each hypothesis, (rows, beams)."""
+        logits = self.memory.read(tokens.reshape(-1))
+        self.logp = logits.float().log_softmax(dim=-1).view(*tokens.shape, -1)
 
     def _without_null(self, totals: Tensor) -> Tensor:
         """What hypotheses rank by: their log-probability without that of the unanswerable target."""
@@ -281,9 +243,8 @@ class Beams(Rows):
         if self.target.stops is not None:
             ranks = self._keep_stopped(self.target.stops, ranks)
         self._close(ranks)
-        # The beams of a question share what the encoder gave.
         first = torch.arange(len(parents), device=parents.device).unsqueeze(1) * beams
-        self.cache.self_attention_cache.batch_select_indices((first + parents).flatten())
+        self.memory.exchange((first + parents).flatten())
         if self.open:
             self.drop_closed()
         self._go_on(self.tokens[:, :, -1])

@@ -6,7 +6,7 @@ They lie flat in memory-mapped files, so millions of questions need little memor
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -82,8 +82,9 @@ def write_features(
     prompt: Prompt,
     options: WindowOptions,
     folder: Path,
+    tokens: Callable[[list[str]], Sequence[Sequence[int]]],
 ) -> None:
-    """Tokenize examples into prompts with their targets, written to `folder`.
+    """Tokenize examples into prompts with their targets, written to `folder`; `tokens` tells those of some targets.
 
     The target is the first answer where the window shows all of it, else the prompt's word for unanswerable. Memory use
     does not grow with the number of examples, but for 16 bytes a window. Raises UsageError where a window leaves no
@@ -95,8 +96,7 @@ def write_features(
         for chunk in chunked(examples, CHUNK):
             windows = encode_prompts(tokenizer, chunk, prompt, options)
             texts = [target_text(chunk[window.example], window, prompt) for window in windows]
-            targets = tokenizer(text_target=texts)["input_ids"]
-            for window, target in zip(windows, targets, strict=True):
+            for window, target in zip(windows, tokens(texts), strict=True):
                 ids_file.write(np.asarray(window.ids, dtype=np.int32).tobytes())
                 targets_file.write(np.asarray(target, dtype=np.int32).tobytes())
                 inputs.append(inputs[-1] + len(window.ids))
@@ -108,7 +108,7 @@ def write_features(
 
 def target_text(example: Example, window: PromptWindow, prompt: Prompt) -> str:
     """What a model is to write about a window: the first answer if all of it is shown, else "unanswerable"."""
-    return example.answers[0].text if shows_answer(example, window) else prompt.unanswerable
+    return prompt.target(example.answers[0].text if shows_answer(example, window) else prompt.unanswerable)
 
 
 def shows_answer(example: Example, window: PromptWindow) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,8 @@ from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import Prompt
 from compresskit.models.tasks.batching import inference_batches, prepared_chunks
 from compresskit.models.tasks.decoding import Decoder
-from compresskit.models.tasks.hypotheses import Hypothesis, Search, Target
+from compresskit.models.tasks.hypotheses import Hypothesis, Search, Stops, Target
+from compresskit.models.tasks.memory import EncoderMemory, Memory
 from compresskit.models.tasks.prompt_windows import PromptWindow, encode_prompts
 from compresskit.models.tasks.target_features import padded
 
@@ -28,15 +29,25 @@ PROMPT_KEY = "prompt_template"
 
 
 @dataclass(frozen=True, slots=True)
-class _Answered:
+class Answered:
     """What a model says of one window: the log-probability of "unanswerable", and the best texts."""
 
     null: float
     found: Sequence[Hypothesis]
 
 
-def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
+# What the answers of a checkpoint begin and end with, by the prompt.
+TargetOf = Callable[[LoadedModel, Prompt], Target]
+# The memories of some prompts that are asked together: those of a model, by the token ids of the prompts.
+Remember = Callable[[LoadedModel, Sequence[Sequence[int]], int], Memory]
+
+
+def answer(
+    loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions, target_of: TargetOf, remember: Remember
+) -> Iterator[Prediction]:
     """Answer questions in their order; the next chunk is tokenized while the model works on this one.
+
+    `target_of` tells what an answer begins and ends with, `remember` makes the memory of a batch of prompts.
 
     Each window is answered by itself. The window that answers a question is the one whose best text is likeliest
     against "unanswerable" there; score and null score are the two log-probabilities of that window.
@@ -54,8 +65,8 @@ def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOpti
     for chunk, windows in prepared_chunks(
         examples, lambda chunk: encode_prompts(loaded.tokenizer, chunk, prompt, options.windows)
     ):
-        answered = _answer_windows(loaded, windows, target, how, options)
-        by_example: list[list[_Answered]] = [[] for _ in chunk]
+        answered = _answer_windows(loaded, windows, target, how, options, remember)
+        by_example: list[list[Answered]] = [[] for _ in chunk]
         for window, each in zip(windows, answered, strict=True):
             by_example[window.example].append(each)
         for example, each_window in zip(chunk, by_example, strict=True):
@@ -92,13 +103,26 @@ def trained_prompt(loaded: LoadedModel) -> Prompt | None:
     return None
 
 
-def target_of(loaded: LoadedModel, prompt: Prompt) -> Target:
+def encoded(loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int) -> Memory:
+    """The memory of an encoder-decoder: a batch is encoded once, padded to a multiple of `multiple`."""
+    model: Any = loaded.model
+    ids, mask = (each.to(loaded.device) for each in padded(prompts, loaded.tokenizer.pad_token_id, multiple))
+    return EncoderMemory(model, model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
+
+
+def decoder_target(loaded: LoadedModel, prompt: Prompt) -> Target:
     """What the decoder begins with, and the unanswerable target, in the checkpoint's tokens."""
     # Around every target the tokenizer puts its own tokens: T5 an end, BART a beginning too.
     *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
-    null = loaded.tokenizer(text_target=prompt.unanswerable)["input_ids"]
-    stops = functools.partial(_over, loaded.tokenizer, prompt.stop) if prompt.stop else None
-    return Target((decoder_start(loaded.model.config), *front), tuple(null[len(front) :]), end, stops)
+    null = loaded.tokenizer(text_target=prompt.target(prompt.unanswerable))["input_ids"]
+    return Target(
+        (decoder_start(loaded.model.config), *front), tuple(null[len(front) :]), end, stops_of(loaded, prompt)
+    )
+
+
+def stops_of(loaded: LoadedModel, prompt: Prompt) -> Stops | None:
+    """How it is told that a text is over, where the prompt has texts that end it."""
+    return functools.partial(_over, loaded.tokenizer, prompt.stop) if prompt.stop else None
 
 
 def _over(tokenizer: PreTrainedTokenizerFast, stop: Sequence[str], written: Sequence[Sequence[int]]) -> Sequence[bool]:
@@ -114,26 +138,27 @@ def decoder_start(config: Any) -> int:
 
 @torch.inference_mode()
 def _answer_windows(
-    loaded: LoadedModel, windows: Sequence[PromptWindow], target: Target, how: Search, options: AnswerOptions
-) -> list[_Answered]:
+    loaded: LoadedModel,
+    windows: Sequence[PromptWindow],
+    target: Target,
+    how: Search,
+    options: AnswerOptions,
+    remember: Remember,
+) -> list[Answered]:
     """What the model says of each window, in their order; windows of like length are asked together."""
     multiple, batches = inference_batches([len(window.ids) for window in windows], loaded.device.type, options)
-    model: Any = loaded.model
-    decoder = Decoder(model, target, how)
+    decoder = Decoder(target, how)
     for rows in batches:
-        ids, mask = padded([windows[row].ids for row in rows], loaded.tokenizer.pad_token_id, multiple)
-        ids, mask = ids.to(loaded.device), mask.to(loaded.device)
-        hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        decoder.add(hidden, mask, rows)
+        decoder.add(remember(loaded, [windows[row].ids for row in rows], multiple), rows)
     found = decoder.finish()
-    answered = [_Answered(*found[row]) for row in range(len(windows))]
+    answered = [Answered(*found[row]) for row in range(len(windows))]
     if any(math.isnan(each.null) or not each.found or math.isnan(each.found[0].score) for each in answered):
         raise RunFailed(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
     return answered
 
 
 def _predict(
-    example: Example, windows: Sequence[_Answered], loaded: LoadedModel, prompt: Prompt, options: AnswerOptions
+    example: Example, windows: Sequence[Answered], loaded: LoadedModel, prompt: Prompt, options: AnswerOptions
 ) -> Prediction:
     """Merge the windows of one question, and decide between the best text and "unanswerable"."""
     # Python sorts stably: of equal ones the first window, and in it the better rank, comes first.

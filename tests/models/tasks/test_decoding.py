@@ -13,6 +13,7 @@ from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5F
 from compresskit.models.tasks import decoding
 from compresskit.models.tasks.decoding import Decoder
 from compresskit.models.tasks.hypotheses import Hypothesis, Search, Target
+from compresskit.models.tasks.memory import EncoderMemory
 
 PAD, END, START = 0, 1, 0
 VOCABULARY = 6
@@ -70,8 +71,8 @@ def batch(vocabulary: int = VOCABULARY, rows: int = 5) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def found(model: Any, target: Target, how: Search, ids: Tensor, mask: Tensor) -> tuple[list[float], Any]:
     hidden = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-    decoder = Decoder(model, target, how)
-    decoder.add(hidden, mask, range(len(ids)))
+    decoder = Decoder(target, how)
+    decoder.add(EncoderMemory(model, hidden, mask), range(len(ids)))
     answers = decoder.finish()
     return [answers[row][0] for row in range(len(ids))], [answers[row][1] for row in range(len(ids))]
 
@@ -203,13 +204,13 @@ def test_long_answers_of_several_batches_go_on_together(
     passes: list[int] = []
     model.get_decoder().register_forward_hook(lambda *_: passes.append(1))
     alone = [found(model, target, how, ids[row : row + 1], mask[row : row + 1]) for row in range(5)]
-    each, decoder = len(passes), Decoder(model, target, how)
+    each, decoder = len(passes), Decoder(target, how)
     for rows in ([0, 2], [1], [3, 4]):
         length = int(mask[rows].sum(dim=1).max())
         ids_, mask_ = ids[rows, :length], mask[rows, :length]
         with torch.no_grad():
             hidden = model.get_encoder()(input_ids=ids_, attention_mask=mask_).last_hidden_state
-        decoder.add(hidden, mask_, rows)
+        decoder.add(EncoderMemory(model, hidden, mask_), rows)
     answers = decoder.finish()
     assert max(len(hypotheses[0].tokens) for _, hypotheses in answers.values()) > decoding.STAGES[0]
     assert len(passes) - each < (each if waiting else each + 1)

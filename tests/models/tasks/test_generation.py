@@ -96,8 +96,8 @@ def test_the_window_that_is_surest_answers(loaded: TrainableModel, monkeypatch: 
     """Not the one with the likeliest text: there "unanswerable" may be likelier still."""
     city = [tiny.TOKENS.index(word) for word in tiny.CITIES[:3]]
     windows = [
-        text_answers._Answered(-0.1, [Hypothesis([city[0]], -1.0, -1.0)]),
-        text_answers._Answered(-9.0, [Hypothesis([city[1]], -2.0, -2.0), Hypothesis([city[2]], -2.5, -2.5)]),
+        text_answers.Answered(-0.1, [Hypothesis([city[0]], -1.0, -1.0)]),
+        text_answers.Answered(-9.0, [Hypothesis([city[1]], -2.0, -2.0), Hypothesis([city[2]], -2.5, -2.5)]),
     ]
     monkeypatch.setattr(text_answers, "encode_prompts", lambda *_: [PromptWindow([1], 0, 0, 1)] * 2)
     monkeypatch.setattr(text_answers, "_answer_windows", lambda *_: windows)

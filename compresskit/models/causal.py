@@ -1,0 +1,64 @@
+"""The causal family: Mamba, Pythia, Qwen, SmolLM, … : a model that goes on with a text writes the answer after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
+from compresskit.models.folder import NOTHING_FOREIGN
+from compresskit.models.task import Task
+from compresskit.models.tasks.causal import CAUSAL
+
+
+class CausalFamily:
+    """Language models, of attention or of states."""
+
+    name = "causal"
+    task: Task = CAUSAL
+    defaults: TrainingDefaults = BY_FAMILY["causal"]
+
+    def owns(self, config: PretrainedConfig) -> bool:
+        """Whether transformers knows a model for this configuration that goes on with a text.
+
+        It is asked last: many that fill in masks are known so, too.
+        """
+        return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+
+    def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
+        """Open a folder with AutoModelForCausalLM; also the names of parameters that it lacks."""
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
+        )
+        model, info = opened
+        return model, set(info["missing_keys"])
+
+    def head(self, model: PreTrainedModel) -> set[str]:
+        """None: what writes the answers was pretrained, and is a part of the model."""
+        return set()
+
+    def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
+        """The linear layers of the blocks."""
+        return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+
+    def alongside(self, model: PreTrainedModel) -> set[str]:
+        """All else in the blocks: biases, norms, convolutions and states; the embeddings stay frozen."""
+        blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
+        return blocks - set(self.weights(model))
+
+    def max_positions(self, config: PretrainedConfig) -> int | None:
+        """Longest text in tokens; None for one whose states have no length."""
+        return getattr(config, "max_position_embeddings", None)
+
+
+def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Modules below the list of blocks, by qualified name."""
+    blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
+    for name, module in model.named_modules():
+        if any(name.startswith(f"{block}.") for block in blocks):
+            yield name, module

@@ -1,0 +1,113 @@
+"""The task of generation for models that go on with a text: the prompt and the answer are one sequence."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from compresskit.data.examples import Example
+from compresskit.errors import InputError
+from compresskit.models.answering import AnswerOptions, Prediction
+from compresskit.models.loaded import LoadedModel
+from compresskit.models.prompt import LINES, Prompt
+from compresskit.models.task import IGNORED, Batch, Choices
+from compresskit.models.tasks import text_answers
+from compresskit.models.tasks.batching import PAD_MULTIPLE
+from compresskit.models.tasks.causal_memory import remembered
+from compresskit.models.tasks.generation import GenerationTask
+from compresskit.models.tasks.hypotheses import Target
+from compresskit.models.tasks.memory import Memory
+from compresskit.models.tasks.target_features import padded
+
+# Which tokens' logits a model gives, where its forward pass can leave out others.
+KEPT = "logits_to_keep"
+
+
+class CausalTask(GenerationTask):
+    """Texts: a row of choices is one token of a target, which follows its prompt (Radford et al. 2018)."""
+
+    prompt: Prompt | None = LINES
+
+    def target(self, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Sequence[Sequence[int]]:
+        """The tokens of the texts, each with the end of a text."""
+        end = end_of(tokenizer)
+        return [[*ids, end] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def collator(self, tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
+        """A collator that joins each prompt with its target, and pads to the longest of the batch, on the right."""
+        return CausalCollator(_padding(tokenizer))
+
+    def choices(self, model: nn.Module, batch: Batch) -> Choices:
+        """The tokens of all targets, one target after the other, over the vocabulary."""
+        labels = batch["labels"][:, 1:]  # a token is predicted at the one before
+        told = labels != IGNORED
+        # Prompts take most of the length, and their logits most of the memory: from the first that is needed on.
+        first = int(told.any(dim=0).to(torch.uint8).argmax())
+        more: dict[str, Any] = {"use_cache": False}
+        if KEPT in inspect.signature(extract_model_from_parallel(model).forward).parameters:
+            more[KEPT] = torch.arange(first, labels.shape[1], device=labels.device)
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **more).logits
+        if KEPT not in more:
+            logits = logits[:, first : labels.shape[1]]
+        return Choices(logits[told[:, first:]].float(), labels[told])
+
+    def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
+        """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
+        return text_answers.answer(loaded, examples, options, functools.partial(_target, self), _remembered)
+
+
+class CausalCollator:
+    """Pads sequences of a prompt and its target on the right, as int64 tensors.
+
+    A batch has input_ids, attention_mask and labels, all (batch, length); labels are `IGNORED` where there is no token
+    of a target. What is kept of a teacher, arrays of (tokens, width) by name, is joined: (tokens of the batch, width).
+    """
+
+    def __init__(self, pad_id: int, multiple: int = PAD_MULTIPLE) -> None:
+        self.pad_id = pad_id
+        self.multiple = multiple
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
+        """A batch, as the class describes it."""
+        rows = [[*feature["input_ids"], *feature.get("labels", ())] for feature in features]
+        ids, mask = padded(rows, self.pad_id, self.multiple)
+        batch = {"input_ids": ids, "attention_mask": mask}
+        if "labels" in features[0]:
+            told = [[IGNORED] * len(each["input_ids"]) + list(each["labels"]) for each in features]
+            batch["labels"] = padded(told, IGNORED, self.multiple)[0]
+        for name in features[0].keys() - {"input_ids", "labels", "index"}:
+            batch[name] = torch.cat([torch.from_numpy(feature[name]) for feature in features])
+        return batch
+
+
+def end_of(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The token that ends a text. Raises InputError for a tokenizer that has none."""
+    end: int | None = tokenizer.eos_token_id
+    if end is None:
+        raise InputError("the tokenizer names no end of a text (eos_token), at which answers end; add it")
+    return end
+
+
+def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
+    """What fills a row up; it is masked, so that any token will do where the tokenizer names none."""
+    return end_of(tokenizer) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+
+
+def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target:
+    """Answers begin where the prompt ends."""
+    (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)])
+    return Target((), tuple(null), end_of(loaded.tokenizer), text_answers.stops_of(loaded, prompt))
+
+
+def _remembered(loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int) -> Memory:
+    return remembered(loaded.model, prompts)
+
+
+CAUSAL = CausalTask()

@@ -1,0 +1,208 @@
+"""The memories of models that go on with a text: keys and values of attention, or states that do not grow."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
+
+from compresskit.errors import InputError
+from compresskit.models.tasks.memory import Memory
+
+# How models call their memory, in arguments and in outputs (transformers 5.24 calls all of them `cache`).
+NAMES = ("cache_params", "past_key_values", "cache")
+
+
+def remembered(model: Any, prompts: Sequence[Sequence[int]]) -> Memory:
+    """The memory of some prompts, given by their token ids.
+
+    Raises InputError for a model that mixes layers of both sorts.
+    """
+    layers = DynamicCache(config=model.config).layers
+    if all(type(layer) is LinearAttentionLayer for layer in layers) and layers:
+        return StateMemory(model, prompts)
+    if all(isinstance(layer, DynamicLayer) for layer in layers):
+        return AttentionMemory(model, prompts)
+    raise InputError(
+        f"a {model.config.model_type} mixes attention with layers of states, which is not supported; "
+        "take a model of either sort"
+    )
+
+
+class CausalMemory(Memory):
+    """What both share: prompts by their token ids, and transformers' cache."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
+        self.model, self.prompts = model, [list(prompt) for prompt in prompts]
+        self.cache: Any = DynamicCache(config=model.config)
+        known = inspect.signature(model.forward).parameters
+        self._name = next(name for name in NAMES if name in known)
+
+    def together(self, others: Sequence[Self]) -> Self:
+        """The prompts one after the other."""
+        return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts])
+
+    def first(self, start: Sequence[int], null: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The prompts are read, and the target after them, by a memory that is thrown away."""
+        logits = self._read_prompts()
+        found, other, likely = logits, copy.copy(self), logits.new_zeros(len(logits), dtype=torch.float32)
+        other.cache = copy.deepcopy(self.cache)
+        for number, token in enumerate(null):
+            likely = likely + found.float().log_softmax(dim=-1)[:, token]
+            if number + 1 < len(null):
+                found = other.read(torch.full((len(likely),), token, device=likely.device))
+        return likely, logits
+
+    @abstractmethod
+    def _read_prompts(self) -> Tensor:
+        """Read them; the logits after the last token of each, (rows, vocabulary)."""
+
+    def _pass(self, ids: Tensor, **more: Any) -> Tensor:
+        """One pass over tokens (rows, length) that follow those of the cache: the logits after the last one."""
+        outputs = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._name: self.cache}, **more)
+        logits: Tensor = outputs.logits[:, -1]
+        return logits
+
+
+class AttentionMemory(CausalMemory):
+    """Keys and values, padded on the left; `mask` (rows, length) are the tokens that count."""
+
+    mask: Tensor
+
+    @property
+    def size(self) -> int:
+        """Of the prompts, padding among it."""
+        return len(self.prompts) * max(map(len, self.prompts))
+
+    def _read_prompts(self) -> Tensor:
+        length, device = max(map(len, self.prompts)), self.model.device
+        rows = [[0] * (length - len(prompt)) + prompt for prompt in self.prompts]
+        own = torch.tensor([len(prompt) for prompt in self.prompts], device=device)
+        self.mask = (torch.arange(length, device=device) >= length - own.unsqueeze(1)).long()
+        return self._attend(torch.tensor(rows, device=device))
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """One more column."""
+        self.mask = pad(self.mask, (0, 1), value=1)
+        return self._attend(tokens.unsqueeze(1))
+
+    def _attend(self, ids: Tensor) -> Tensor:
+        positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        return self._pass(ids, attention_mask=self.mask, **({"position_ids": positions} if self._has_positions else {}))
+
+    @property
+    def _has_positions(self) -> bool:
+        return "position_ids" in inspect.signature(self.model.forward).parameters
+
+    def repeat(self, times: int) -> None:
+        """Cache and mask."""
+        self.cache.batch_repeat_interleave(times)
+        self.mask = self.mask.repeat_interleave(times, dim=0)
+
+    def select(self, places: Tensor) -> None:
+        """Cache and mask."""
+        self.cache.batch_select_indices(places)
+        self.mask = self.mask[places]
+
+    def join(self, others: Sequence[Self]) -> None:
+        """Padded on the left to the longest."""
+        every = (self, *others)
+        length = max(each.mask.shape[1] for each in every)
+        more = [length - each.mask.shape[1] for each in every]
+        self.mask = torch.cat([pad(each.mask, (by, 0)) for each, by in zip(every, more, strict=True)])
+        self.prompts = [prompt for each in every for prompt in each.prompts]
+        for layers in zip(*(each.cache.layers for each in every), strict=True):
+            pairs = list(zip(layers, more, strict=True))
+            layers[0].keys = torch.cat([pad(layer.keys, (0, 0, by, 0)) for layer, by in pairs])
+            layers[0].values = torch.cat([pad(layer.values, (0, 0, by, 0)) for layer, by in pairs])
+
+
+class StateMemory(CausalMemory):
+    """States of a size that does not depend on what was read, as Mamba's (Gu & Dao 2023, arXiv 2312.00752).
+
+    Padding would change them: each row reads its own tokens alone.
+    """
+
+    @property
+    def size(self) -> int:
+        """Of the prompts."""
+        return sum(map(len, self.prompts))
+
+    def _read_prompts(self) -> Tensor:
+        """All as far as the shortest goes, then one token at a time those that have more; the states of each end.
+
+        Prompts of like length are asked together, so that few tokens are read one at a time.
+        """
+        device = self.model.device
+        order = sorted(range(len(self.prompts)), key=lambda row: len(self.prompts[row]))
+        shortest = len(self.prompts[order[0]])
+        logits = self._pass(torch.tensor([self.prompts[row][:shortest] for row in order], device=device))
+        done: list[tuple[Any, Tensor]] = []
+        length, going = shortest, order
+        while True:
+            ended = sum(len(self.prompts[row]) == length for row in going)
+            if ended:
+                done.append((_selected(self.cache, torch.arange(ended, device=device)), logits[:ended]))
+                going = going[ended:]
+                if not going:
+                    break
+                self.cache = _selected(self.cache, torch.arange(ended, ended + len(going), device=device))
+            logits = self._pass(torch.tensor([[self.prompts[row][length]] for row in going], device=device))
+            length += 1
+        self.cache = _joined([cache for cache, _ in done])
+        back = torch.tensor(order, device=device).argsort()
+        self.select(back)
+        return torch.cat([each for _, each in done])[back]
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """One step of the states."""
+        return self._pass(tokens.unsqueeze(1))
+
+    def repeat(self, times: int) -> None:
+        """All states."""
+        rows = len(_states(self.cache)[0])
+        self.select(torch.arange(rows, device=self.model.device).repeat_interleave(times))
+
+    def select(self, places: Tensor) -> None:
+        """All states."""
+        self.cache = _selected(self.cache, places)
+
+    def join(self, others: Sequence[Self]) -> None:
+        """One after the other, whatever their prompts' lengths."""
+        self.cache = _joined([each.cache for each in (self, *others)])
+        self.prompts = [prompt for each in (self, *others) for prompt in each.prompts]
+
+
+def _states(cache: Any) -> list[Tensor]:
+    """All states of a cache, (rows, …) each."""
+    return [
+        state
+        for layer in cache.layers
+        for kind in (layer.conv_states, layer.recurrent_states)
+        for state in kind.values()
+    ]
+
+
+def _with_states(cache: Any, states: Sequence[Tensor]) -> Any:
+    """A cache like another one with other states."""
+    made, left = copy.copy(cache), iter(states)
+    made.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in made.layers:
+        layer.conv_states = {key: next(left) for key in layer.conv_states}
+        layer.recurrent_states = {key: next(left) for key in layer.recurrent_states}
+    return made
+
+
+def _selected(cache: Any, places: Tensor) -> Any:
+    return _with_states(cache, [state[places] for state in _states(cache)])
+
+
+def _joined(caches: Sequence[Any]) -> Any:
+    return _with_states(caches[0], [torch.cat(each) for each in zip(*map(_states, caches), strict=True)])

@@ -1,0 +1,145 @@
+"""Models that go on with a text: what they learn from, and the answers that they write, against plain passes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    FalconMambaConfig,
+    FalconMambaForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+)
+
+from compresskit.models.task import IGNORED
+from compresskit.models.tasks.causal import CAUSAL, CausalCollator
+from compresskit.models.tasks.causal_memory import remembered
+from compresskit.models.tasks.decoding import Decoder
+from compresskit.models.tasks.hypotheses import Search, Target
+
+VOCABULARY, END = 23, 1
+SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "eos_token_id": END}
+ATTENTION: dict[str, Any] = {**SMALL, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
+MAMBA2: dict[str, Any] = {**SMALL, "num_heads": 4, "head_dim": 8, "n_groups": 1, "state_size": 4, "chunk_size": 4}
+
+
+def model(kind: str) -> Any:
+    made: dict[str, Any] = {
+        "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**ATTENTION)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**ATTENTION, num_key_value_heads=1)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=2)),
+        "mamba": lambda: MambaForCausalLM(MambaConfig(**SMALL, state_size=4)),
+        "mamba2": lambda: Mamba2ForCausalLM(Mamba2Config(**MAMBA2)),
+        "falcon": lambda: FalconMambaForCausalLM(FalconMambaConfig(**SMALL, state_size=4)),
+    }
+    torch.manual_seed(3)
+    found = made[kind]().eval()
+    with torch.no_grad():  # else all answers are alike
+        for parameter in found.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4)
+    return found
+
+
+KINDS = ("neox", "llama", "gpt2", "mamba", "mamba2", "falcon")
+PROMPTS = [[5, 9, 3, 7, 2, 8, 4], [6, 2, 9], [11, 3, 8, 8, 5], [4, 12, 3], [7, 7, 2, 9, 13, 3, 3, 6, 2]]
+
+
+@torch.no_grad()
+def log_probabilities(model: Any, prompt: list[int], text: tuple[int, ...]) -> Tensor:
+    """Of each token after each prefix of a text, (text + 1, vocabulary), by one pass over all of it."""
+    logits = model(input_ids=torch.tensor([[*prompt, *text]]), use_cache=False).logits[0]
+    found: Tensor = logits.float().log_softmax(-1)[len(prompt) - 1 :]
+    return found
+
+
+def likely(model: Any, prompt: list[int], text: tuple[int, ...]) -> float:
+    table = log_probabilities(model, prompt, text)
+    return sum(float(table[number, token]) for number, token in enumerate(text))
+
+
+def naive(model: Any, prompt: list[int], null: tuple[int, ...], most: int) -> list[int]:
+    """The likeliest next token, with the probability of the unanswerable target taken from those that lead to it."""
+    excluded, total = math.exp(likely(model, prompt, null)), 0.0
+    tokens: list[int] = []
+    while len(tokens) < most:
+        step = log_probabilities(model, prompt, tuple(tokens))[-1]
+        ranks = (total + step).double().exp()
+        if tuple(tokens) == null[: len(tokens)] and len(tokens) < len(null):
+            ranks[null[len(tokens)]] -= excluded
+            if len(tokens) == len(null) - 1:
+                ranks[null[-1]] = 0.0
+        if not tokens:
+            ranks[END] = 0.0
+        token = int(ranks.argmax())
+        total += float(step[token])
+        if token == END:
+            break
+        tokens.append(token)
+    return tokens
+
+
+def answered(model: Any, target: Target, how: Search, groups: Any) -> dict[int, Any]:
+    decoder = Decoder(target, how)
+    for rows in groups:
+        decoder.add(remembered(model, [PROMPTS[row] for row in rows]), rows)
+    return decoder.finish()
+
+
+@pytest.mark.parametrize("groups", [[[0, 1, 2, 3, 4]], [[3], [0, 4], [1, 2]]], ids=["together", "in batches"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_of_unlike_length_are_gone_on_with(kind: str, groups: Any) -> None:
+    """Greedy answers and null scores as each prompt has them alone, without any memory."""
+    own, null = model(kind), (9, 4, END)
+    found = answered(own, Target((), null, END), Search(1, 1.0, 6), groups)
+    for row, prompt in enumerate(PROMPTS):
+        score, (best,) = found[row]
+        assert score == pytest.approx(likely(own, prompt, null), abs=2e-4)
+        expected = naive(own, prompt, null, 6)
+        assert list(best.tokens) == expected
+        ended = (END,) if len(expected) < 6 else ()
+        assert best.score == pytest.approx(likely(own, prompt, (*expected, *ended)), abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_beams_find_the_best_of_all_texts(kind: str) -> None:
+    """Every text of at most two tokens is enumerated."""
+    own, null = model(kind), (9, END)
+    found = answered(own, Target((), null, END), Search(VOCABULARY**2 + 30, 0.6, 3), [[0, 1, 4]])
+    texts = [text for n in (1, 2) for text in itertools.product(range(VOCABULARY), repeat=n) if END not in text]
+    for row in (0, 1, 4):
+        scores = {text: likely(own, PROMPTS[row], (*text, END)) for text in texts if (*text, END) != null}
+        best = max(scores, key=lambda text: scores[text] / (len(text) + 1) ** 0.6)
+        ended = [each for each in found[row][1] if len(each.tokens) < 3]
+        assert tuple(ended[0].tokens) == best
+        assert ended[0].score == pytest.approx(scores[best], abs=2e-4)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
+    """Labels and logits of the tokens of targets, as a pass over each sequence has them."""
+    own = model(kind)
+    targets = [[8, 3, END], [2, END], [4, 4, 5, END]]
+    features = [{"input_ids": PROMPTS[row], "labels": target, "index": row} for row, target in enumerate(targets)]
+    batch = CausalCollator(pad_id=0, multiple=4)(features)
+    assert batch["input_ids"].shape == batch["labels"].shape
+    assert batch["input_ids"].shape[1] % 4 == 0
+    assert int((batch["labels"] != IGNORED).sum()) == sum(map(len, targets))
+    choices = CAUSAL.choices(own, batch)
+    assert choices.labels is not None
+    assert choices.labels.tolist() == [token for target in targets for token in target]
+    rows = [log_probabilities(own, PROMPTS[row], tuple(target))[:-1] for row, target in enumerate(targets)]
+    torch.testing.assert_close(choices.logits.log_softmax(-1), torch.cat(rows), atol=2e-4, rtol=1e-4)
