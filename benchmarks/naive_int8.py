@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     given = parser.parse_args()
     loaded: Any = load(str(given.graph), device="cpu")
-    names = {entry.name for entry in loaded.model._session.get_inputs()}
+    names = set(loaded.model._session.types)
     shutil.copytree(given.graph, given.output, ignore=shutil.ignore_patterns("*.onnx*", "compresskit.json"))
     quantize_static(
         given.graph / "model.onnx",

@@ -172,7 +172,12 @@ def _coded_weight(entry: Any, words: int) -> CodedWeight:
     """
     stored = words * np.dtype(np.uint32).itemsize + len(_json(entry))
     weight = CodedWeight(tuple(entry["shape"]), np.asarray(entry["counts"], dtype=np.int64), stored)
-    if weight.counts.shape != (SYMBOLS,) or weight.counts.min() < 0 or weight.size != math.prod(weight.shape):
+    if (
+        min(weight.shape, default=1) < 0
+        or weight.counts.shape != (SYMBOLS,)
+        or weight.counts.min() < 0
+        or weight.size != math.prod(weight.shape)
+    ):
         raise ValueError(f"its counts are not those of {SYMBOLS} codes and of its shape")
     return weight
 

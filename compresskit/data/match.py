@@ -20,19 +20,6 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
-def exact_match(gold: str, predicted: str) -> int:
-    """1 where both answers are the same once normalized, else 0."""
-    return int(normalize_answer(gold) == normalize_answer(predicted))
-
-
-def token_f1(gold: str, predicted: str) -> float:
-    """The harmonic mean of token precision and recall, 0-1.
-
-    Where either answer has no token left, it is 1 if both have none and 0 otherwise.
-    """
-    return float(_f1(normalize_answer(gold).split(), normalize_answer(predicted).split()))
-
-
 class Golds:
     """The gold answers of one question, normalized once for every answer that is scored against them."""
 

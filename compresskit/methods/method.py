@@ -37,10 +37,11 @@ class Footprint:
 class Attached(ABC):
     """A method at work on a model in memory. What is not overridden does nothing.
 
-    `data` is what a method that learns nothing has looked at all the same.
+    `data` is what a method that learns nothing has looked at all the same, and `seed` by which it was drawn.
     """
 
     data: Data | None = None
+    seed = 0
 
     def groups(self, options: TrainingOptions) -> list[ParameterGroup]:
         """The optimizer's parameter groups; all else is frozen."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from compresskit import console
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
-from compresskit.checkpoint.store import differences, sha256_weights, staged_folder
+from compresskit.checkpoint.store import check_free, differences, sha256_weights, staged_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
@@ -120,8 +120,12 @@ class Outline:
 
 
 def outline(job: Job) -> Outline:
-    """What `run` would do with a job that learns nothing, without doing it. Raises what `run` finds before it works."""
+    """What `run` would do with a job that learns nothing, without doing it.
+
+    Raises what `run` finds before it reads data.
+    """
     method, job = METHODS[job.method], completed(job)
+    check_free(job.options.target, overwrite=job.options.overwrite)
     loaded = _examined(method, job)
     attached = method.attach(loaded, job.config, torch.float32)
     size = attached.footprint(NUMBER_BYTES["float32"]).checkpoint
@@ -209,7 +213,8 @@ def _convert(method: Method, job: Job) -> Path:
         metrics = attached.finish()
         attached.save(folder)
         loaded.tokenizer.save_pretrained(folder)
-        step = Step(method.title(job.config), describe(job), 0, attached.data, time.perf_counter() - started, metrics)
+        seconds = time.perf_counter() - started
+        step = Step(method.title(job.config), describe(job), attached.seed, attached.data, seconds, metrics)
         known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
         known.add(step, kind=method.leaves(job.config), base=base_of(source, target)).write(folder)
     return target

@@ -18,7 +18,7 @@ IN_BLOCK = re.compile(r"\.\d+\..*\bweight\w*$")
 
 def stored_matrices(folder: Path) -> list[Matrix]:
     """The two-dimensional weights, by layer and name. Raises InputError where a file is damaged or foreign."""
-    return in_order(matrix for path in weight_files(folder) for matrix in _matrices(path))
+    return in_order(matrix for path in weight_files(folder) for matrix in file_matrices(path))
 
 
 def in_order(matrices: Iterator[Matrix]) -> list[Matrix]:
@@ -31,7 +31,8 @@ def dtype_name(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _matrices(path: Path) -> Iterator[Matrix]:
+def file_matrices(path: Path) -> Iterator[Matrix]:
+    """The two-dimensional weights of a safetensors file. Raises InputError where it is damaged or foreign."""
     read_safetensors_metadata(path)
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118 (not a dict)

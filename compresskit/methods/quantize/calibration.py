@@ -21,7 +21,6 @@ from compresskit.models.tasks.text_answers import trained_prompt
 
 # Tokens of a window at most, and the part of it that neighbours share.
 LONGEST, SHARED = 384, 3
-SEED = 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +50,7 @@ def gathered(loaded: TrainableModel, config: QuantizeConfig) -> Calibration:
     """Questions of the training data, as the model reads them. Raises the errors of reading data."""
     assert config.calibrate is not None
     whole = load_data(training_data(loaded, config), "train")
-    seed = SEED if config.seed is None else config.seed
-    examples = whole.sample(min(config.calibrate, len(whole)), seed)
+    examples = whole.sample(min(config.calibrate, len(whole)), config.drawn_with)
     longest = min(LONGEST, loaded.family.max_positions(loaded.model.config) or LONGEST)
     prompt = trained_prompt(loaded) if loaded.task.prompt is not None else None
     options = AnswerOptions(longest, longest // SHARED, prompt_template=prompt)

@@ -45,12 +45,12 @@ class QuantizeConfig:
     activations: Literal["auto", "int8", "none"] = option(
         "auto",
         "Whether linear layers multiply in 8 bits, which rounds their inputs to 8 bits too. auto: where that is "
-        "fast, on a GPU and on a CPU with AVX2.",
+        "fast, on a CPU with AVX2 and on a GPU in fp32.",
         panel=QUANTIZATION,
     )
     calibrate: int | None = option(
         None,
-        "Measure on N training questions what each matrix loses in 8 bits, and mend it where that is free.",
+        "Measure on N training questions what 8 bits cost of each matrix, and move outliers of inputs into weights.",
         metavar="N",
         least=1,
         panel=CALIBRATION,
@@ -63,11 +63,11 @@ class QuantizeConfig:
         panel=CALIBRATION,
     )
     keep_top: int | None = option(
-        None, "Keep the K matrices that lose most in 16 bits.", metavar="K", least=1, panel=CALIBRATION
+        None, "Keep in 16 bits the K matrices that cost most in 8.", metavar="K", least=1, panel=CALIBRATION
     )
     max_loss: float | None = option(
         None,
-        "Keep as few matrices in 16 bits as lose no more than so many points of EM on the N questions.",
+        "Keep in 16 bits as many as it takes to lose no more than so many points of EM on the N questions.",
         metavar="EM",
         above=0,
         panel=CALIBRATION,
@@ -90,7 +90,7 @@ class QuantizeConfig:
         if self.backend == "bitsandbytes":
             refuse(self, ("calibrate", *_CALIBRATING), "with --backend bitsandbytes")
         if self.backend == "onnxruntime":  # what is calibrated is static there
-            refuse(self, ("keep_top", "max_loss", "static"), "with --backend onnxruntime")
+            refuse(self, _TORCH_ALONE, "with --backend onnxruntime")
         if self.calibrate is None:
             refuse(self, _CALIBRATING, "without --calibrate")
         if self.static and self.activations == "none":
@@ -108,13 +108,21 @@ class QuantizeConfig:
         settings = asdict(self)
         if self.backend != "torch":
             del settings["activations"]
+        without: tuple[str, ...] = ()
         if self.calibrate is None:
-            for name in ("calibrate", *_CALIBRATING):
-                del settings[name]
-        return settings
+            without = ("calibrate", *_CALIBRATING)
+        elif self.backend == "onnxruntime":
+            without = _TORCH_ALONE
+        return {name: value for name, value in (settings | {"seed": self.drawn_with}).items() if name not in without}
+
+    @property
+    def drawn_with(self) -> int:
+        """The seed by which questions are drawn where none is given."""
+        return 42 if self.seed is None else self.seed
 
 
-_CALIBRATING = ("train_data", "keep_top", "max_loss", "static", "seed")
+_TORCH_ALONE = ("keep_top", "max_loss", "static")
+_CALIBRATING = ("train_data", *_TORCH_ALONE, "seed")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Graph(Attached):
         if self.config.calibrate is None:
             return {}
         calibration = gathered(self.loaded, self.config)
-        self.data, self._batches = calibration.data, calibration.batches
+        self.data, self.seed, self._batches = calibration.data, self.config.drawn_with, calibration.batches
         smoothed = smooth(self.loaded, quantizable(self.loaded), calibration.batches, static=True)
         return smoothed.told()
 
@@ -71,6 +71,7 @@ def quantize_graph(graph: Any, path: Path, batches: Iterable[Batch] | None) -> N
 
     The scales of inputs are those of their ranges in the `batches`; without batches each pass finds them.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
     weights: dict[str, Any] = {"per_channel": True, "weight_type": QuantType.QInt8}
@@ -84,7 +85,29 @@ def quantize_graph(graph: Any, path: Path, batches: Iterable[Batch] | None) -> N
         def get_next(self) -> dict[str, Any] | None:
             return next(feeds, None)
 
-    # Products and tables alone, and not what they give: sums and norms in 8 bits save little and cost much.
     kinds = ["MatMul", "Gemm", "Gather"]
     more = {"OpTypesToExcludeOutputQuantization": kinds}
     quantize_static(graph, path, Feeds(), op_types_to_quantize=kinds, extra_options=more, **weights)
+    packed = onnx.load(path)
+    _read_in_full(packed.graph, kinds)
+    onnx.save(packed, path)
+
+
+def _read_in_full(graph: Any, kinds: Sequence[str]) -> None:
+    """Let all nodes but those of some `kinds` read numbers as they were before they were rounded for these.
+
+    onnxruntime's quantizer gives what is rounded to every reader; sums and norms of it save nothing and cost much.
+    """
+    rounded = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    pairs = {
+        node.output[0]: rounded[node.input[0]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in rounded
+    }
+    for node in graph.node:
+        if node.op_type not in kinds:
+            for number, name in enumerate(node.input):
+                node.input[number] = pairs.get(name, name)
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in [node for node in graph.node if node.output[0] in pairs and node.output[0] not in read]:
+        graph.node.remove(node)

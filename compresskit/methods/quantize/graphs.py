@@ -17,9 +17,7 @@ from compresskit.methods.export.graph import ONE_FILE, WEIGHTS, check_difference
 from compresskit.methods.export.seq2seq import compared, graphs
 from compresskit.methods.export.shared import lookups, save_shared
 from compresskit.methods.quantize.graph import Graph
-
-# A table with a side of fewer numbers stays as it is, such as that of relative positions.
-LEAST_SIDE = 16
+from compresskit.models.kinds.int8 import SMALLEST_SIDE
 
 
 class Graphs(Graph):
@@ -67,7 +65,7 @@ def _quantize_tables(graph: ir.Graph) -> None:
     for lookup, table in list(lookups(graph)):
         assert table.const_value is not None
         weight = table.const_value.numpy()
-        if weight.dtype != np.float32 or weight.ndim != 2 or min(weight.shape) < LEAST_SIDE:
+        if weight.dtype != np.float32 or weight.ndim != 2 or min(weight.shape) < SMALLEST_SIDE:
             continue
         codes, scale = _by_row(weight)
         kept = _initializer(graph, f"{table.name}_quantized", codes)

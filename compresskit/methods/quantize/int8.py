@@ -32,6 +32,7 @@ class Int8(Attached):
 
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config
+        self._layout: Mapping[str, Any] = {}
         self._kept: list[str] = []
         self._scales: Mapping[str, Tensor] = {}
 
@@ -45,7 +46,7 @@ class Int8(Attached):
     def summary(self) -> str:
         """How many weights are in 8 bits, and how this machine computes with them."""
         packed, others = self._counts(int8.quantizable(self.loaded))
-        kept = " but for those that calibration keeps" if self.config.keep_top or self.config.max_loss else ""
+        kept = ", less those that calibration keeps in 16" if self.config.keep_top or self.config.max_loss else ""
         how = arithmetic(self.loaded.device, self.config.activations)
         return f"{packed:,} of {packed + others:,} weights in 8 bits{kept}; here {how}"
 
@@ -86,9 +87,11 @@ class Int8(Attached):
             smoothed = smooth(self.loaded, names, calibration.batches, static=self.config.static)
             costs, found = smoothed.costs, smoothed.told()
             if self.config.static:
-                self._scales = {name: input_scale(largest) for name, largest in smoothed.inputs.items()}
+                # One that no question reached finds its scale at each pass.
+                reached = {name: each for name, each in smoothed.inputs.items() if bool(each.any())}
+                self._scales = {name: input_scale(largest) for name, largest in reached.items()}
         self._kept = kept(self.loaded, costs, calibration, self.config, self._scales)
-        self.data = calibration.data
+        self.data, self.seed = calibration.data, self.config.drawn_with
         if self._kept:
             console.info(f"in 16 bits: {', '.join(self._kept)}")
         return {**found, "in_16_bits": self._kept, "sensitivities": costs}

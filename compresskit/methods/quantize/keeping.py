@@ -9,10 +9,14 @@ from dataclasses import replace
 from torch import Tensor
 
 from compresskit import console
+from compresskit.errors import RunFailed
 from compresskit.methods.quantize.calibration import Calibration, exact_matches
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
+
+# Differences of per cents are rounded.
+ROUNDING = 1e-9
 
 
 def kept(
@@ -24,7 +28,7 @@ def kept(
 ) -> list[str]:
     """The weights that stay in 16 bits, those that cost most: as many as `keep_top` or `max_loss` says.
 
-    `scales` are those of static inputs, by the names of the layers.
+    `scales` are those of static inputs, by the names of the layers. Raises RunFailed where `max_loss` would keep all.
     """
     ranked = sorted(costs, key=lambda name: -costs[name])
     if config.max_loss is None:
@@ -37,9 +41,12 @@ def kept(
         int8.set_activations(trial, config.activations)
         found = exact_matches(replace(loaded, model=trial), calibration)
         console.info(f"{count} of {len(ranked)} matrices in 16 bits: EM {found:.2f}, in full {full:.2f}")
-        return full - found <= (config.max_loss or 0.0)
+        return full - found <= (config.max_loss or 0.0) + ROUNDING
 
-    return ranked[: fewest(len(ranked), holds)]
+    enough = fewest(len(ranked), holds)
+    if enough == len(ranked):
+        raise RunFailed(f"no matrix of {loaded.ref} in 8 bits holds --max-loss {config.max_loss:g}; allow more")
+    return ranked[:enough]
 
 
 def fewest(most: int, holds: Callable[[int], bool]) -> int:

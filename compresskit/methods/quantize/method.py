@@ -21,7 +21,7 @@ from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.methods.quantize.graph import Graph
 from compresskit.methods.quantize.int8 import Int8
 from compresskit.models.kinds.bnb import pack
-from compresskit.models.kinds.int8 import quantizable
+from compresskit.models.kinds.int8 import SMALLEST_SIDE, quantizable
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
@@ -57,8 +57,13 @@ class QuantizeMethod(Conversion):
         if asked.config.calibrate is not None:
             require_head(loaded)
             training_data(loaded, asked.config)
-        if (asked.config.keep_top or 0) >= (most := len(quantizable(loaded))):
+        most = len(quantizable(loaded))
+        if asked.config.keep_top is not None and asked.config.keep_top >= most:
             raise UsageError(f"{loaded.ref} has {most} matrices for 8 bits; --keep-top has to be less")
+        if asked.config.backend == "torch" and not most:
+            raise UsageError(
+                f"{loaded.ref} has no matrix with two sides of {SMALLEST_SIDE} or more: in 8 bits nothing would be less"
+            )
         if asked.config.backend == "onnxruntime":
             check_exportable(loaded)
             if loaded.model.config.is_encoder_decoder:

@@ -21,8 +21,11 @@ from compresskit.methods.quantize.sensitivity import largest_inputs, sensitiviti
 from compresskit.models.int8 import SMALLEST, input_scale
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.probing import difference, logits
 from compresskit.models.task import Batch
 
+# How far logits may be off where nothing should change, in parts of the largest: fp32's rounding.
+TOLERANCE = 1e-4
 # Which part of the outliers the weights take over: the half, as in the paper.
 ALPHA = 0.5
 
@@ -85,10 +88,7 @@ def _after_norms(linear: set[str], model: PreTrainedModel) -> Iterator[tuple[str
             continue
         inside = [name for name in sorted(linear) if name.startswith(f"{sublayer}.")]
         crossing += [name for name in inside if re.search(r"\.EncDecAttention\.[kv]$", name)]
-        readers = [
-            name for name in inside if re.search(r"\.(SelfAttention\.[qkv]|EncDecAttention\.q|wi|wi_[01])$", name)
-        ]
-        if readers:
+        if readers := [name for name in inside if re.search(_AFTER_NORM, name)]:
             yield norm, tuple(readers)
     if crossing:
         yield "encoder.final_layer_norm", tuple(crossing)
@@ -140,20 +140,45 @@ class Smoothed:
         return {"smoothed": self.folds, "could_be_smoothed": self.possible}
 
 
+def _that_change_nothing(loaded: TrainableModel, inputs: Mapping[str, Tensor]) -> list[Fold]:
+    """The folds of layers whose `inputs` are known, without those that change what the model computes.
+
+    Some models have the names of others, and read a channel once more or bend it.
+    """
+    model, before = loaded.model, logits(loaded)
+    found = [fold for fold in folds(model) if inputs.keys() >= set(fold.readers)]
+
+    def same(some: Sequence[Fold]) -> bool:
+        by, read = [factors(model, fold, inputs) for fold in some], dict(inputs)
+        for fold, each in zip(some, by, strict=True):
+            _scale(model, fold, each, read)
+        worst = difference(logits(loaded), before)
+        for fold, each in zip(some, by, strict=True):
+            _scale(model, fold, 1 / each, read)
+        return worst <= TOLERANCE
+
+    if same(found):
+        return found
+    left = [fold for fold in found if same([fold])]
+    console.warn(f"outliers stay at {len(found) - len(left)} places, where {loaded.ref} would compute otherwise")
+    return left
+
+
 def smooth(loaded: TrainableModel, names: Sequence[str], batches: Sequence[Batch], *, static: bool) -> Smoothed:
     """Scale the folds of a model where its loss in 8 bits gains less so.
 
     `names` are the weights that will be in 8 bits; with `static` the layers that read them have one scale of inputs.
     """
     model = loaded.model
-    layers = int8.linear_layers(model, names)
+    layers, own = int8.linear_layers(model, names), {name.rpartition(".")[0] for name in names}
     inputs = largest_inputs(loaded, layers, batches)
 
     def costs() -> dict[str, float]:
-        scales = {name: input_scale(inputs[name]) if static else None for name in layers}
+        # A layer that shares its weight gets no scale of its own.
+        scales = {name: input_scale(inputs[name]) if static and name in own else None for name in layers}
         return sensitivities(loaded, names, batches, scales)
 
-    before, found = costs(), [fold for fold in folds(model) if inputs.keys() >= set(fold.readers)]
+    before, found = costs(), _that_change_nothing(loaded, inputs)
     by = [factors(model, fold, inputs) for fold in found]
     for fold, each in zip(found, by, strict=True):
         _scale(model, fold, each, inputs)

@@ -7,6 +7,7 @@ other loaders stop.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -46,14 +47,18 @@ def coded_contents(folder: Path) -> Contents:
 
     Nothing is decoded. Raises what `read_coded` raises.
     """
-    from compresskit.models.matrices import IN_BLOCK, in_order
+    from compresskit.models.kinds.int8 import SCALE
+    from compresskit.models.matrices import IN_BLOCK, file_matrices, in_order
 
     weights = read_coded(folder)
-    matrices = in_order(
+    coded = (
         Matrix(name, each.shape, "int8", each.remaining, each.size)
         for name, each in weights.items()
         if IN_BLOCK.search(name)
     )
+    # Words are of one dimension; what has two is kept as it is, but for scales.
+    whole = (each for each in file_matrices(folder / FILE) if each.name.removesuffix(SCALE) not in weights)
+    matrices = in_order(itertools.chain(coded, whole))
     size, stored = sum(each.size for each in weights.values()), sum(each.stored for each in weights.values())
     bound = sum(shannon_bits(each.counts.tolist()) for each in weights.values()) / 8
     over = f": {100 * (stored / bound - 1):.1f} % over the Shannon bound" if bound else ""

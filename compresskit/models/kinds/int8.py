@@ -164,14 +164,15 @@ _SCALES = re.compile(r"parametrizations\.(\w+)\.0\.scale$")
 def stored_tensors(model: PreTrainedModel, halved: Collection[str] = ()) -> dict[str, Tensor]:
     """The tensors of a packed model as they stand in a file: codes and scales under one name, tied ones once.
 
-    Those `halved` are in fp16: of 16 bits that is the format that keeps weights best.
+    Those `halved` are in fp16, which of 16 bits keeps weights best; one that it cannot hold stays as it is.
     """
     assert not any(isinstance(module, Int8Linear) and module.is_laid_out for module in model.modules())
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
         own = _SCALES.sub(rf"\1{SCALE}", _ORIGINAL.sub(r"\1", name))
         if own not in model.all_tied_weights_keys:
-            tensors[own] = (tensor.half() if own in halved else tensor).contiguous()
+            half = tensor.half() if own in halved else tensor
+            tensors[own] = (half if bool(half.isfinite().all()) else tensor).contiguous()
     return tensors
 
 

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSeq2SeqLM,
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForQuestionAnswering,
+    DistilBertConfig,
+    DistilBertForQuestionAnswering,
+    RobertaConfig,
+    RobertaForQuestionAnswering,
+    RoFormerConfig,
+    RoFormerForQuestionAnswering,
+    SwitchTransformersConfig,
+    SwitchTransformersForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+    UMT5Config,
+    UMT5ForConditionalGeneration,
+)
 
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.cli.app import main
+from compresskit.data.examples import Answer
 from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.job import Job, MergeConfig, MergeOptions
@@ -28,8 +50,9 @@ from compresskit.methods.quantize.keeping import fewest, kept
 from compresskit.methods.quantize.sensitivity import largest_inputs, sensitivities
 from compresskit.methods.quantize.smoothing import folds, smooth
 from compresskit.methods.run import outline, run
+from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.int8 import LEVELS, Int8Linear, dequantize, quantize
-from compresskit.models.kinds import int8
+from compresskit.models.kinds import int8, kind_of
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.registry import load, load_trainable
 from compresskit.models.source import resolve
@@ -190,15 +213,81 @@ def test_as_many_stay_as_the_loss_asks_for(tmp_path: Path, monkeypatch: pytest.M
     assert not any(isinstance(module, Int8Linear) for module in loaded.model.modules())
 
 
-def test_exact_matches_are_those_of_the_official_rules(tmp_path: Path) -> None:
-    loaded = opened("encoder", tmp_path)
-    calibration = gathered(loaded, config(tmp_path))
-    given = list(loaded.task.answer(loaded, calibration.examples, calibration.options))
-    golds = [[answer.text for answer in example.answers] or [""] for example in calibration.examples]
-    right = sum(
-        answer.text.lower() in [text.lower() for text in texts] for answer, texts in zip(given, golds, strict=True)
+def test_where_no_count_holds_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scored(loaded: TrainableModel, calibration: Calibration) -> float:
+        return 20.0 if any(isinstance(module, Int8Linear) for module in loaded.model.modules()) else 90.0
+
+    monkeypatch.setattr(keeping, "exact_matches", scored)
+    names = [name for name in int8.quantizable(opened("encoder", tmp_path)) if "embeddings" not in name]
+    monkeypatch.setattr(int8, "quantizable", lambda loaded: names)
+    with pytest.raises(RunFailed, match="in 8 bits holds --max-loss 25; allow more"):
+        quantized("encoder", tmp_path, max_loss=25.0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_weight_that_16_bits_cannot_hold_stays_in_32(tmp_path: Path) -> None:
+    base = base_of("encoder", tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    tensors[name][0, 0] = 1e5
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    settings = config(tmp_path, keep_top=len(int8.quantizable(load_trainable(resolve(str(base))))) - 1)
+    stored = load_file(
+        run(Job("quantize", QuantizeOptions(str(base), tmp_path / "out"), settings)) / "model.safetensors"
     )
-    assert exact_matches(loaded, calibration) == pytest.approx(100 * right / len(given))
+    assert stored[name].dtype == torch.float32
+    assert torch.equal(stored[name], tensors[name])
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32, torch.float16, torch.int8}
+
+
+def test_the_manifest_tells_what_was_done(tmp_path: Path) -> None:
+    folder = quantized("encoder", tmp_path, seed=7)
+    step = json.loads((folder / "compresskit.json").read_text())["steps"][-1]
+    assert (step["seed"], step["config"]["seed"], step["data"]["questions"]) == (7, 7, 6)
+    assert QuantizeConfig(calibrate=4).describe()["seed"] == 42
+    graph = QuantizeConfig(calibrate=4, backend="onnxruntime").describe()
+    assert graph.keys().isdisjoint({"keep_top", "max_loss", "static", "activations"})
+    assert QuantizeConfig().describe().keys() == {"bits", "backend", "activations"}
+
+
+def test_a_mask_keeps_matrices_too(tmp_path: Path) -> None:
+    """`inspect` of the coded folder shows what is in 16 bits; it merges to the same answers."""
+    base = base_of("encoder", tmp_path / "base")
+    makers.mask(base, tmp_path / "mask")
+    options = QuantizeOptions(str(tmp_path / "mask"), tmp_path / "out")
+    folder = run(Job("quantize", options, config(tmp_path, keep_top=6)))
+    manifest, source = read_manifest(folder), resolve(str(folder))
+    assert manifest is not None
+    kept = {name for name in manifest.steps[-1].metrics["in_16_bits"] if ".layer." in name}
+    matrices = kind_of(source).contents(source).matrices
+    assert {matrix.name for matrix in matrices if matrix.dtype == "float16"} == kept
+    assert kept
+    assert len(matrices) == 12
+    merged = run(Job("merge", MergeOptions(str(folder), tmp_path / "merged"), MergeConfig()))
+    ours = load(str(folder), device="cpu")
+    int8.set_activations(ours.model, "none")
+    torch.testing.assert_close(logits(load(str(merged), device="cpu").model), logits(ours.model), atol=1e-5, rtol=1e-5)
+
+
+def test_exact_matches_are_those_of_the_official_rules(tmp_path: Path) -> None:
+    """Articles, case and punctuation do not count; an empty answer is right where there is none."""
+    golds = [["the Ada"], ["1843."], [], ["in London", "London"], ["Ada"]]
+    given = ["ada!", "1843", "", "London", ""]
+    examples = [
+        replace(example, answers=tuple(Answer(text, 0) for text in texts))
+        for example, texts in zip(tiny.examples(5), golds, strict=True)
+    ]
+
+    class Told:
+        task: Any = None
+
+        def answer(self, loaded: Any, asked: Any, options: Any) -> Any:
+            return [Prediction(each.id, text, None, None, text) for each, text in zip(asked, given, strict=True)]
+
+    told: Any = Told()
+    told.task = told
+    calibration: Any = Calibration(None, examples, AnswerOptions(), ())  # type: ignore[arg-type]
+    assert exact_matches(told, calibration) == pytest.approx(80.0)
 
 
 # Smoothing
@@ -229,10 +318,51 @@ def test_outliers_move_into_the_weights_and_nothing_else_changes(family: str, ga
     assert smoothed.folds > 0
     readers = {f"{reader}.weight" for fold in found for reader in fold.readers}
     assert sum(smoothed.costs[name] for name in readers) < sum(plain[name] for name in readers)
+    assert smoothed.possible == len(found)
     torch.testing.assert_close(logits(loaded.model), before, atol=1e-4 * float(before.abs().max()), rtol=1e-4)
     again = largest_inputs(loaded, list(smoothed.inputs), calibration.batches)
     for name, largest in smoothed.inputs.items():
         torch.testing.assert_close(again[name], largest, rtol=1e-3, atol=1e-3 * float(largest.max()))
+
+
+ATTENTION: dict[str, Any] = {"vocab_size": len(tiny.TOKENS), "hidden_size": 32, "num_hidden_layers": 2}
+ENCODER: dict[str, Any] = {**ATTENTION, "num_attention_heads": 2, "intermediate_size": 48}
+WRITER: dict[str, Any] = {"vocab_size": len(tiny.TOKENS), "d_model": 32, "decoder_start_token_id": 0}
+T5: dict[str, Any] = {**WRITER, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2}
+BART: dict[str, Any] = {
+    **WRITER,
+    **{f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")},
+    **{f"{side}_ffn_dim": 48 for side in ("encoder", "decoder")},
+}
+DISTIL: dict[str, Any] = {"vocab_size": len(tiny.TOKENS), "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
+# Models by what their folds are: those that T5, BERT and others like them have, and those that look so and are not.
+FOLDING = {
+    "bert": (BertForQuestionAnswering, BertConfig, ENCODER, True),
+    "roberta": (RobertaForQuestionAnswering, RobertaConfig, ENCODER, True),
+    "distilbert": (DistilBertForQuestionAnswering, DistilBertConfig, DISTIL, True),
+    "bart": (BartForConditionalGeneration, BartConfig, BART, True),
+    "umt5": (UMT5ForConditionalGeneration, UMT5Config, T5, True),
+    "roformer, values turned": (
+        RoFormerForQuestionAnswering,
+        RoFormerConfig,
+        {**ENCODER, "embedding_size": 32, "rotary_value": True},
+        False,
+    ),
+    "switch": (SwitchTransformersForConditionalGeneration, SwitchTransformersConfig, {**T5, "num_experts": 2}, False),
+}
+
+
+@pytest.mark.parametrize("kind", FOLDING)
+def test_what_would_change_the_model_is_not_smoothed(kind: str, tmp_path: Path) -> None:
+    made, settings, shape, exact = FOLDING[kind]
+    loaded = opened("seq2seq" if "decoder_start_token_id" in shape else "encoder", tmp_path)
+    torch.manual_seed(0)
+    loaded.model = made(settings(**shape, pad_token_id=0, eos_token_id=1)).eval()
+    before = logits(loaded.model)
+    names = int8.quantizable(loaded)
+    smoothed = smooth(loaded, names, gathered(loaded, config(tmp_path)).batches, static=False)
+    assert (smoothed.possible == len(folds(loaded.model))) == exact
+    torch.testing.assert_close(logits(loaded.model), before, atol=2e-4 * float(before.abs().max()), rtol=1e-3)
 
 
 # Static inputs
@@ -275,8 +405,10 @@ def test_a_calibrated_graph(family: str, tmp_path: Path) -> None:
     rounded = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     assert rounded
     assert all(node.input[1] in stored and stored[node.input[1]].size == 1 for node in rounded)
-    readers = {node.op_type for node in graph.node for each in rounded if each.output[0] in node.input}
-    assert readers == {"DequantizeLinear"}
+    numbers = {node.output[0] for node in graph.node for each in rounded if each.output[0] in node.input}
+    assert {node.op_type for node in graph.node if numbers & set(node.input)} <= {"MatMul", "Gemm"}
+    tables = [stored[node.input[0]] for node in graph.node if node.op_type == "Gather" and node.input[0] in stored]
+    assert not [table.shape for table in tables if table.dtype == np.float32 and min(table.shape) > 16]
     one, two = (answers(load(str(each), device="cpu"), tiny.examples(8)) for each in (folder, tmp_path / "base"))
     for found, expected in zip(one, two, strict=True):
         assert found.null_score == pytest.approx(expected.null_score, abs=0.25)

@@ -16,6 +16,7 @@ from compresskit.methods.job import Job
 from compresskit.methods.quantize import graphs
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.run import run
+from compresskit.models.kinds.int8 import SMALLEST_SIDE
 from compresskit.models.kinds.onnx import SEQ2SEQ
 from compresskit.models.probing import texts
 from compresskit.models.registry import load, load_trainable
@@ -64,7 +65,7 @@ def test_every_weight_is_there_once(packed: Path, exported_t5: ExportedT5) -> No
                 places[entry["offset"], entry["length"]] = tensor.data_type
     assert set(places.values()) == {onnx.TensorProto.INT8}
     weights = load_file(exported_t5.base / "model.safetensors").values()
-    matrices = sum(each.size for each in weights if each.ndim == 2 and min(each.shape) >= graphs.LEAST_SIDE)
+    matrices = sum(each.size for each in weights if each.ndim == 2 and min(each.shape) >= SMALLEST_SIDE)
     assert sum(length for _, length in places) == matrices
 
 
