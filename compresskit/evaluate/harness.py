@@ -36,7 +36,7 @@ def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -
 
 def _may_be_language_model(ref: str) -> bool:
     """Whether a checkpoint is a language model, or cannot be opened, of which its row will tell."""
-    from compresskit.models.tasks.language import writes_text
+    from compresskit.models.families import family_of
 
     if Path(ref).is_file():
         return False
@@ -44,7 +44,7 @@ def _may_be_language_model(ref: str) -> bool:
         source = resolve(ref)
         while (base := base_source(source)) is not None:
             source = base
-        return writes_text(source.path)
+        return family_of(source).task.prompt is not None
     except CompresskitError:
         return True
 

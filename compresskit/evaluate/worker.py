@@ -28,8 +28,6 @@ from compresskit.evaluate.row import Row
 from compresskit.evaluate.score import Score, Scorer, score
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
-from compresskit.models.kinds import checkpoint_files
-from compresskit.models.source import resolve
 
 if TYPE_CHECKING:
     from compresskit.models.answering import AnswerOptions
@@ -74,8 +72,6 @@ def run(measurement: Measurement) -> Outcome:
     # With it come transformers and its models. They are imported here, so that the load time is the checkpoint's alone.
     importlib.import_module("compresskit.models.families")
     torch.manual_seed(measurement.settings.seed)
-    if (figures := language_figures(measurement, examples)) is not None:
-        return figures
     shard = Shard.from_environment()
     if torch.cuda.is_available():
         # More processes than GPUs share them.
@@ -88,46 +84,6 @@ def run(measurement: Measurement) -> Outcome:
             seconds = time.perf_counter() - start
         costs = {"load_s": seconds, "load_memory_bytes": memory.bytes}
         return measure_checkpoint(measurement, require_head(loaded), examples, group, costs)
-
-
-def language_figures(measurement: Measurement, examples: ExampleSet) -> Outcome | None:
-    """The row of a language model that is asked for perplexity or the harness, and cannot be asked questions.
-
-    None for any other checkpoint, and where no such figure was asked for.
-    """
-    settings = measurement.settings
-    if PERPLEXITY not in settings.metrics and not settings.harness:
-        return None
-    from compresskit.evaluate.harness import harness
-    from compresskit.models.counting import count
-    from compresskit.models.kind import How
-    from compresskit.models.tasks import language
-
-    source = resolve(measurement.ref)
-    if not language.is_foreign(source.path):
-        return None
-    loaded = language.load_language_model(source.path, How(settings.device, settings.dtype), settings.max_length)
-    figures: dict[str, float | None] = {}
-    if settings.harness:
-        figures |= harness(loaded.model, loaded.tokenizer, "causal", loaded.limit, settings)
-    if PERPLEXITY in settings.metrics:
-        figures[PERPLEXITY] = language.perplexity(loaded, examples, answer_options(settings))
-    counts, needed = count(loaded.model), checkpoint_files(source)
-    row = Row(
-        name=measurement.name,
-        path=measurement.ref,
-        family="causal",
-        method="-",
-        baseline=False,
-        params_total=counts.total,
-        params_nonzero=counts.nonzero,
-        disk_bytes=measure.disk_bytes(source.path),
-        deploy_bytes=measure.deploy_bytes(needed),
-        zstd_bytes=measure.zstd_bytes(needed),
-        metrics=figures,
-        device=measure.describe_device(loaded.model.device),
-    )
-    return Outcome(row=row)
 
 
 def score_answers(measurement: Measurement, examples: Questions) -> Outcome:

@@ -13,7 +13,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, Pret
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.task import Task
-from compresskit.models.tasks.causal import CAUSAL
+from compresskit.models.tasks.causal import CAUSAL, ROOM
 
 
 class CausalFamily:
@@ -52,8 +52,9 @@ class CausalFamily:
         return blocks - set(self.weights(model))
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
-        """Longest text in tokens; None for one whose states have no length."""
-        return getattr(config, "max_position_embeddings", None)
+        """Longest prompt in tokens, after which an answer has room; None for a model whose states have no length."""
+        positions: int | None = getattr(config, "max_position_embeddings", None)
+        return None if positions is None else max(positions - ROOM, 1)
 
 
 def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:

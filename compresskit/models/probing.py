@@ -67,14 +67,16 @@ def logits(loaded: TrainableModel) -> Tensor:
     The same inputs on every call.
     """
     model: Any = loaded.model.eval()
-    if model.config.is_encoder_decoder:
-        generator = torch.Generator().manual_seed(0)
-        ids = torch.randint(model.config.vocab_size, (2, 16), generator=generator)
-        batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}]
-    else:
-        batches = windows(loaded)
+    batches = windows(loaded) if loaded.task.prompt is None else [_ids(model.config)]
     outputs = [model(**batch) for batch in batches]
     return torch.cat([found[name].flatten() for found in outputs for name in loaded.task.graph_outputs])
+
+
+def _ids(config: Any) -> Batch:
+    """Random tokens to read, and to have written where that is a text of its own."""
+    ids = torch.randint(config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
+    written = {"decoder_input_ids": ids[:, :4]} if config.is_encoder_decoder else {}
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **written}
 
 
 def difference(found: Tensor, expected: Tensor) -> float:

@@ -17,10 +17,13 @@ from onnx import numpy_helper
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 from transformers import (
+    AutoModelForCausalLM,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -67,7 +70,41 @@ def seq2seq(folder: Path) -> Path:
     return folder
 
 
-FAMILIES: Mapping[str, Callable[[Path], Path]] = {"encoder": tiny.checkpoint, "lstm": lstm, "seq2seq": seq2seq}
+def causal(folder: Path) -> Path:
+    """A Llama of two blocks, with tied embeddings."""
+    tokenizer = tiny.tokenizer()
+    tokenizer.eos_token = tokenizer.sep_token
+    config = LlamaConfig(
+        vocab_size=len(tiny.TOKENS),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+FAMILIES: Mapping[str, Callable[[Path], Path]] = {
+    "encoder": tiny.checkpoint,
+    "lstm": lstm,
+    "seq2seq": seq2seq,
+    "causal": causal,
+}
+
+
+AUTO: Mapping[str, Any] = {
+    "encoder": AutoModelForQuestionAnswering,
+    "seq2seq": AutoModelForSeq2SeqLM,
+    "causal": AutoModelForCausalLM,
+}
 
 
 def made(family: str, folder: Path) -> Path:
@@ -143,11 +180,12 @@ def adapter(base: Path, folder: Path) -> Counted:
     family = family_of(resolve(str(base))).name
     if family == "lstm":
         return weight_adapter(base, folder)
-    auto, config = {
-        "encoder": (AutoModelForQuestionAnswering, LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS")),
-        "seq2seq": (AutoModelForSeq2SeqLM, LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM")),
+    config = {
+        "encoder": LoraConfig(r=2, target_modules=["query"], task_type="QUESTION_ANS"),
+        "seq2seq": LoraConfig(r=2, target_modules=["q"], task_type="SEQ_2_SEQ_LM"),
+        "causal": LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"),
     }[family]
-    adapters.make(base, folder, config, auto=auto)
+    adapters.make(base, folder, config, auto=AUTO[family])
     added = load_file(folder / "adapter_model.safetensors")
     # PEFT saves a head of the adapter's own under the names of the base's.
     state = {**load_file(base / "model.safetensors")}
@@ -183,8 +221,7 @@ def quantized(base: Path, folder: Path) -> Counted:
     config = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", llm_int8_skip_modules=["qa_outputs", "lm_head"]
     )
-    is_reader = family_of(resolve(str(base))).name == "encoder"
-    auto: Any = AutoModelForQuestionAnswering if is_reader else AutoModelForSeq2SeqLM
+    auto = AUTO[family_of(resolve(str(base))).name]
     model = auto.from_pretrained(base, quantization_config=config, dtype=torch.float32, device_map={"": "cpu"})
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
@@ -215,10 +252,11 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {"export": {"onnx": True}}
 def is_possible(method: str, kind: str, family: str) -> bool:
     """Whether a method takes such a checkpoint of a family.
 
-    bitsandbytes packs no recurrent layers, and `merge` does not unpack its weights. An export takes seconds, that of a
-    T5 three times as many: overlays and T5 are exported in its own tests alone.
+    bitsandbytes packs no recurrent layers, and `merge` does not unpack its weights. No graph is written of a causal
+    model. An export takes seconds, that of a T5 three times as many: overlays and T5 are exported in its own tests
+    alone.
     """
-    exported = method != "export" or (family != "seq2seq" and kind == "full")
+    exported = method != "export" or (family not in ("seq2seq", "causal") and kind == "full")
     return exported and (kind != "quantized" or (family != "lstm" and method != "merge"))
 
 

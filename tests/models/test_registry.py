@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import AutoConfig, AutoModelForQuestionAnswering, AutoTokenizer, ViTConfig, ViTForImageClassification
 
 from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.errors import InputError, MissingError, UsageError
@@ -134,10 +134,10 @@ def lose_tensors(folder: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def gpt2(folder: Path) -> None:
+def vit(folder: Path) -> None:
     shutil.rmtree(folder)
-    config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=64)
-    GPT2LMHeadModel(config).save_pretrained(folder)
+    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32)
+    ViTForImageClassification(config).save_pretrained(folder)
     tiny.bpe().save_pretrained(folder)
 
 
@@ -246,8 +246,8 @@ DAMAGED = {
     "a cut tokenizer": (text("tokenizer.json", '{"version"'), r"holds no tokenizer \(.*; copy the files of its base"),
     "an odd tokenizer": (text("tokenizer.json", "[]"), r"holds no tokenizer \(TypeError"),
     "another family": (
-        gpt2,
-        r"is a gpt2 model, of none of the families .* knows \(lstm, encoder, seq2seq\)",
+        vit,
+        r"is a vit model, of none of the families .* knows \(lstm, encoder, seq2seq, causal\)",
     ),
     "a slow tokenizer": (slow_tokenizer, r"no fast tokenizer \(tokenizer\.json\)"),
     "a broken manifest": (text("compresskit.json", "{"), r"compresskit\.json is not valid JSON"),

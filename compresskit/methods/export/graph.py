@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compresskit.errors import InputError, MissingError, RunFailed
+from compresskit.errors import InputError, MissingError, RunFailed, UsageError
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
 from compresskit.models.kinds.onnx_graph import OnnxReader
@@ -47,7 +47,13 @@ class _InOrder(nn.Module):
 
 
 def check_exportable(loaded: TrainableModel) -> None:
-    """InputError for a model whose answers would be random or none, MissingError for a package that is not here."""
+    """InputError for a model whose answers would be random or none, MissingError for a package that is not here.
+
+    Raises UsageError for a model that goes on with a text: an exported Mamba has one length for good, and that of
+    attention needs a graph with a past that is not written here.
+    """
+    if loaded.family.name == "causal":
+        raise UsageError(f"{loaded.ref} goes on with a text, of which no graph is written yet; export a reader or a T5")
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
     check_numbers(loaded)

@@ -36,8 +36,8 @@ from compresskit.training.arguments import TrainingOptions
 from compresskit.training.optimizers import ParameterGroup
 from compresskit.training.plan import WEIGHT
 
-# What PEFT calls the tasks.
-TASKS: Mapping[str, str] = {"spans": "QUESTION_ANS", "generation": "SEQ_2_SEQ_LM"}
+# What PEFT calls what a family does.
+TASKS: Mapping[str, str] = {"encoder": "QUESTION_ANS", "seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
 # B starts as zeros, so A has no gradient before B has moved; and the first step of a warm-up moves nothing.
 STEPS_TO_MOVE = 3
 
@@ -197,7 +197,7 @@ class PeftAdapters(Adapters):
             use_rslora=config.rslora,
             use_dora=config.dora,
             init_lora_weights=True if config.init == "default" else config.init,
-            task_type=TASKS[loaded.task.name],
+            task_type=TASKS[loaded.family.name],
         )
         with warnings.catch_warnings():  # of what transformers will call something in its next version
             warnings.simplefilter("ignore")

@@ -12,13 +12,13 @@ from accelerate.utils import extract_model_from_parallel
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from compresskit.data.examples import Example
+from compresskit.data.examples import Example, ExampleSet
 from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import LINES, Prompt
 from compresskit.models.task import IGNORED, Batch, Choices
-from compresskit.models.tasks import text_answers
+from compresskit.models.tasks import language, text_answers
 from compresskit.models.tasks.batching import PAD_MULTIPLE
 from compresskit.models.tasks.causal_memory import remembered
 from compresskit.models.tasks.generation import GenerationTask
@@ -28,6 +28,8 @@ from compresskit.models.tasks.target_features import padded
 
 # Which tokens' logits a model gives, where its forward pass can leave out others.
 KEPT = "logits_to_keep"
+# The tokens of an answer, and its end, for which a text has room beside the prompt.
+ROOM = 31
 
 
 class CausalTask(GenerationTask):
@@ -61,6 +63,10 @@ class CausalTask(GenerationTask):
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
         return text_answers.answer(loaded, examples, options, functools.partial(_target, self), _remembered)
+
+    def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
+        """That of the paragraphs; see `language`."""
+        return language.perplexity(loaded, examples, options)
 
 
 class CausalCollator:
