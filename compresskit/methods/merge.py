@@ -18,6 +18,7 @@ from compresskit.methods.method import Attached, Conversion
 from compresskit.models.int8 import dequantize
 from compresskit.models.kinds.int8 import METHOD, SCALE, set_activations, stored_tensors
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.mamba.adapters import untie_head
 from compresskit.models.probing import difference, logits
 
 # Rounding of a merged weight, in parts of the largest logit.
@@ -94,6 +95,8 @@ def fold(loaded: TrainableModel) -> bool:
     if not adapted:
         return False
     before = logits(loaded)
+    if any(".lora_embedding_" in name for name, _ in model.named_parameters()):
+        untie_head(model)
     for name, layer in adapted:
         merging: Any = layer
         merging.merge(safe_merge=True)

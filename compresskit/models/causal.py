@@ -12,6 +12,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, Pret
 
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.folder import NOTHING_FOREIGN
+from compresskit.models.mamba import is_mamba
 from compresskit.models.task import Task
 from compresskit.models.tasks.causal import CAUSAL, ROOM
 
@@ -31,11 +32,18 @@ class CausalFamily:
         return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
 
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
-        """Open a folder with AutoModelForCausalLM; also the names of parameters that it lacks."""
+        """Open a folder with AutoModelForCausalLM; also the names of parameters that it lacks.
+
+        A Mamba computes with our own scan, on whatever device.
+        """
         opened: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
         )
         model, info = opened
+        if is_mamba(model):
+            from compresskit.models.mamba.mixer import use_own_scan  # with it come transformers' Mambas
+
+            use_own_scan(model)
         return model, set(info["missing_keys"])
 
     def head(self, model: PreTrainedModel) -> set[str]:

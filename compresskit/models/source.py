@@ -18,7 +18,11 @@ from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
 
-ALIASES: Mapping[str, str] = {"bert": "google-bert/bert-base-uncased", "t5": "google-t5/t5-base"}
+ALIASES: Mapping[str, str] = {
+    "bert": "google-bert/bert-base-uncased",
+    "t5": "google-t5/t5-base",
+    "mamba": "state-spaces/mamba-130m-hf",
+}
 # Models that `builtin.py` builds; their weights are random.
 BUILT_IN = ("demo/bert", "demo/lstm", "demo/t5")
 

@@ -15,8 +15,9 @@ LORA = "LoRA"
 DEFAULTS = TrainingDefaults(lr=1e-3, epochs=3.0)
 
 DEFAULT_TARGETS = "query-value"
-# An encoder's head is new, and its blocks have never read for questions: few matrices would underfit.
-BY_FAMILY: Mapping[str, str] = {"encoder": "all-linear"}
+# An encoder's head is new, and its blocks have never read for questions: few matrices would underfit. Language models
+# have no common names for queries and values, and a Mamba has none.
+BY_FAMILY: Mapping[str, str] = {"encoder": "all-linear", "causal": "linear"}
 PRESETS: Mapping[str, str] = {
     "query-value": "the query and value projections of attention",
     "attention": "all projections of attention",

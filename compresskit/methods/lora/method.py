@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from compresskit.checkpoint.store import read_json, save_tensors, write_json
 from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.lora.config import DEFAULTS, LoraConfig
-from compresskit.methods.lora.targets import adaptable, chosen, shortened, told
+from compresskit.methods.lora.targets import adaptable, chosen, in_a_mamba, shortened, told
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
 from compresskit.models.defaults import TrainingDefaults, is_built_in
@@ -30,6 +31,14 @@ from compresskit.models.kinds.packed import method_of
 from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
 from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.mamba import is_mamba
+from compresskit.models.mamba.adapters import (
+    NAME,
+    adapter_tensors,
+    check_targets,
+    put_adapters,
+    save_adapters,
+)
 from compresskit.models.source import ALIASES, Source
 from compresskit.options import refuse
 from compresskit.training.arguments import TrainingOptions
@@ -38,6 +47,8 @@ from compresskit.training.plan import WEIGHT
 
 # What PEFT calls what a family does.
 TASKS: Mapping[str, str] = {"encoder": "QUESTION_ANS", "seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
+# In a Mamba plain PEFT opens adapters of these to the same logits.
+PEFT_OPENS = {"in_proj", "x_proj", "in_x", "in_z"}
 # B starts as zeros, so A has no gradient before B has moved; and the first step of a warm-up moves nothing.
 STEPS_TO_MOVE = 3
 
@@ -92,6 +103,9 @@ class LoraMethod:
                 f"--init pissa changes the weights below, and those of {loaded.ref} are packed; leave it out"
             )
         config = asked.config.for_family(loaded.family.name)
+        if is_mamba(loaded.model):
+            _check_mamba(loaded, config)
+            return
         modules, rank = chosen(loaded, config.targets), config.rank
         narrow = [name for name, m in modules.items() if isinstance(m, nn.Linear) and rank > min(m.weight.shape)]
         if narrow and asked.config.init == "pissa":
@@ -103,19 +117,33 @@ class LoraMethod:
 
     def prepare(self, asked: Job, loaded: TrainableModel, teacher: LoadedModel | None) -> Mapping[str, Any]:
         """Which adapters they are: PEFT's, or those that only compresskit opens."""
-        return {"adapter": "peft" if is_linear(loaded.family.weights(loaded.model)) else "weights"}
+        plain = is_linear(loaded.family.weights(loaded.model))
+        if is_mamba(loaded.model):
+            targets = in_a_mamba(asked.config.for_family(loaded.family.name).targets)
+            plain = bool(targets) and PEFT_OPENS.issuperset(targets)
+        return {"adapter": "peft" if plain else "weights"}
 
     def attach(self, loaded: TrainableModel, config: LoraConfig, dtype: torch.dtype) -> Attached:
         """Adapters in the modules or over the weights of the model."""
-        modules = chosen(loaded, config.targets)
         if loaded.kind.name == "quantized":
             keep_in_place(loaded.model)
             compute_in(loaded.model, dtype)
             follow_autocast(loaded.model)
+        if is_mamba(loaded.model):
+            return MambaAdapters(loaded, config)
+        modules = chosen(loaded, config.targets)
         console.info(f"adapters on {told(adaptable(loaded), modules)}")
         if is_linear(loaded.family.weights(loaded.model)):
             return PeftAdapters(loaded, config, modules)
         return WeightAdapters(loaded, config, modules)
+
+
+def _check_mamba(loaded: TrainableModel, config: LoraConfig) -> None:
+    """UsageError for an option that adapters of a Mamba cannot have."""
+    refuse(config, ("dora",), f"with {loaded.ref}, whose layers' weights are read")
+    if config.init != "default":
+        raise UsageError(f"--init {config.init} has no effect with {loaded.ref}; leave it out")
+    check_targets(loaded.model, in_a_mamba(config.targets), config.dropout or 0.0)
 
 
 class Adapters(Attached):
@@ -248,6 +276,35 @@ class PeftAdapters(Adapters):
 
 def _in_order(value: Any) -> Any:
     return sorted(value) if isinstance(value, list) else value
+
+
+class MambaAdapters(Adapters):
+    """LoRA in a Mamba, seen by whatever reads its weights; a folder of PEFT's layout."""
+
+    def __init__(self, loaded: TrainableModel, config: LoraConfig) -> None:
+        self.loaded, self.config = loaded, config
+        self.adapted = put_adapters(
+            loaded.model,
+            rank=config.rank,
+            alpha=config.scale,
+            dropout=config.dropout or 0.0,
+            rslora=config.rslora,
+            targets=in_a_mamba(config.targets),
+        )
+        base: Any = loaded.model  # the Trainer takes packed weights where it is told that something learns on them
+        base._hf_peft_config_loaded = loaded.kind.name == "quantized"
+        layers = Counter(name.split(".")[-3] for name in self.tensors() if ".lora_A" in name or "embedding_A" in name)
+        console.info(f"adapters on {', '.join(f'{name} {count}' for name, count in layers.items())}")
+        self.watch()
+
+    def tensors(self) -> Mapping[str, nn.Parameter]:
+        """A and B of each adapter."""
+        return adapter_tensors(self.adapted)
+
+    def save(self, folder: Path) -> None:
+        """A folder of PEFT's layout."""
+        self.adapted.peft_config[NAME].base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        save_adapters(self.adapted, folder)
 
 
 class WeightAdapters(Adapters):

@@ -117,9 +117,12 @@ class Packed(Attached):
         return {"packed_layers": len(names), "full_layers": left}
 
     def _names(self) -> list[str]:
-        """All linear layers; in 8 bits without those that transformers would not open (T5's `wo`)."""
+        """All linear layers; in 8 bits without those that transformers would not open (T5's `wo`).
+
+        The weight of a Mamba's `dt_proj` is read raw by transformers.
+        """
         kept = tuple(getattr(self.loaded.model, "_keep_in_fp32_modules", None) or ()) if self.config.bits == 8 else ()
-        return [name for name in linear_layers(self.loaded) if not name.endswith(kept)]
+        return [name for name in linear_layers(self.loaded) if not name.endswith((*kept, "dt_proj"))]
 
     def save(self, folder: Path) -> None:
         """A folder of bitsandbytes' layout; a head that was never trained stays out of it."""

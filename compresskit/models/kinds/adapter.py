@@ -48,11 +48,16 @@ class AdapterKind:
         from compresskit.models.kinds.peft_adapter import inject_adapter
         from compresskit.models.kinds.weight_adapter import inject_weights, is_linear
         from compresskit.models.loading import stand_on, tokenizer_of
+        from compresskit.models.mamba import is_mamba
+        from compresskit.models.mamba.adapters import is_lora, open_adapters
 
         assert base is not None
         model: Any = base.model  # torch's: an adapter does not stand on an ONNX graph
         head, weights = base.family.head(model), base.family.weights(model)
-        if is_linear(weights):
+        if is_mamba(model) and is_lora(source.path):
+            open_adapters(model, source.path)
+            base.made_by, replaced = "lora", set[str]()
+        elif is_linear(weights):
             base.model, base.made_by, replaced = inject_adapter(model, source.path)
         else:
             base.made_by, replaced = "lora", inject_weights(model, weights, source.path)

@@ -26,11 +26,13 @@ from compresskit.errors import InputError
 from compresskit.models.family import Family
 from compresskit.models.int8 import Activations, Int8Linear, compute, dequantize, is_plain, put, quantize
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.mamba import is_mamba
 
 # How our way of opening is called in memory. It is never written: without us transformers would not know it.
 METHOD = "int8"
 SCALE = "_scale"
 INPUT_SCALE = ".input_scale"
+OUTPUT = "lm_head.weight"
 _CODES = "I8"  # safetensors' name of their format
 # Of our layout: all groups have such weights, and their inputs, if they have scales, such ones.
 _WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
@@ -97,10 +99,13 @@ def _is_our_group(group: Any) -> bool:
 def quantizable(loaded: TrainableModel) -> list[str]:
     """The weights to be kept in 8 bits: of linear layers, of tables of vectors, and whatever the family masks.
 
-    A tied weight is named once. The head stays as it is: it decides the answers by small differences.
+    A tied weight is named once. The head stays as it is: it decides the answers by small differences. So does a Mamba's
+    output over the vocabulary, and the embeddings that it shares.
     """
     model, family = loaded.model, loaded.family
     left = family.head(model) | set(model.all_tied_weights_keys)
+    if is_mamba(model):  # it casts what its output reads to the format of that weight: to codes
+        left |= {OUTPUT, model.all_tied_weights_keys.get(OUTPUT, OUTPUT)}
     names = [f"{name}.weight" for name, module in model.named_modules() if is_plain(module)]
     return [
         name

@@ -104,6 +104,12 @@ def adapter_tensors(adapted: MambaLora) -> dict[str, nn.Parameter]:
     }
 
 
+def check_targets(model: PreTrainedModel, targets: Sequence[str], dropout: float) -> None:
+    """UsageError for a target that the model lacks, and for dropout on a layer whose weight is read."""
+    known = _known_targets(model)
+    _check_targets(model, targets or [target for target in DEFAULT_TARGETS if target in known], known, dropout)
+
+
 def save_adapters(adapted: MambaLora, folder: Path) -> None:
     """Write the adapters into `folder` in PEFT's layout, without the weights that they stand on."""
     settings = adapted.peft_config[NAME].to_dict() | {"inference_mode": True}
@@ -158,6 +164,12 @@ def untie_head(model: PreTrainedModel) -> None:
         head.weight = nn.Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False
         model.all_tied_weights_keys = {}
+
+
+def is_lora(folder: Path) -> bool:
+    """Whether PEFT's settings in a folder are those of LoRA."""
+    settings = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return isinstance(settings, dict) and settings.get("peft_type") == "LORA"
 
 
 def read_config(folder: Path) -> LoraConfig:

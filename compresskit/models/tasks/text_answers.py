@@ -126,7 +126,7 @@ def stops_of(loaded: LoadedModel, prompt: Prompt) -> Stops | None:
 
 
 def _over(tokenizer: PreTrainedTokenizerFast, stop: Sequence[str], written: Sequence[Sequence[int]]) -> Sequence[bool]:
-    texts = tokenizer.batch_decode([list(tokens) for tokens in written], skip_special_tokens=True)
+    texts = [str(tokenizer.decode(list(tokens), skip_special_tokens=True)) for tokens in written]
     return [any(each in text for each in stop) for text in texts]
 
 
