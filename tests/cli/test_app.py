@@ -300,7 +300,7 @@ def test_a_reader_that_goes_away_is_silent():
 @pytest.mark.parametrize(
     ("verb", "default"),
     [
-        ("train", "5e-5; 0.002 for lstm; 0.0005 for seq2seq; 0.002 for a demo model"),
+        ("train", "5e-5; 0.002 for lstm; 0.0005 for seq2seq; 0.0004 for causal; 0.002 for a demo model"),
         ("prune", "with --distill one is trained first"),
         ("eval", "--cache"),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import ViTConfig, ViTForImageClassification
 
 from compresskit.checkpoint import store
 from compresskit.training import state
@@ -228,10 +228,10 @@ def test_truncated_weights(verb: str, trained: Trained, refused) -> None:
 
 @pytest.mark.parametrize("verb", ["train", "prune", "predict"])
 def test_a_model_of_no_known_family(verb: str, trained: Trained, place: Path, refused) -> None:
-    config = GPT2Config(vocab_size=300, n_embd=16, n_layer=1, n_head=2, n_positions=64)
-    GPT2LMHeadModel(config).save_pretrained(place / "gpt")
-    tiny.bpe().save_pretrained(place / "gpt")
-    assert {str(place / "gpt"), "gpt2"} <= words_in(refused(3, *words_of(verb, place / "gpt", trained)))
+    config = ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32)
+    ViTForImageClassification(config).save_pretrained(place / "vit")
+    tiny.bpe().save_pretrained(place / "vit")
+    assert {str(place / "vit"), "vit"} <= words_in(refused(3, *words_of(verb, place / "vit", trained)))
 
 
 def test_code_in_a_checkpoint_is_not_run(trained: Trained, place: Path, refused, monkeypatch) -> None:

@@ -45,7 +45,7 @@ BROKEN: dict[str, tuple[object, str]] = {
     "a stop that is a text": ({"template": "{question}{context}", "stop": "x"}, "stop is a list of texts"),
     "an empty stop": ({"template": "{question}{context}", "stop": [""]}, "is empty; leave it out"),
     "an empty word": ({"template": "{question}{context}", "unanswerable": " "}, "word for unanswerable is empty"),
-    "a number": ({"template": 7}, "template and unanswerable are texts"),
+    "a number": ({"template": 7}, "stop is a list of texts, all else are texts"),
     "a list": ([], "is not a prompt: write an object with the keys"),
 }
 
@@ -61,7 +61,7 @@ def test_what_is_not_a_prompt(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such file; give one, or a name of t5, plain"):
+    with pytest.raises(InputError, match="there is no such file; give one, or a name of t5, lines, plain"):
         read_prompt(str(tmp_path / "nothing"))
     for content in (b"{", b"\xff", b"[" * 100_000):
         (tmp_path / "p.json").write_bytes(content)
