@@ -45,7 +45,7 @@ class Extras:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """The questions of an evaluation: `asked` of `whole`, and those on which null thresholds are tuned.
+    """The questions of an evaluation: `asked` of `whole`, those on which null thresholds are tuned, and examples.
 
     The workers open their files, so it has to be kept until the last one is done.
     """
@@ -53,11 +53,12 @@ class _Data:
     whole: ExampleSet
     asked: ExampleSet
     tuning: ExampleSet | None
+    shown: ExampleSet | None
 
     @property
     def hashes(self) -> list[str]:
         """The SHA-256 of all that was read."""
-        return [data.info.sha256 for data in (self.whole, self.tuning) if data is not None]
+        return [data.info.sha256 for data in (self.whole, self.tuning, self.shown) if data is not None]
 
     def described(self, seed: int) -> Dataset:
         """What the report says of the questions; `seed` is that of their draw, where they are drawn."""
@@ -121,11 +122,12 @@ def evaluate(
 
 
 def _read(data_ref: str, settings: EvalSettings) -> _Data:
-    """Read the questions: all or, where the settings set a limit, whole paragraphs; and those to tune on."""
+    """Read the questions: all or, where the settings set a limit, whole paragraphs; those to tune on, and examples."""
     whole = load_data(data_ref, "eval")
     asked = whole if settings.limit is None else whole.sample_paragraphs(settings.limit, settings.seed)
+    shown = None if settings.shots_data is None else load_data(settings.shots_data, "train")
     if settings.tune_data is None:
-        return _Data(whole, asked, None)
+        return _Data(whole, asked, None, shown)
     tuning = load_data(settings.tune_data, "eval")
     known = {(each.question, each.context) for each in whole}
     shared = sum((each.question, each.context) in known for each in tuning)
@@ -134,20 +136,21 @@ def _read(data_ref: str, settings: EvalSettings) -> _Data:
             f"--tune-data {settings.tune_data} shares {shared} questions with the evaluation data; "
             "tune the null threshold on other questions"
         )
-    return _Data(whole, asked, tuning)
+    return _Data(whole, asked, tuning, shown)
 
 
 def _measurements(
     refs: Sequence[str], names: Sequence[str], data: _Data, settings: EvalSettings, folder: Path
 ) -> list[Measurement]:
     """What is to be measured, each with a folder of its own in `folder`."""
-    questions, tuning = data.asked.files(), None if data.tuning is None else data.tuning.files()
+    questions = data.asked.files()
+    tuning, shown = (None if each is None else each.files() for each in (data.tuning, data.shown))
     quiet, verbose = console.is_quiet(), console.is_verbose()
     found = []
     for index, (ref, name) in enumerate(zip(refs, names, strict=True)):
         own = folder / str(index)
         own.mkdir()
-        found.append(Measurement(ref, name, questions, settings, own, index, tuning, quiet, verbose))
+        found.append(Measurement(ref, name, questions, settings, own, index, tuning, shown, quiet, verbose))
     return found
 
 

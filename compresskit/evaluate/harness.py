@@ -24,10 +24,11 @@ def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -
     writes text; MissingError where lm-evaluation-harness is needed and not installed.
     """
     asked = settings.harness or PERPLEXITY in settings.metrics
-    if not asked and all(getattr(settings, name) is None for name in GENERATING):
+    generating = (*GENERATING, "shots")
+    if not asked and all(getattr(settings, name) is None for name in generating):
         return
     if not any(_may_be_language_model(ref) for ref in checkpoints):
-        refuse(settings, GENERATING, "where none of the checkpoints writes its answers")
+        refuse(settings, generating, "where none of the checkpoints writes its answers")
         flag = "--harness" if settings.harness else f"--metrics {PERPLEXITY}"
         raise UsageError(f"{flag} has no effect: none of the checkpoints is a language model; leave it out")
     if settings.harness and importlib.util.find_spec("lm_eval") is None:

@@ -30,7 +30,8 @@ _ROW_CODES = {UsageError.exit_code: InputError.exit_code}
 class Measurement:
     """One checkpoint to measure in a process of its own; `folder` takes what it leaves.
 
-    `questions` are those to ask, `tuning` those to tune the null threshold on, both as the parent has read them.
+    `questions` are those to ask, `tuning` those to tune the null threshold on, `shown` those that examples are drawn
+    from, all as the parent has read them.
     `name` is what the progress bar says; `index` counts the measurements of one evaluation.
     """
 
@@ -41,6 +42,7 @@ class Measurement:
     folder: Path
     index: int = 0
     tuning: ExampleFiles | None = None
+    shown: ExampleFiles | None = None
     quiet: bool = False
     verbose: bool = False
 
@@ -62,7 +64,7 @@ class Measurement:
             "questions": ExampleFiles.from_dict(raw["questions"]),
             "settings": EvalSettings(**settings),
             "folder": Path(raw["folder"]),
-            "tuning": None if raw["tuning"] is None else ExampleFiles.from_dict(raw["tuning"]),
+            **{key: None if raw[key] is None else ExampleFiles.from_dict(raw[key]) for key in ("tuning", "shown")},
         }
         return cls(**values)
 

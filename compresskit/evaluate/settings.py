@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from compresskit.errors import UsageError
-from compresskit.models.answering import AnswerOptions, WindowOptions
+from compresskit.models.answering import GENERATION, AnswerOptions, WindowOptions
 from compresskit.models.prompt import Prompt
 from compresskit.options import DATA, MACHINE, check, like, option
 from compresskit.training.arguments import TrainingOptions
@@ -44,6 +44,17 @@ class EvalSettings:
     prompt_template: Prompt | None = like(AnswerOptions, "prompt_template")
     beams: int | None = like(AnswerOptions, "beams")
     length_penalty: float | None = like(AnswerOptions, "length_penalty")
+    shots: int | None = option(
+        None,
+        "Show N examples before each question, of --shots-data, drawn with --seed.",
+        metavar="N",
+        least=0,
+        most=8,
+        panel=GENERATION,
+    )
+    shots_data: str | None = option(
+        None, "Where the examples are from: training data.", metavar="DATA", panel=GENERATION
+    )
     null_threshold: NullThreshold = option(
         0.0,
         "Unanswerable where null score - score is above this; auto: the best on --tune-data.",
@@ -60,7 +71,7 @@ class EvalSettings:
     dtype: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "Numbers that weights are held in.", panel=MACHINE
     )
-    seed: int = like(TrainingOptions, "seed", default=0, help="Seed of --limit.", panel=DATA)
+    seed: int = like(TrainingOptions, "seed", default=0, help="Seed of --limit and --shots.", panel=DATA)
     latency_questions: int = 50
     warmup_questions: int = 5
     repeat: int = option(1, "Do all timing N times.", metavar="N", least=1, panel=TIMING)
@@ -86,6 +97,8 @@ class EvalSettings:
             raise UsageError(
                 f"--stride {self.stride} does not fit in --max-length {self.max_length}; give a smaller one"
             )
+        if bool(self.shots) != (self.shots_data is not None):
+            raise UsageError("--shots and --shots-data belong together; give both, or neither")
         if (self.null_threshold == "auto") != (self.tune_data is not None):
             raise UsageError("--null-threshold auto and --tune-data belong together; give both, or neither")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit import console
 from compresskit.data.examples import ExampleSet
+from compresskit.data.shots import drawn
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed
 from compresskit.evaluate import measure
 from compresskit.evaluate.answers import AnswersWriter, read_answers
@@ -123,6 +124,9 @@ def measure_checkpoint(
 
     settings = measurement.settings
     options = answer_options(settings)
+    if measurement.shown is not None:
+        found = drawn(ExampleSet.opened(measurement.shown), settings.shots or 0, settings.seed)
+        options = replace(options, shots=tuple(found))
     if measurement.tuning is not None:
         threshold = tune_threshold(loaded, ExampleSet.opened(measurement.tuning), options, group)
         options = replace(options, null_threshold=threshold)
@@ -159,7 +163,7 @@ def measure_checkpoint(
         arithmetic=arithmetic_of(loaded.model),
         device=measure.describe_device(loaded.device),
     )
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         **costs,
         "peak_memory_bytes": memory.bytes,
         "reserved_memory_bytes": memory.reserved,
@@ -167,7 +171,7 @@ def measure_checkpoint(
         "latency_ms_p50": None if latency is None else latency.p50_ms,
         "latency_ms_p95": None if latency is None else latency.p95_ms,
     }
-    return _outcome(with_sizes(replace(row, **largest(group, found)), loaded), scorer.result())
+    return _outcome(with_sizes(replace(row, **largest(group, measured)), loaded), scorer.result())
 
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from compresskit.models.prompt import PROMPTS, Prompt, read_prompt
 from compresskit.options import DATA, MACHINE, check, like, option
@@ -48,7 +49,8 @@ class AnswerOptions:
     `max_length` and `stride` in tokens; `max_answer_length` in tokens; a question is unanswerable where the null score
     exceeds the score of the best answer by more than `null_threshold`; `n_best` candidates are kept in each prediction.
     A model that writes its answers is asked with the prompt that it was trained with, unless another is given, and
-    searches with so many `beams`; a text of n tokens ranks by its log-probability divided by n ** `length_penalty`.
+    searches with so many `beams`; a text of n tokens ranks by its log-probability divided by n ** `length_penalty`. The
+    `shots` are examples (`Example`) that stand before each question.
     """
 
     max_length: int = like(WindowOptions, "max_length")
@@ -68,6 +70,7 @@ class AnswerOptions:
         shown="1",
         panel=GENERATION,
     )
+    shots: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         check(self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,15 @@ class Prompt:
 
     `template` holds `{question}` and `{context}`. `unanswerable` is what the model writes where the context does not
     answer the question. An answer ends at the first of the texts in `stop`, beside the end of the sequence. `lead` is
-    what stands before an answer, such as the blank after a colon.
+    what stands before an answer, such as the blank after a colon. `front` stands before everything, as examples do; a
+    file of a prompt has none.
     """
 
     template: str
     unanswerable: str = "unanswerable"
     stop: tuple[str, ...] = ()
     lead: str = ""
+    front: str = ""
 
     def __post_init__(self) -> None:
         for part in (QUESTION, CONTEXT):
@@ -54,7 +56,7 @@ class Prompt:
         before, between, after = self.frame
         turned = self.template.index(CONTEXT) < self.template.index(QUESTION)
         first, second = (context, question) if turned else (question, context)
-        return f"{before}{first}{between}{second}{after}"
+        return f"{self.front}{before}{first}{between}{second}{after}"
 
     def target(self, answer: str) -> str:
         """What the model is to write for an answer."""
@@ -68,14 +70,14 @@ class Prompt:
 
     def to_dict(self) -> dict[str, Any]:
         """The prompt as JSON has it."""
-        return {**asdict(self), "stop": list(self.stop)}
+        return {**{name: value for name, value in asdict(self).items() if name in _KEYS}, "stop": list(self.stop)}
 
     @classmethod
     def from_dict(cls, raw: object, where: str) -> Prompt:
         """The prompt of a JSON object; InputError, naming `where` it stands, for anything else."""
         if not isinstance(raw, Mapping):
             raise InputError(f"{where} is not a prompt: write an object with the keys {', '.join(_KEYS)}")
-        unknown = raw.keys() - {field.name for field in fields(cls)}
+        unknown = raw.keys() - set(_KEYS)
         if unknown:
             raise InputError(f"{where}: the key {min(map(str, unknown))!r} is unknown; take of {', '.join(_KEYS)}")
         values = dict(raw)

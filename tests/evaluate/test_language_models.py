@@ -19,13 +19,14 @@ from transformers import (
 )
 
 from compresskit.data.load import load as load_data
+from compresskit.data.shots import drawn
 from compresskit.errors import MissingError, RunFailed, UsageError
 from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.registry import load
-from compresskit.models.tasks import language
+from compresskit.models.tasks import language, text_answers
 from tests import tiny
 
 OPTIONS = AnswerOptions(max_length=24, stride=8, batch_size=3)
@@ -133,6 +134,24 @@ def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data:
     )
     assert asked.metrics == {"ppl": None}
     assert None not in (asked.em, causal.em)
+
+
+def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> None:
+    """They are in the prompt, as many as fit, and the row tells of them."""
+    loaded = load(str(folders["causal"]), device="cpu")
+    shots = tuple(drawn(load_data(data, "train"), 2, 0))
+    prompt = text_answers.prompt_of(loaded, None)
+    own = text_answers.with_shots(loaded, prompt, AnswerOptions(1000, 8, shots=shots))
+    told = [shot.answers[0].text if shot.answers else "I don't know" for shot in shots]
+    parts = [f"{prompt.text(shot.question, shot.context)} {answer}" for shot, answer in zip(shots, told, strict=True)]
+    assert own.text("Q?", "C") == "\n\n".join([*parts, prompt.text("Q?", "C")])
+    assert text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots)).front == ""
+    settings = replace(SETTINGS, max_length=96, shots=1, shots_data=data)
+    (row,) = evaluate([str(folders["causal"])], data, settings).rows
+    assert row.error is None
+    assert (row.settings["shots"], row.settings["shots_data"]) == (1, data)
+    with pytest.raises(UsageError, match="--shots and --shots-data belong together"):
+        replace(SETTINGS, shots=2)
 
 
 def test_the_harness_has_to_be_there(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

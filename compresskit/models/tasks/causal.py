@@ -20,7 +20,7 @@ from compresskit.models.prompt import LINES, Prompt
 from compresskit.models.task import IGNORED, Batch, Choices
 from compresskit.models.tasks import language, text_answers
 from compresskit.models.tasks.batching import PAD_MULTIPLE
-from compresskit.models.tasks.causal_memory import remembered
+from compresskit.models.tasks.causal_memory import Shared, remembered
 from compresskit.models.tasks.generation import GenerationTask
 from compresskit.models.tasks.hypotheses import Target
 from compresskit.models.tasks.memory import Memory
@@ -62,7 +62,8 @@ class CausalTask(GenerationTask):
 
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
-        return text_answers.answer(loaded, examples, options, functools.partial(_target, self), _remembered)
+        remember = functools.partial(_remembered, Shared(loaded.model))
+        return text_answers.answer(loaded, examples, options, functools.partial(_target, self), remember)
 
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
         """That of the paragraphs; see `language`."""
@@ -112,8 +113,8 @@ def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target
     return Target((), tuple(null), end_of(loaded.tokenizer), text_answers.stops_of(loaded, prompt))
 
 
-def _remembered(loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int) -> Memory:
-    return remembered(loaded.model, prompts)
+def _remembered(shared: Shared, loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int) -> Memory:
+    return remembered(loaded.model, prompts, shared)
 
 
 CAUSAL = CausalTask()

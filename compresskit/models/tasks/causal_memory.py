@@ -16,38 +16,73 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttention
 from compresskit.errors import InputError
 from compresskit.models.tasks.memory import Memory
 
+# Fewer tokens than these are not worth a pass of their own.
+LEAST = 32
 # How models call their memory, in arguments and in outputs (transformers 5.24 calls all of them `cache`).
 NAMES = ("cache_params", "past_key_values", "cache")
 
 
-def remembered(model: Any, prompts: Sequence[Sequence[int]]) -> Memory:
-    """The memory of some prompts, given by their token ids.
+def remembered(model: Any, prompts: Sequence[Sequence[int]], shared: Shared | None = None) -> Memory:
+    """The memory of some prompts, given by their token ids; what they `shared` is read once.
 
     Raises InputError for a model that mixes layers of both sorts.
     """
     layers = DynamicCache(config=model.config).layers
     if all(type(layer) is LinearAttentionLayer for layer in layers) and layers:
-        return StateMemory(model, prompts)
+        return StateMemory(model, prompts, shared or Shared(model))
     if all(isinstance(layer, DynamicLayer) for layer in layers):
-        return AttentionMemory(model, prompts)
+        return AttentionMemory(model, prompts, shared or Shared(model))
     raise InputError(
         f"a {model.config.model_type} mixes attention with layers of states, which is not supported; "
         "take a model of either sort"
     )
 
 
-class CausalMemory(Memory):
-    """What both share: prompts by their token ids, and transformers' cache."""
+class Shared:
+    """What the prompts of one batch after the other begin with, such as examples: it is read once for all of them."""
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]]) -> None:
-        self.model, self.prompts = model, [list(prompt) for prompt in prompts]
-        self.cache: Any = DynamicCache(config=model.config)
-        known = inspect.signature(model.forward).parameters
-        self._name = next(name for name in NAMES if name in known)
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._ids: list[int] = []
+        self._cache: Any = None
+
+    def of(self, prompts: Sequence[Sequence[int]]) -> tuple[int, Any]:
+        """How many tokens of some prompts have been read, and the cache of one row after them; 0 and an empty one else.
+
+        At least one token of each prompt is left to read.
+        """
+        first, shortest = prompts[0], min(map(len, prompts))
+        common = next((at for at in range(shortest) if any(p[at] != first[at] for p in prompts)), shortest)
+        common = min(common, shortest - 1)
+        known = len(self._ids)
+        if not (known and known <= common and list(first[:known]) == self._ids):
+            if common < LEAST or len(prompts) == 1:
+                return 0, DynamicCache(config=self.model.config)
+            known, self._ids = common, list(first[:common])
+            self._cache = DynamicCache(config=self.model.config)
+            read(self.model, self._cache, torch.tensor([self._ids], device=self.model.device))
+        return known, self._cache
+
+
+def read(model: Any, cache: Any, ids: Tensor, **more: Any) -> Tensor:
+    """One pass over tokens (rows, length) that follow those of a cache: the logits after the last one."""
+    known = inspect.signature(model.forward).parameters
+    name = next(name for name in NAMES if name in known)
+    logits: Tensor = model(input_ids=ids, use_cache=True, logits_to_keep=1, **{name: cache}, **more).logits[:, -1]
+    return logits
+
+
+class CausalMemory(Memory):
+    """What both sorts have: prompts by their token ids, and transformers' cache."""
+
+    cache: Any
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], shared: Shared) -> None:
+        self.model, self.prompts, self.shared = model, [list(prompt) for prompt in prompts], shared
 
     def together(self, others: Sequence[Self]) -> Self:
         """The prompts one after the other."""
-        return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts])
+        return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts], self.shared)
 
     def first(self, start: Sequence[int], null: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The prompts are read, and the target after them, by a memory that is thrown away."""
@@ -64,12 +99,6 @@ class CausalMemory(Memory):
     def _read_prompts(self) -> Tensor:
         """Read them; the logits after the last token of each, (rows, vocabulary)."""
 
-    def _pass(self, ids: Tensor, **more: Any) -> Tensor:
-        """One pass over tokens (rows, length) that follow those of the cache: the logits after the last one."""
-        outputs = self.model(input_ids=ids, use_cache=True, logits_to_keep=1, **{self._name: self.cache}, **more)
-        logits: Tensor = outputs.logits[:, -1]
-        return logits
-
 
 class AttentionMemory(CausalMemory):
     """Keys and values, padded on the left; `mask` (rows, length) are the tokens that count."""
@@ -82,11 +111,16 @@ class AttentionMemory(CausalMemory):
         return len(self.prompts) * max(map(len, self.prompts))
 
     def _read_prompts(self) -> Tensor:
-        length, device = max(map(len, self.prompts)), self.model.device
-        rows = [[0] * (length - len(prompt)) + prompt for prompt in self.prompts]
-        own = torch.tensor([len(prompt) for prompt in self.prompts], device=device)
-        self.mask = (torch.arange(length, device=device) >= length - own.unsqueeze(1)).long()
-        return self._attend(torch.tensor(rows, device=device))
+        known, cache = self.shared.of(self.prompts)
+        self.cache, device = copy.deepcopy(cache), self.model.device
+        if known:
+            self.cache.batch_repeat_interleave(len(self.prompts))
+        left = [prompt[known:] for prompt in self.prompts]
+        length = max(map(len, left))
+        own = torch.tensor([len(prompt) for prompt in left], device=device)
+        mask = (torch.arange(length, device=device) >= length - own.unsqueeze(1)).long()
+        self.mask = pad(mask, (known, 0), value=1)
+        return self._attend(torch.tensor([[0] * (length - len(prompt)) + prompt for prompt in left], device=device))
 
     def read(self, tokens: Tensor) -> Tensor:
         """One more column."""
@@ -95,7 +129,8 @@ class AttentionMemory(CausalMemory):
 
     def _attend(self, ids: Tensor) -> Tensor:
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        return self._pass(ids, attention_mask=self.mask, **({"position_ids": positions} if self._has_positions else {}))
+        more = {"position_ids": positions} if self._has_positions else {}
+        return read(self.model, self.cache, ids, attention_mask=self.mask, **more)
 
     @property
     def _has_positions(self) -> bool:
@@ -143,7 +178,11 @@ class StateMemory(CausalMemory):
         device = self.model.device
         order = sorted(range(len(self.prompts)), key=lambda row: len(self.prompts[row]))
         shortest = len(self.prompts[order[0]])
-        logits = self._pass(torch.tensor([self.prompts[row][:shortest] for row in order], device=device))
+        known, self.cache = self.shared.of(self.prompts)
+        if known:
+            self.cache = _selected(self.cache, torch.zeros(len(order), dtype=torch.long, device=device))
+        ids = torch.tensor([self.prompts[row][known:shortest] for row in order], device=device)
+        logits = read(self.model, self.cache, ids)
         done: list[tuple[Any, Tensor]] = []
         length, going = shortest, order
         while True:
@@ -154,7 +193,9 @@ class StateMemory(CausalMemory):
                 if not going:
                     break
                 self.cache = _selected(self.cache, torch.arange(ended, ended + len(going), device=device))
-            logits = self._pass(torch.tensor([[self.prompts[row][length]] for row in going], device=device))
+            logits = read(
+                self.model, self.cache, torch.tensor([[self.prompts[row][length]] for row in going], device=device)
+            )
             length += 1
         self.cache = _joined([cache for cache, _ in done])
         back = torch.tensor(order, device=device).argsort()
@@ -163,7 +204,7 @@ class StateMemory(CausalMemory):
 
     def read(self, tokens: Tensor) -> Tensor:
         """One step of the states."""
-        return self._pass(tokens.unsqueeze(1))
+        return read(self.model, self.cache, tokens.unsqueeze(1))
 
     def repeat(self, times: int) -> None:
         """All states."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from compresskit.models.tasks.memory import EncoderMemory, Memory
 from compresskit.models.tasks.prompt_windows import PromptWindow, encode_prompts
 from compresskit.models.tasks.target_features import padded
 
+# Tokens of a window that are left for a question and a part of its context where examples stand before them.
+LEAST_ROOM = 96
 # The option of a training under which the manifest keeps its prompt.
 PROMPT_KEY = "prompt_template"
 
@@ -54,7 +56,7 @@ def answer(
 
     Raises RunFailed where the model's logits are not numbers.
     """
-    prompt = prompt_of(loaded, options.prompt_template)
+    prompt = with_shots(loaded, prompt_of(loaded, options.prompt_template), options)
     target = target_of(loaded, prompt)
     # Without a beam for each there would be no other text to show.
     how = Search(
@@ -84,6 +86,23 @@ def prompt_of(loaded: LoadedModel, given: Prompt | None) -> Prompt:
     found = given or trained or loaded.task.prompt
     assert found is not None, "only models that write text have prompts"
     return found
+
+
+def with_shots(loaded: LoadedModel, prompt: Prompt, options: AnswerOptions) -> Prompt:
+    """The prompt with examples before it: as many as leave a window room for a question and a part of its context."""
+    fronts = [""]
+    for shot in options.shots:
+        answer = shot.answers[0].text if shot.answers else prompt.unanswerable
+        fronts.append(f"{fronts[-1]}{prompt.text(shot.question.strip(), shot.context)}{prompt.target(answer)}\n\n")
+    room = options.max_length - options.stride - LEAST_ROOM
+    fitting = [front for front in fronts if len(loaded.tokenizer(front)["input_ids"]) <= room or not front]
+    if len(fitting) < len(fronts):
+        least = options.max_length - room + len(loaded.tokenizer(fronts[-1])["input_ids"])
+        _warn_once(
+            f"{len(fitting) - 1} of {len(options.shots)} examples fit before a question in --max-length "
+            f"{options.max_length}; with {least} all do"
+        )
+    return replace(prompt, front=fitting[-1])
 
 
 @functools.cache

@@ -24,15 +24,17 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from compresskit.models.mamba.mixer import use_own_scan
 from compresskit.models.task import IGNORED
+from compresskit.models.tasks import causal_memory
 from compresskit.models.tasks.causal import CAUSAL, CausalCollator
-from compresskit.models.tasks.causal_memory import remembered
+from compresskit.models.tasks.causal_memory import Shared, remembered
 from compresskit.models.tasks.decoding import Decoder
 from compresskit.models.tasks.hypotheses import Search, Target
 
 VOCABULARY, END = 23, 1
 SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 16, "num_hidden_layers": 2, "eos_token_id": END}
-ATTENTION: dict[str, Any] = {**SMALL, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64}
+ATTENTION: dict[str, Any] = {**SMALL, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 128}
 MAMBA2: dict[str, Any] = {**SMALL, "num_heads": 4, "head_dim": 8, "n_groups": 1, "state_size": 4, "chunk_size": 4}
 
 
@@ -112,6 +114,39 @@ def test_prompts_of_unlike_length_are_gone_on_with(kind: str, groups: Any) -> No
         assert list(best.tokens) == expected
         ended = (END,) if len(expected) < 6 else ()
         assert best.score == pytest.approx(likely(own, prompt, (*expected, *ended)), abs=2e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_prompts_share_is_read_once(kind: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same answers and scores as without, with fewer tokens read; another beginning is read anew."""
+    own = model(kind)
+    use_own_scan(own)
+    front = [3, 8, 5, 12, 9, 4, 7, 6] * 5
+    prompts = [front + prompt for prompt in PROMPTS]
+    target, how = Target((), (9, 4, END), END), Search(beams, 1.0, 4)
+    read: list[int] = []
+    own.register_forward_pre_hook(lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    found, tokens = [], []
+    for least in (causal_memory.LEAST, 10**9):
+        monkeypatch.setattr(causal_memory, "LEAST", least)
+        read.clear()
+        shared = Shared(own)
+        decoder = Decoder(target, how)
+        for rows in ([0, 1, 2], [3, 4]):
+            decoder.add(remembered(own, [prompts[row] for row in rows], shared), rows)
+        found.append(decoder.finish())
+        tokens.append(sum(read))
+    assert tokens[0] < tokens[1]
+    for row in range(5):
+        assert found[0][row][0] == pytest.approx(found[1][row][0], abs=2e-4)
+        assert found[0][row][0] == pytest.approx(likely(own, prompts[row], (9, 4, END)), abs=5e-4)
+        assert [each.tokens for each in found[0][row][1]] == [each.tokens for each in found[1][row][1]]
+    monkeypatch.undo()
+    again = Shared(own)
+    assert again.of(prompts)[0] == len(front)
+    assert again.of([[1, *prompt] for prompt in prompts])[0] == len(front) + 1
+    assert again.of([[2, 3], [2, 4]])[0] == 0
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
