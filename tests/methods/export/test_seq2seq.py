@@ -104,6 +104,7 @@ def test_each_weight_is_written_once(exported_t5: ExportedT5) -> None:
     assert size < whole + 4096 * len(places)
 
 
+@pytest.mark.slow
 def test_bart_with_an_adapter_folded_in(tmp_path: Path) -> None:
     """Learned positions, biases, and tied embeddings of another model."""
     tokenizer = tiny.tokenizer()
