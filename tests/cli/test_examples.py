@@ -44,7 +44,13 @@ def project(tmp_path: Path, trained: Trained) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("commands", [github_commands(), gitlab_commands()], ids=["github", "gitlab"])
+@pytest.mark.parametrize(
+    "commands",
+    [
+        pytest.param(github_commands(), id="github"),
+        pytest.param(gitlab_commands(), id="gitlab", marks=pytest.mark.slow),
+    ],
+)
 def test_the_commands_of_the_job(commands: list[str], project: Path) -> None:
     assert commands[0] == 'pip install "$COMPRESSKIT"'  # what is tested here is installed already
     (command,) = commands[1:]

@@ -58,7 +58,7 @@ def bart(tokenizer: Any) -> PreTrainedModel:
 MODELS: Mapping[str, Callable[[Any], PreTrainedModel]] = {"flan": flan, "mt5": mt5, "bart": bart}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["flan", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mt5", "bart"))])
 def test_every_method(name: str, tmp_path: Path) -> None:
     tokenizer = tiny.tokenizer()
     tokenizer.eos_token, tokenizer.bos_token = tokenizer.sep_token, tokenizer.cls_token

@@ -50,7 +50,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
 
 
 @pytest.mark.parametrize("kind", ["mask", "adapter"])
-@pytest.mark.parametrize("family", ["encoder", "lstm"])
+@pytest.mark.parametrize("family", ["encoder", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_the_graph_answers_as_the_checkpoint(family: str, kind: str, tmp_path: Path) -> None:
     makers.of_kind(kind, makers.made(family, tmp_path / "base"), tmp_path / "source")
     out = export(tmp_path / "source", tmp_path / "out")

@@ -398,7 +398,7 @@ def test_one_scale_cuts_off_what_is_beyond_it() -> None:
     torch.testing.assert_close(layer(inputs), expected, atol=1e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("family", ["encoder", "lstm"])
+@pytest.mark.parametrize("family", ["encoder", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_a_calibrated_graph(family: str, tmp_path: Path) -> None:
     """Its inputs are rounded by scales that stand in it; tables are in 8 bits, and sums are not."""
     pytest.importorskip("onnxruntime")

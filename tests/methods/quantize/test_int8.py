@@ -370,7 +370,7 @@ def test_a_file_without_a_scale_is_refused(tmp_path: Path) -> None:
         load(str(folder), device="cpu")
 
 
-@pytest.mark.parametrize("family", ["encoder", "lstm"])
+@pytest.mark.parametrize("family", ["encoder", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_onnxruntime_takes_a_graph(family: str, tmp_path: Path) -> None:
     """What stays of the answers, and that the products are of 8 bits."""
     base = base_of(family, tmp_path / "base")
