@@ -48,7 +48,7 @@ class Measurement:
 
     def to_json(self) -> str:
         """The measurement as JSON."""
-        return json.dumps(asdict(self), default=str)
+        return json.dumps({**asdict(self), "settings": self.settings.to_dict()}, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Measurement:

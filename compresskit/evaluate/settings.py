@@ -104,4 +104,5 @@ class EvalSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON has them."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        found = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {**found, "prompt_template": None if self.prompt_template is None else self.prompt_template.to_dict()}

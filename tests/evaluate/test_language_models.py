@@ -25,6 +25,7 @@ from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import AnswerOptions
+from compresskit.models.prompt import PROMPTS
 from compresskit.models.registry import load
 from compresskit.models.tasks import language, text_answers
 from tests import tiny
@@ -146,10 +147,11 @@ def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> N
     parts = [f"{prompt.text(shot.question, shot.context)} {answer}" for shot, answer in zip(shots, told, strict=True)]
     assert own.text("Q?", "C") == "\n\n".join([*parts, prompt.text("Q?", "C")])
     assert text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots)).front == ""
-    settings = replace(SETTINGS, max_length=96, shots=1, shots_data=data)
+    settings = replace(SETTINGS, max_length=96, shots=1, shots_data=data, prompt_template=PROMPTS["plain"])
     (row,) = evaluate([str(folders["causal"])], data, settings).rows
     assert row.error is None
     assert (row.settings["shots"], row.settings["shots_data"]) == (1, data)
+    assert row.settings["prompt_template"] == PROMPTS["plain"].to_dict()
     with pytest.raises(UsageError, match="--shots and --shots-data belong together"):
         replace(SETTINGS, shots=2)
 
