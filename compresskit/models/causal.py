@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
+from compresskit.models.blocks import linear_weights, other_parameters
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.mamba import is_mamba
@@ -52,22 +53,13 @@ class CausalFamily:
 
     def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
         """The linear layers of the blocks."""
-        return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+        return linear_weights(model)
 
     def alongside(self, model: PreTrainedModel) -> set[str]:
         """All else in the blocks: biases, norms, convolutions and states; the embeddings stay frozen."""
-        blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
-        return blocks - set(self.weights(model))
+        return other_parameters(model)
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest prompt in tokens, after which an answer has room; None for a model whose states have no length."""
         positions: int | None = getattr(config, "max_position_embeddings", None)
         return None if positions is None else max(positions - ROOM, 1)
-
-
-def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    """Modules below the list of blocks, by qualified name."""
-    blocks = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    for name, module in model.named_modules():
-        if any(name.startswith(f"{block}.") for block in blocks):
-            yield name, module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from compresskit.models.blocks import linear_weights, other_parameters
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.task import Task
@@ -44,22 +45,12 @@ class Seq2SeqFamily:
 
     def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
         """The linear layers of encoder and decoder blocks: attention, cross-attention and FFN."""
-        return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+        return linear_weights(model)
 
     def alongside(self, model: PreTrainedModel) -> set[str]:
         """Biases, norms and relative positions of the blocks; the embeddings stay frozen."""
-        blocks = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
-        return blocks - set(self.weights(model))
+        return other_parameters(model)
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest prompt in tokens; None for T5, whose positions are relative."""
         return getattr(config, "max_position_embeddings", None)
-
-
-def _block_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
-    """Modules below the lists of blocks of encoder and decoder, by qualified name."""
-    lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
-    blocks = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    for name, module in model.named_modules():
-        if any(name.startswith(f"{block}.") for block in blocks):
-            yield name, module

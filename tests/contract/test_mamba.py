@@ -107,6 +107,10 @@ def test_adapters_on_packed_weights(tmp_path: Path) -> None:
     assert len(tensors) == 2 * 2 * 3
     assert all(bool(tensor.any()) for tensor in tensors.values())
     assert len(answers(out)) == 6
+    merged = run(Job("merge", MergeOptions(str(out), tmp_path / "merged"), MergeConfig()))
+    stored = load_file(merged / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    alike(out, merged, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from compresskit.models.mamba import is_mamba
 from compresskit.models.mamba.adapters import (
     NAME,
     adapter_tensors,
-    check_targets,
+    checked_targets,
     put_adapters,
     save_adapters,
 )
@@ -143,7 +143,7 @@ def _check_mamba(loaded: TrainableModel, config: LoraConfig) -> None:
     refuse(config, ("dora",), f"with {loaded.ref}, whose layers' weights are read")
     if config.init != "default":
         raise UsageError(f"--init {config.init} has no effect with {loaded.ref}; leave it out")
-    check_targets(loaded.model, in_a_mamba(config.targets), config.dropout or 0.0)
+    checked_targets(loaded.model, in_a_mamba(config.targets), config.dropout or 0.0)
 
 
 class Adapters(Attached):

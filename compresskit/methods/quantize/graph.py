@@ -108,6 +108,7 @@ def _read_in_full(graph: Any, kinds: Sequence[str]) -> None:
         if node.op_type not in kinds:
             for number, name in enumerate(node.input):
                 node.input[number] = pairs.get(name, name)
-    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
-    for node in [node for node in graph.node if node.output[0] in pairs and node.output[0] not in read]:
-        graph.node.remove(node)
+    for left in (pairs, rounded):  # what nobody reads any more, and then what these have read
+        read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+        for node in [node for node in graph.node if node.output[0] in left and node.output[0] not in read]:
+            graph.node.remove(node)

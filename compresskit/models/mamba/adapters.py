@@ -75,9 +75,7 @@ def put_adapters(
     Raises UsageError for a target that the model lacks, and for dropout on a layer whose weight is read, since that has
     no input to drop.
     """
-    known = _known_targets(model)
-    targets = targets or [target for target in DEFAULT_TARGETS if target in known]
-    _check_targets(model, targets, known, dropout)
+    targets = checked_targets(model, targets, dropout)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # a float will do
@@ -104,10 +102,22 @@ def adapter_tensors(adapted: MambaLora) -> dict[str, nn.Parameter]:
     }
 
 
-def check_targets(model: PreTrainedModel, targets: Sequence[str], dropout: float) -> None:
-    """UsageError for a target that the model lacks, and for dropout on a layer whose weight is read."""
+def checked_targets(model: PreTrainedModel, targets: Sequence[str], dropout: float) -> Sequence[str]:
+    """The targets, or where there are none what there is of `DEFAULT_TARGETS`.
+
+    Raises UsageError for one that the model lacks, and for dropout on a layer whose weight is read.
+    """
     known = _known_targets(model)
-    _check_targets(model, targets or [target for target in DEFAULT_TARGETS if target in known], known, dropout)
+    targets = targets or [target for target in DEFAULT_TARGETS if target in known]
+    if missing := [target for target in targets if target not in known]:
+        kind = model.config.model_type
+        raise UsageError(f"--targets {missing[0]} matches nothing in a {kind}; take of {', '.join(known)}")
+    if dropout and (read := [target for target in targets if target not in WITH_DROPOUT]):
+        raise UsageError(
+            f"--dropout has no effect on {', '.join(read)}, whose weights are read: there is no input to drop; "
+            f"leave it out, or take --targets of {', '.join(sorted(WITH_DROPOUT))}"
+        )
+    return targets
 
 
 def save_adapters(adapted: MambaLora, folder: Path) -> None:
@@ -138,22 +148,6 @@ def open_adapters(model: PreTrainedModel, folder: Path) -> MambaLora:
     for name, parameter in own.items():
         parameter.copy_(saved[name])
     return adapted
-
-
-def merge_adapters(adapted: MambaLora) -> PreTrainedModel:
-    """Add the adapters to the weights that they stand on; the model, with plain layers again, in place.
-
-    Where embeddings are adapted, the head is untied first, since it was computed with the weights without adapter.
-    Raises UsageError on packed weights, which would be packed anew.
-    """
-    if _is_packed(adapted.model):
-        raise UsageError("adapters on packed weights are not merged; open them on what was packed, and merge there")
-    if any(".lora_embedding_" in name for name in adapter_tensors(adapted)):
-        untie_head(adapted.model)
-    model: Any = adapted.merge_and_unload(safe_merge=True)
-    model.requires_grad_(True)
-    merged: PreTrainedModel = model
-    return merged
 
 
 def untie_head(model: PreTrainedModel) -> None:
@@ -216,17 +210,6 @@ def _known_targets(model: PreTrainedModel) -> list[str]:
     present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
     halved = model.config.model_type != "mamba2"
     return [target for target in TARGETS if _layer_of(target) in present and (halved or target not in HALVES)]
-
-
-def _check_targets(model: PreTrainedModel, targets: Sequence[str], known: Sequence[str], dropout: float) -> None:
-    if missing := [target for target in targets if target not in known]:
-        kind = model.config.model_type
-        raise UsageError(f"--targets {missing[0]} matches nothing in a {kind}; take of {', '.join(known)}")
-    if dropout and (read := [target for target in targets if target not in WITH_DROPOUT]):
-        raise UsageError(
-            f"--dropout has no effect on {', '.join(read)}, whose weights are read: there is no input to drop; "
-            f"leave it out, or take --targets of {', '.join(sorted(WITH_DROPOUT))}"
-        )
 
 
 def _learn_half(B: nn.Parameter, half: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ from compresskit.models.prompt import LINES, Prompt
 from compresskit.models.task import IGNORED, Batch, Choices
 from compresskit.models.tasks import language, text_answers
 from compresskit.models.tasks.batching import PAD_MULTIPLE
-from compresskit.models.tasks.causal_memory import Shared, remembered
+from compresskit.models.tasks.causal_memory import Shared, remembered, takes
 from compresskit.models.tasks.generation import GenerationTask
 from compresskit.models.tasks.hypotheses import Target
 from compresskit.models.tasks.memory import Memory
@@ -53,7 +52,7 @@ class CausalTask(GenerationTask):
         # Prompts take most of the length, and their logits most of the memory: from the first that is needed on.
         first = int(told.any(dim=0).to(torch.uint8).argmax())
         more: dict[str, Any] = {"use_cache": False}
-        if KEPT in inspect.signature(extract_model_from_parallel(model).forward).parameters:
+        if takes(extract_model_from_parallel(model), KEPT):
             more[KEPT] = torch.arange(first, labels.shape[1], device=labels.device)
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **more).logits
         if KEPT not in more:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -64,10 +65,20 @@ class Shared:
         return known, self._cache
 
 
+def takes(model: Any, argument: str) -> bool:
+    """Whether the forward pass of a model takes an argument."""
+    kind: Any = type(model)
+    return argument in _arguments(kind)
+
+
+@functools.cache
+def _arguments(kind: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
 def read(model: Any, cache: Any, ids: Tensor, **more: Any) -> Tensor:
     """One pass over tokens (rows, length) that follow those of a cache: the logits after the last one."""
-    known = inspect.signature(model.forward).parameters
-    name = next(name for name in NAMES if name in known)
+    name = next(name for name in NAMES if takes(model, name))
     logits: Tensor = model(input_ids=ids, use_cache=True, logits_to_keep=1, **{name: cache}, **more).logits[:, -1]
     return logits
 
@@ -129,12 +140,8 @@ class AttentionMemory(CausalMemory):
 
     def _attend(self, ids: Tensor) -> Tensor:
         positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        more = {"position_ids": positions} if self._has_positions else {}
+        more = {"position_ids": positions} if takes(self.model, "position_ids") else {}
         return read(self.model, self.cache, ids, attention_mask=self.mask, **more)
-
-    @property
-    def _has_positions(self) -> bool:
-        return "position_ids" in inspect.signature(self.model.forward).parameters
 
     def repeat(self, times: int) -> None:
         """Cache and mask."""

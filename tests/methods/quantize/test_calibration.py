@@ -1,4 +1,4 @@
-"""`quantize --calibrate`: what rounding costs, what stays in 16 bits, what is smoothed, and static inputs."""
+"""`quantize --calibrate`: what stays in 16 bits, static inputs, the plan, and bad input."""
 
 from __future__ import annotations
 
@@ -15,26 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 from transformers import (
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
-    BartConfig,
-    BartForConditionalGeneration,
-    BertConfig,
-    BertForQuestionAnswering,
-    DistilBertConfig,
-    DistilBertForQuestionAnswering,
-    RobertaConfig,
-    RobertaForQuestionAnswering,
-    RoFormerConfig,
-    RoFormerForQuestionAnswering,
-    SwitchTransformersConfig,
-    SwitchTransformersForConditionalGeneration,
-    T5Config,
-    T5ForConditionalGeneration,
-    UMT5Config,
-    UMT5ForConditionalGeneration,
 )
 
 from compresskit.checkpoint.manifest import Data, Manifest, Step, read_manifest
@@ -47,8 +30,6 @@ from compresskit.methods.quantize import keeping
 from compresskit.methods.quantize.calibration import Calibration, exact_matches, gathered, training_data
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.quantize.keeping import fewest, kept
-from compresskit.methods.quantize.sensitivity import largest_inputs, sensitivities
-from compresskit.methods.quantize.smoothing import folds, smooth
 from compresskit.methods.run import outline, run
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.int8 import LEVELS, Int8Linear, dequantize, quantize
@@ -64,12 +45,6 @@ from tests.methods.quantize.test_quantize import logits
 AUTO: dict[str, Any] = {"encoder": AutoModelForQuestionAnswering, "seq2seq": AutoModelForSeq2SeqLM}
 
 
-SHAPE = (
-    *("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_heads"),
-    *("pad_token_id", "eos_token_id", "decoder_start_token_id"),
-)
-
-
 def config(root: Path, count: int = 6, **more: Any) -> QuantizeConfig:
     makers.data(root / "data.json")
     return QuantizeConfig(calibrate=count, train_data=str(root / "data.json"), **more)
@@ -82,65 +57,6 @@ def opened(family: str, root: Path) -> TrainableModel:
 def quantized(family: str, root: Path, **more: Any) -> Path:
     base = base_of(family, root / "base")
     return run(Job("quantize", QuantizeOptions(str(base), root / "out"), config(root, **more)))
-
-
-def loss(loaded: TrainableModel, batch: dict[str, Tensor]) -> float:
-    with torch.no_grad():
-        choices = loaded.task.choices(loaded.model, batch)
-        return float(nn.functional.cross_entropy(choices.logits.double(), choices.labels, reduction="sum"))  # type: ignore[arg-type]
-
-
-# What rounding costs
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_sensitivities_are_slopes_towards_the_rounded_weights(family: str, tmp_path: Path) -> None:
-    """By finite differences of the loss along each error, one window after the other.
-
-    They are rough: logits are rounded to fp32, and a step can cross the bend of a ReLU or a maximum.
-    """
-    loaded = opened(family, tmp_path)
-    loaded.model.eval().double()
-    batches = gathered(loaded, config(tmp_path)).batches[:3]
-    names = int8.quantizable(loaded)
-    expected = {}
-    for name in names:
-        weight = loaded.model.get_parameter(name).data
-        before, error = weight.clone(), (dequantize(*quantize(weight)).double() - weight) / 8
-        slopes = []
-        for batch in batches:
-            weight.copy_(before + error)
-            ahead = loss(loaded, batch)
-            weight.copy_(before - error)
-            slopes.append((ahead - loss(loaded, batch)) * 4)
-            weight.copy_(before)
-        expected[name] = sum(slope**2 for slope in slopes) / len(slopes) / 2
-    found = sensitivities(loaded, names, batches, {})
-    largest = max(expected.values())
-    assert largest > 0
-    assert found == {name: pytest.approx(cost, rel=0.15, abs=1e-3 * largest) for name, cost in expected.items()}
-
-
-def test_rounded_inputs_count(tmp_path: Path) -> None:
-    """A layer whose inputs have an outlier costs more with them rounded, by one scale for all the most."""
-    loaded = opened("encoder", tmp_path)
-    name = "bert.encoder.layer.1.intermediate.dense"
-    batches = gathered(loaded, config(tmp_path)).batches
-    with torch.no_grad():
-        norm: Any = loaded.model.get_submodule("bert.encoder.layer.1.attention.output.LayerNorm")
-        norm.bias[3] += 40.0
-    scale = largest_inputs(loaded, [name], batches)[name].max().reshape(1) / LEVELS
-    kinds: list[dict[str, Tensor | None]] = [{}, {name: None}, {name: 4 * scale}]
-    costs = [sensitivities(loaded, [f"{name}.weight"], batches, inputs)[f"{name}.weight"] for inputs in kinds]
-    assert costs[0] < costs[1] < costs[2]
-
-
-def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
-    loaded = opened("encoder", tmp_path)
-    with torch.no_grad():
-        loaded.model.get_parameter("qa_outputs.bias").fill_(float("inf"))
-    with pytest.raises(RunFailed, match=r"the loss of .* is not a number"):
-        sensitivities(loaded, int8.quantizable(loaded), gathered(loaded, config(tmp_path)).batches, {})
 
 
 # What stays in 16 bits
@@ -291,81 +207,6 @@ def test_exact_matches_are_those_of_the_official_rules(tmp_path: Path) -> None:
     told.task = told
     calibration: Any = Calibration(None, examples, AnswerOptions(), ())  # type: ignore[arg-type]
     assert exact_matches(told, calibration) == pytest.approx(80.0)
-
-
-# Smoothing
-
-
-@pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("family", ["encoder", "seq2seq"])
-def test_outliers_move_into_the_weights_and_nothing_else_changes(family: str, gated: bool, tmp_path: Path) -> None:
-    """Folds with an outlier among their channels pay; what the model computes stays."""
-    loaded = opened(family, tmp_path)
-    if family == "seq2seq" and gated:
-        shape = {name: getattr(loaded.model.config, name) for name in SHAPE}
-        loaded.model = T5ForConditionalGeneration(T5Config(**shape, feed_forward_proj="gated-gelu"))
-        assert loaded.model.get_submodule("encoder.block.0.layer.1.DenseReluDense.wi_1")
-    found = folds(loaded.model)
-    sources = {type(loaded.model.get_submodule(fold.source)).__name__ for fold in found}
-    assert sources == ({"Linear"} if family == "encoder" else {"Linear", "T5LayerNorm"})
-    assert len({reader for fold in found for reader in fold.readers}) == sum(len(fold.readers) for fold in found)
-    with torch.no_grad():
-        for fold in found:  # rows of very unlike size
-            weight = loaded.model.get_parameter(f"{fold.source}.weight")
-            weight[::7] *= 30
-    before = logits(loaded.model)
-    calibration = gathered(loaded, config(tmp_path))
-    names = int8.quantizable(loaded)
-    plain = sensitivities(loaded, names, calibration.batches, dict.fromkeys(int8.linear_layers(loaded.model, names)))
-    smoothed = smooth(loaded, names, calibration.batches, static=False)
-    assert smoothed.folds > 0
-    readers = {f"{reader}.weight" for fold in found for reader in fold.readers}
-    assert sum(smoothed.costs[name] for name in readers) < sum(plain[name] for name in readers)
-    assert smoothed.possible == len(found)
-    torch.testing.assert_close(logits(loaded.model), before, atol=1e-4 * float(before.abs().max()), rtol=1e-4)
-    again = largest_inputs(loaded, list(smoothed.inputs), calibration.batches)
-    for name, largest in smoothed.inputs.items():
-        torch.testing.assert_close(again[name], largest, rtol=1e-3, atol=1e-3 * float(largest.max()))
-
-
-ATTENTION: dict[str, Any] = {"vocab_size": len(tiny.TOKENS), "hidden_size": 32, "num_hidden_layers": 2}
-ENCODER: dict[str, Any] = {**ATTENTION, "num_attention_heads": 2, "intermediate_size": 48}
-WRITER: dict[str, Any] = {"vocab_size": len(tiny.TOKENS), "d_model": 32, "decoder_start_token_id": 0}
-T5: dict[str, Any] = {**WRITER, "d_kv": 16, "d_ff": 48, "num_layers": 2, "num_heads": 2}
-BART: dict[str, Any] = {
-    **WRITER,
-    **{f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")},
-    **{f"{side}_ffn_dim": 48 for side in ("encoder", "decoder")},
-}
-DISTIL: dict[str, Any] = {"vocab_size": len(tiny.TOKENS), "dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 48}
-# Models by what their folds are: those that T5, BERT and others like them have, and those that look so and are not.
-FOLDING = {
-    "bert": (BertForQuestionAnswering, BertConfig, ENCODER, True),
-    "roberta": (RobertaForQuestionAnswering, RobertaConfig, ENCODER, True),
-    "distilbert": (DistilBertForQuestionAnswering, DistilBertConfig, DISTIL, True),
-    "bart": (BartForConditionalGeneration, BartConfig, BART, True),
-    "umt5": (UMT5ForConditionalGeneration, UMT5Config, T5, True),
-    "roformer, values turned": (
-        RoFormerForQuestionAnswering,
-        RoFormerConfig,
-        {**ENCODER, "embedding_size": 32, "rotary_value": True},
-        False,
-    ),
-    "switch": (SwitchTransformersForConditionalGeneration, SwitchTransformersConfig, {**T5, "num_experts": 2}, False),
-}
-
-
-@pytest.mark.parametrize("kind", FOLDING)
-def test_what_would_change_the_model_is_not_smoothed(kind: str, tmp_path: Path) -> None:
-    made, settings, shape, exact = FOLDING[kind]
-    loaded = opened("seq2seq" if "decoder_start_token_id" in shape else "encoder", tmp_path)
-    torch.manual_seed(0)
-    loaded.model = made(settings(**shape, pad_token_id=0, eos_token_id=1)).eval()
-    before = logits(loaded.model)
-    names = int8.quantizable(loaded)
-    smoothed = smooth(loaded, names, gathered(loaded, config(tmp_path)).batches, static=False)
-    assert (smoothed.possible == len(folds(loaded.model))) == exact
-    torch.testing.assert_close(logits(loaded.model), before, atol=2e-4 * float(before.abs().max()), rtol=1e-3)
 
 
 # Static inputs

@@ -18,15 +18,18 @@ from transformers.models.mamba import modeling_mamba
 
 from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, write_json
 from compresskit.errors import InputError, UsageError
+from compresskit.methods.merge import fold
+from compresskit.models.causal import CausalFamily
 from compresskit.models.kinds.adapter import CONFIG
 from compresskit.models.kinds.bnb import keep_in_place, pack
+from compresskit.models.kinds.full import FullKind
 from compresskit.models.kinds.peft_adapter import WEIGHTS
+from compresskit.models.loaded import TrainableModel
 from compresskit.models.mamba.adapters import (
     DEFAULT_TARGETS,
     TARGETS,
     MambaLora,
     adapter_tensors,
-    merge_adapters,
     open_adapters,
     put_adapters,
     save_adapters,
@@ -149,12 +152,18 @@ def test_what_is_saved_opens_to_the_same_logits(tmp_path: Path, rslora: bool) ->
     assert read_json(tmp_path / "again" / CONFIG) == read_json(tmp_path / CONFIG)
 
 
+def folded(model: Any) -> Any:
+    """As `merge` does it."""
+    assert fold(TrainableModel(model, None, CausalFamily(), FullKind(), "", None, None))  # type: ignore[arg-type]
+    return model
+
+
 def test_merged_it_gives_the_same_logits_and_is_a_plain_checkpoint(tmp_path: Path) -> None:
     """Embeddings are adapted here, so the head has to be untied."""
     model = small()
-    lora = adapted(model)
+    adapted(model)
     before = logits(model, tokens := ids(2, 16))
-    merged: Any = merge_adapters(lora)
+    merged = folded(model)
     torch.testing.assert_close(logits(merged, tokens), before, rtol=1e-5, atol=1e-5)
     merged.save_pretrained(tmp_path)
     reloaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -164,13 +173,9 @@ def test_merged_it_gives_the_same_logits_and_is_a_plain_checkpoint(tmp_path: Pat
 
 def test_without_adapted_embeddings_a_tied_head_stays_tied() -> None:
     model = small()
-    merge_adapters(adapted(model, DEFAULT_TARGETS))
+    adapted(model, DEFAULT_TARGETS)
+    folded(model)
     assert model.lm_head.weight is model.backbone.embeddings.weight
-
-
-def test_on_packed_weights_nothing_is_merged() -> None:
-    with pytest.raises(UsageError, match="packed"):
-        merge_adapters(adapted(packed(4)))
 
 
 @pytest.mark.parametrize(("target", "rows"), [("in_x", slice(64)), ("in_z", slice(64, None))])
