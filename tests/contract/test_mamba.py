@@ -27,7 +27,7 @@ from compresskit.methods.qlora import run_qlora
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.run import run
 from compresskit.models.answering import AnswerOptions
-from compresskit.models.mamba.mixer import use_own_scan
+from compresskit.models.mamba.mixer import use_own_mixers
 from compresskit.models.registry import load
 from compresskit.training.arguments import TrainingOptions
 from tests import tiny
@@ -142,4 +142,4 @@ def test_a_mamba_is_opened_with_our_scan(tmp_path: Path) -> None:
     loaded: Any = load(str(checkpoint("mamba", tmp_path / "base")), device="cpu")
     mixers = [type(module).__name__ for module in loaded.model.modules() if "Mixer" in type(module).__name__]
     assert mixers == ["OwnScanMambaMixer"] * 2
-    assert use_own_scan(loaded.model) == 2
+    assert use_own_mixers(loaded.model) == 2

@@ -24,7 +24,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
-from compresskit.models.mamba.mixer import use_own_scan
+from compresskit.models.mamba.mixer import use_own_mixers
 from compresskit.models.task import IGNORED
 from compresskit.models.tasks import causal_memory
 from compresskit.models.tasks.causal import CAUSAL, CausalCollator
@@ -121,7 +121,7 @@ def test_prompts_of_unlike_length_are_gone_on_with(kind: str, groups: Any) -> No
 def test_what_prompts_share_is_read_once(kind: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers and scores as without, with fewer tokens read; another beginning is read anew."""
     own = model(kind)
-    use_own_scan(own)
+    use_own_mixers(own)
     front = [3, 8, 5, 12, 9, 4, 7, 6] * 5
     prompts = [front + prompt for prompt in PROMPTS]
     target, how = Target((), (9, 4, END), END), Search(beams, 1.0, 4)
