@@ -172,6 +172,7 @@ def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     batch = CausalCollator(pad_id=0, multiple=4)(features)
     assert batch["input_ids"].shape == batch["labels"].shape
     assert batch["input_ids"].shape[1] % 4 == 0
+    assert int(batch["attention_mask"].diff(dim=1).max()) <= 0  # padding is on the right alone
     assert int((batch["labels"] != IGNORED).sum()) == sum(map(len, targets))
     choices = CAUSAL.choices(own, batch)
     assert choices.labels is not None
