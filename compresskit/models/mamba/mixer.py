@@ -22,9 +22,9 @@ from compresskit.models.mamba.scan import selective_scan
 class _OwnMixer:
     """A mixer's forward pass that goes on from the state of a cache with any number of tokens.
 
-    Transformers' own forgets that state where more than one token follows it (transformers#46032). Layers are called,
-    so that adapters and packed weights are seen; the fused kernel, which reads weights, is given the effective ones.
-    Kernels are for tensors on a GPU alone, whatever is installed.
+    Transformers' own forgets that state where more than one token follows it. Layers are called, so that adapters and
+    packed weights are seen; the fused kernel, which reads weights, is given the effective ones. Kernels are for tensors
+    on a GPU alone, whatever is installed.
     """
 
     fuses = False
@@ -118,7 +118,7 @@ class OwnMambaMixer(_OwnMixer, MambaMixer):
 
 
 class OwnFalconMambaMixer(_OwnMixer, FalconMambaMixer):
-    """Falcon-Mamba's mixer: Mamba's, with norms."""
+    """Falcon-Mamba's mixer: Mamba's, with norms, which the fused kernel has in another place."""
 
     def normalized(self, dt: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What x_proj made, with norms, which have no weights."""
