@@ -114,16 +114,16 @@ class CausalMemory(Memory):
         """The prompts one after the other."""
         return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts], self.shared)
 
-    def first(self, start: Sequence[int], null: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def first(self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """The prompts are read, and the target after them, by a memory that is thrown away."""
         logits = self._read_prompts()
         found, other, likely = logits, copy.copy(self), logits.new_zeros(len(logits), dtype=torch.float32)
         other.cache = copy.deepcopy(self.cache)
-        for number, token in enumerate(null):
+        for token in null[:-1]:
             likely = likely + found.float().log_softmax(dim=-1)[:, token]
-            if number + 1 < len(null):
-                found = other.read(torch.full((len(likely),), token, device=likely.device))
-        return likely, logits
+            found = other.read(torch.full((len(likely),), token, device=likely.device))
+        ends = found.float().log_softmax(dim=-1)[:, [null[-1], *closing]]
+        return likely + ends.logsumexp(dim=1), logits
 
     @abstractmethod
     def _read_prompts(self) -> Tensor:
