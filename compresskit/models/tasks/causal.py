@@ -109,7 +109,8 @@ def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
 def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target:
     """Answers begin where the prompt ends."""
     (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)])
-    return Target((), tuple(null), end_of(loaded.tokenizer), text_answers.stops_of(loaded, prompt))
+    stops = text_answers.stops_of(loaded.tokenizer, prompt, null)
+    return Target((), tuple(null), end_of(loaded.tokenizer), stops)
 
 
 def _remembered(shared: Shared, loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int) -> Memory:
