@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -28,6 +29,8 @@ from compresskit.models.mamba.adapters import adapter_tensors, put_adapters
 from compresskit.models.mamba.mixer import use_own_mixers
 from compresskit.models.mamba.scan import selective_scan
 from compresskit.models.registry import load
+from compresskit.models.tasks import steps
+from compresskit.models.tasks.causal_memory import read, remembered
 from tests import tiny
 from tests.contract.test_mamba import checkpoint, job
 from tests.models.mamba.small import ids, small
@@ -155,6 +158,29 @@ def test_a_model_on_the_cpu_reaches_no_cuda_function(family: str) -> None:
     assert all(parameter.grad.device.type == "cpu" for parameter in model.parameters())
     del there
     assert torch.cuda.memory_allocated() == before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_as_graphs_are_the_steps(family: str, path: str) -> None:
+    """Also when rows end, and when another batch with other states comes."""
+    model = model_of(family).cuda()
+    made = mock.Mock(wraps=steps._Graph)
+    with torch.no_grad(), mock.patch.object(steps, "_Graph", made):
+        for rows in (7, 3):
+            prompts = ids(rows, 9)
+            memory, other = (remembered(model, prompts.tolist()) for _ in range(2))
+            memory._read_prompts(), other._read_prompts()
+            for _ in range(2 * steps.WORTH):
+                tokens = ids(memory.rows, 1).flatten().cuda()
+                found, wanted = memory.read(tokens), read(model, other.cache, tokens[:, None])
+                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+            kept = torch.arange(rows - 2, device="cuda")
+            memory.select(kept), other.select(kept)
+            tokens = ids(rows - 2, 1).flatten().cuda()
+            torch.testing.assert_close(
+                memory.read(tokens), read(model, other.cache, tokens[:, None]), rtol=1e-4, atol=1e-4
+            )
+    assert made.call_count == 2
 
 
 @pytest.mark.parametrize("kind", ["mamba", "falcon", "mamba2"])
