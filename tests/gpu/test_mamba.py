@@ -165,21 +165,23 @@ def test_steps_as_graphs_are_the_steps(family: str, path: str) -> None:
     """Also when rows end, and when another batch with other states comes."""
     model = model_of(family).cuda()
     made = mock.Mock(wraps=steps._Graph)
+
+    def alike(memory: Any, other: Any) -> None:
+        tokens = ids(memory.rows, 1).flatten().cuda()
+        wanted = read(model, other.cache, tokens[:, None])
+        torch.testing.assert_close(memory.read(tokens), wanted, rtol=1e-4, atol=1e-4)
+
     with torch.no_grad(), mock.patch.object(steps, "_Graph", made):
         for rows in (7, 3):
-            prompts = ids(rows, 9)
-            memory, other = (remembered(model, prompts.tolist()) for _ in range(2))
-            memory._read_prompts(), other._read_prompts()
+            prompts = ids(rows, 9).tolist()
+            pair: list[Any] = [remembered(model, prompts) for _ in range(2)]
+            for memory in pair:
+                memory._read_prompts()
             for _ in range(2 * steps.WORTH):
-                tokens = ids(memory.rows, 1).flatten().cuda()
-                found, wanted = memory.read(tokens), read(model, other.cache, tokens[:, None])
-                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-            kept = torch.arange(rows - 2, device="cuda")
-            memory.select(kept), other.select(kept)
-            tokens = ids(rows - 2, 1).flatten().cuda()
-            torch.testing.assert_close(
-                memory.read(tokens), read(model, other.cache, tokens[:, None]), rtol=1e-4, atol=1e-4
-            )
+                alike(*pair)
+            for memory in pair:
+                memory.select(torch.arange(rows - 2, device="cuda"))
+            alike(*pair)
     assert made.call_count == 2
 
 
