@@ -72,6 +72,7 @@ PARTS = (
     Part("demo/bert", 28_000, (0.5, 0.9), 6_000, lr=2e-3, bits=(4,)),
     Part("demo/lstm", 6_000, (0.5,), 2_000, lr=5e-3),
     Part("demo/t5", 8_000, (0.5,), 2_000, lr=2e-3),
+    Part("demo/mamba", 6_000, (0.5,), 2_000, lr=1e-3),
 )
 
 

@@ -173,6 +173,19 @@ def whole_words() -> tuple[list[str], list[str]]:
     return sorted(answers), sorted(others - answers - {""})
 
 
+def telling_words() -> dict[str, list[int]]:
+    """Words that tell what a sentence or a question is about, with the numbers of the relations whose patterns have them.
+
+    A word that more than two relations have tells nothing.
+    """
+    found: dict[str, list[int]] = {}
+    for number, relation in enumerate((*PERSON_RELATIONS, *TOWN_RELATIONS)):
+        patterns = " ".join((*relation.predicates, *relation.sentences, *relation.questions))
+        for word in {word.strip(string.punctuation) for word in re.sub(r"\{\w+\}", " ", patterns).split()} - {""}:
+            found.setdefault(word, []).append(number)
+    return {word: numbers for word, numbers in sorted(found.items()) if len(numbers) <= 2}
+
+
 def _answer_parts() -> Iterator[str]:
     """Everything that an answer can be made of."""
     for names in (words.WOMEN, words.MEN, words.SURNAMES, words.TOWNS, words.TOWN_PREFIXES):

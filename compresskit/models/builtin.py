@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertTokenizer, PreTrainedModel
+from transformers import BertConfig, BertTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from compresskit.data import demo
-from compresskit.models import builtin_t5
+from compresskit.models import builtin_mamba, builtin_t5
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.lstm.build import write_reader
 from compresskit.models.lstm.variants import LstmOptions
@@ -77,10 +77,22 @@ def demo_lstm() -> Path:
 @functools.cache
 def demo_t5() -> Path:
     """A folder with a small untrained T5 and its own tokenizer of whole words; the same bytes on every call."""
-    folder = scratch() / "demo-t5"
-    tokenizer = builtin_t5.tokenizer()
+    return _written("demo-t5", builtin_t5.tokenizer(), builtin_t5.model)
+
+
+@functools.cache
+def demo_mamba() -> Path:
+    """A folder with a small untrained Mamba and its own tokenizer of whole words; the same bytes on every call."""
+    return _written("demo-mamba", builtin_mamba.tokenizer(), builtin_mamba.model)
+
+
+def _written(
+    name: str, tokenizer: PreTrainedTokenizerFast, make: Callable[[PreTrainedTokenizerFast], PreTrainedModel]
+) -> Path:
+    """A folder of that name with the tokenizer, and the model that `make` makes for it."""
+    folder = scratch() / name
     with seeded(SEED):
-        model = builtin_t5.model(tokenizer)
+        model = make(tokenizer)
     tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     return folder
@@ -117,7 +129,12 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-BUILDERS: Mapping[str, Callable[[], Path]] = {"demo/bert": demo_bert, "demo/lstm": demo_lstm, "demo/t5": demo_t5}
+BUILDERS: Mapping[str, Callable[[], Path]] = {
+    "demo/bert": demo_bert,
+    "demo/lstm": demo_lstm,
+    "demo/mamba": demo_mamba,
+    "demo/t5": demo_t5,
+}
 
 
 def build(name: str) -> Path:

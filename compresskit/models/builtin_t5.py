@@ -16,20 +16,17 @@ question names. What is left to be learned is which of those words begin the ans
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Iterable
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from compresskit.data import demo
+from compresskit.models.builtin_words import BLANK, END, PAD, word_tokenizer
 from compresskit.models.prompt import T5
 
-SPECIAL = PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
-BLANK = "▁"
 QUESTION_MARK, CONTEXT_MARK = (f"{BLANK}{part.strip()}" for part in T5.frame[:2])
 UNANSWERABLE = f"{BLANK}{T5.unanswerable}"
 
@@ -49,21 +46,8 @@ GAIN, BESIDE = 0.5, 0.2
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer whose pieces are the demo set's words, and characters to spell other text with."""
-    wholes = [f"{BLANK}{word}" for words in demo.whole_words() for word in words]
-    wholes = list(dict.fromkeys([*wholes, QUESTION_MARK, CONTEXT_MARK, UNANSWERABLE]))
-    characters = [BLANK, *string.ascii_letters, *string.digits, *string.punctuation]
-    # A whole word is likelier than its spelling.
-    scores = ((SPECIAL, 0.0), (wholes, -1.0), (characters, -10.0))
-    pieces = [(piece, score) for each, score in scores for piece in each]
-    made = Tokenizer(models.Unigram(pieces, unk_id=SPECIAL.index(UNKNOWN)))
-    made.normalizer = normalizers.Replace(Regex(" +"), " ")
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement=BLANK, prepend_scheme="always")
-    made.decoder = decoders.Metaspace(replacement=BLANK, prepend_scheme="always")
-    made.post_processor = processors.TemplateProcessing(
-        single=f"$A {END}", pair=f"$A $B {END}", special_tokens=[(END, SPECIAL.index(END))]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+    """A tokenizer of the demo set's words, those of the prompt among them."""
+    return word_tokenizer((QUESTION_MARK, CONTEXT_MARK, UNANSWERABLE), ends=True)
 
 
 def model(reader: PreTrainedTokenizerFast) -> T5ForConditionalGeneration:

@@ -24,7 +24,7 @@ ALIASES: Mapping[str, str] = {
     "mamba": "state-spaces/mamba-130m-hf",
 }
 # Models that `builtin.py` builds; their weights are random.
-BUILT_IN = ("demo/bert", "demo/lstm", "demo/t5")
+BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
