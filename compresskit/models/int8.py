@@ -159,7 +159,10 @@ class Int8Linear(nn.Module):
             codes = (rows / scales).round_()
         else:
             codes = (rows / scales).round_().clamp_(-LEVELS, LEVELS)
-        return self._scaled(torch._int_mm(codes.to(torch.int8), self.weight.T) * scales, rows.dtype)
+        codes = codes.to(torch.int8)
+        if missing := -len(rows) % MULTIPLE:  # which the product has no code for on all shapes
+            codes = functional.pad(codes, (0, 0, 0, missing))
+        return self._scaled(torch._int_mm(codes, self.weight.T)[: len(rows)] * scales, rows.dtype)
 
     def _scaled(self, sums: Tensor, dtype: torch.dtype) -> Tensor:
         """Sums of codes times the scales of the weight, and the bias, in a format: one kernel on a GPU."""

@@ -114,6 +114,7 @@ def _imported() -> Kernels:
 
 
 @torch.no_grad()
+@torch.autocast("cuda", enabled=False)
 def _try(found: Kernels) -> None:
     """One call of each, on a few numbers; raises what they raise."""
     batch, d, n, length, width = 1, 8, 4, 8, 4

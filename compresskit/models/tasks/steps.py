@@ -18,6 +18,7 @@ from compresskit import console
 
 # A graph takes as long to make as this many steps without one.
 WORTH = 8
+METHOD = "quantization_method"
 
 Read = Callable[[Any, Any, Tensor], Tensor]
 """A pass of a model over tokens (rows, 1) after a cache: logits (rows, vocabulary); the cache's states are updated."""
@@ -39,7 +40,7 @@ class Steps:
     def step(self, cache: Any, states: Sequence[Tensor], tokens: Tensor) -> Tensor:
         """`Read` for the `states` of a cache and tokens (rows,), on whatever device."""
         rows = 1 << (len(tokens) - 1).bit_length()
-        if tokens.is_cuda and rows not in self._graphs:
+        if tokens.is_cuda and rows not in self._graphs and getattr(self._model(), METHOD, None) != "bitsandbytes":
             self._asked[rows] += 1
             if self._asked[rows] > WORTH:
                 self._graphs[rows] = self._made(cache, states, rows)
