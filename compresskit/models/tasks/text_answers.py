@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compresskit import console
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed
+from compresskit.errors import RunFailed, UsageError
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import Prompt
@@ -89,7 +89,10 @@ def prompt_of(loaded: LoadedModel, given: Prompt | None) -> Prompt:
 
 
 def with_shots(loaded: LoadedModel, prompt: Prompt, options: AnswerOptions) -> Prompt:
-    """The prompt with examples before it: as many as leave a window room for a question and a part of its context."""
+    """The prompt with examples before it: as many as leave a window room for a question and a part of its context.
+
+    Raises UsageError where not one does.
+    """
     fronts = [""]
     for shot in options.shots:
         answer = shot.answers[0].text if shot.answers else prompt.unanswerable
@@ -98,10 +101,13 @@ def with_shots(loaded: LoadedModel, prompt: Prompt, options: AnswerOptions) -> P
     fitting = [front for front in fronts if len(loaded.tokenizer(front)["input_ids"]) <= room or not front]
     if len(fitting) < len(fronts):
         least = options.max_length - room + len(loaded.tokenizer(fronts[-1])["input_ids"])
-        _warn_once(
+        told = (
             f"{len(fitting) - 1} of {len(options.shots)} examples fit before a question in --max-length "
-            f"{options.max_length}; with {least} all do"
+            f"{options.max_length} with --stride {options.stride}; with --max-length {least} all do"
         )
+        if len(fitting) == 1:
+            raise UsageError(told)
+        _warn_once(told)
     return replace(prompt, front=fitting[-1])
 
 
