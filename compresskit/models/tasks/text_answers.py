@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from compresskit import console
@@ -140,9 +141,22 @@ def decoder_target(loaded: LoadedModel, prompt: Prompt) -> Target:
     # Around every target the tokenizer puts its own tokens: T5 an end, BART a beginning too.
     *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
     null = loaded.tokenizer(text_target=prompt.target(prompt.unanswerable))["input_ids"]
-    return Target(
-        (decoder_start(loaded.model.config), *front), tuple(null[len(front) :]), end, stops_of(loaded, prompt)
-    )
+    start = (decoder_start(loaded.model.config), *front)
+    return Target(start, tuple(null[len(front) :]), end, stops_of(loaded, prompt), unknown_tokens(loaded))
+
+
+def unknown_tokens(loaded: LoadedModel) -> Tensor | None:
+    """The ids (n,) of a model's vocabulary that its tokenizer has no text for; None where there are none.
+
+    Embeddings are often padded to a round number of rows, such as Mamba's 50,280 for 50,277 tokens.
+    """
+    unknown = _unknown(loaded.tokenizer, loaded.model.config.vocab_size)
+    return torch.tensor(unknown, device=loaded.device) if unknown else None
+
+
+@functools.lru_cache(maxsize=4)
+def _unknown(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> list[int]:
+    return sorted(set(range(vocabulary)) - set(tokenizer.get_vocab().values()))
 
 
 def stops_of(loaded: LoadedModel, prompt: Prompt) -> Stops | None:

@@ -163,6 +163,27 @@ def test_beams_find_the_best_of_all_texts(kind: str) -> None:
         assert ended[0].score == pytest.approx(scores[best], abs=2e-4)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_tokens_that_stand_for_no_text_are_never_written(kind: str, beams: int) -> None:
+    """Though the model would rather write them than all others: as a model that cannot write them."""
+    own, unknown = model(kind), torch.tensor([20, 22])
+    found = []
+    for bias, known in ((50.0, unknown), (float("-inf"), None)):
+        hook = own.lm_head.register_forward_hook(
+            lambda _, __, logits, bias=bias: logits.index_add(-1, unknown, torch.full((*logits.shape[:-1], 2), bias))
+        )
+        target = Target((), (9, 4, END), END, unknown=known)
+        found.append(answered(own, target, Search(beams, 1.0, 6), [[0, 1, 2, 3, 4]]))
+        hook.remove()
+    for row, (null, texts) in found[0].items():
+        expected_null, expected = found[1][row]
+        assert null == pytest.approx(expected_null, abs=1e-4)
+        assert [each.tokens for each in texts] == [each.tokens for each in expected]
+        assert [each.score for each in texts] == pytest.approx([each.score for each in expected], abs=1e-4)
+        assert not {20, 22} & {token for each in texts for token in each.tokens}
+
+
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
 def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     """Labels and logits of the tokens of targets, as a pass over each sequence has them."""
