@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaConfig, MambaForCausalLM
 
+from compresskit.checkpoint.manifest import read_manifest
 from compresskit.data.load import load as load_data
+from compresskit.data.negatives import SUFFIX, with_negatives
 from compresskit.data.shots import drawn
 from compresskit.evaluate.predict import answer_one
-from compresskit.models.answering import AnswerOptions
+from compresskit.models.answering import AnswerOptions, WindowOptions
+from compresskit.models.prompt import PROMPTS
 from compresskit.models.registry import load
+from compresskit.models.tasks.causal import CAUSAL
 from tests import tiny
 from tests.cli.conftest import Run, Trained
 from tests.contract import makers
@@ -218,3 +223,30 @@ def test_targets_that_no_layer_has(model: str, causal: Path, data: Path, tmp_pat
     line = refused(2, "lora", folder, "-o", "out", "--train-data", data, "--targets", "nope", "--device", "cpu")
     assert line.startswith("--targets nope matches nothing in ")
     assert {"causal": "q_proj", "mamba": "x_proj"}[model] in line
+
+
+# Constructed negatives
+
+
+def test_constructed_negatives_are_taught_as_unanswerable(tmp_path: Path, data: Path, run: Run) -> None:
+    """One for every answerable question, each after its own prompt; the run counts them."""
+    folder = mamba(tmp_path / "model", len(tiny.TOKENS))
+    words = ["-o", tmp_path / "out", "--train-data", data, "--max-steps", "2", "--batch-size", "4", "--device", "cpu"]
+    done = run("train", folder, *words, "--max-length", "64", "--stride", "8", "--negatives", "1", "--seed", "3")
+    assert done.code == 0
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
+    found = manifest.steps[-1].data
+    assert found is not None
+    assert (found.questions, found.unanswerable) == (16 + 4 + 16, 4 + 16)
+    examples = with_negatives(load_data(str(data), "train"), 1.0, 3)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompt = replace(PROMPTS["lines"], unanswerable="nobody lives there")
+    CAUSAL.write(tokenizer, examples, WindowOptions(200, 8, prompt), tmp_path / "features")
+    features = CAUSAL.open(tmp_path / "features")
+    assert len(features) == len(examples)
+    for example, feature in zip(examples, features, strict=True):
+        answer = example.answers[0].text if example.answers else prompt.unanswerable
+        assert feature["labels"].tolist() == CAUSAL.target(tokenizer, [prompt.target(answer)])[0]
+        assert feature["input_ids"].tolist() == tokenizer(prompt.text(example.question, example.context))["input_ids"]
+    assert sum(example.id.endswith(SUFFIX) for example in examples) == 16

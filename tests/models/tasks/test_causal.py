@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from compresskit.methods.teaching import cross_entropy
 from compresskit.models.mamba.mixer import use_own_scan
 from compresskit.models.task import IGNORED
 from compresskit.models.tasks import causal_memory
@@ -199,3 +201,39 @@ def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     assert choices.labels.tolist() == [token for target in targets for token in target]
     rows = [log_probabilities(own, PROMPTS[row], tuple(target))[:-1] for row, target in enumerate(targets)]
     torch.testing.assert_close(choices.logits.log_softmax(-1), torch.cat(rows), atol=2e-4, rtol=1e-4)
+
+
+def learned(own: Any, features: Sequence[Any], *, pad_id: int, multiple: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch as in training, and what it asks of each parameter."""
+    own.train().zero_grad()
+    choices = CAUSAL.choices(own, CausalCollator(pad_id, multiple)(features))
+    loss = cross_entropy(choices)
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in own.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba", "falcon", "mamba2"])
+def test_no_example_of_a_batch_sees_another_or_its_padding(kind: str) -> None:
+    """Loss and gradients are the mean of those of each example alone and without padding, by its tokens.
+
+    In fp64, where nothing else could make a difference.
+    """
+    own = model(kind).double()
+    use_own_scan(own)
+    targets = [[8, 3, END], [2, END], [4, 4, 5, 11, 9, END], [7, END], [3, END]]
+    features = [{"input_ids": PROMPTS[row], "labels": target, "index": row} for row, target in enumerate(targets)]
+    loss, grads = learned(own, features, pad_id=0, multiple=8)
+    total = sum(map(len, targets))
+    mean, sums = torch.tensor(0.0), {name: torch.zeros_like(grad) for name, grad in grads.items()}
+    for feature, target in zip(features, targets, strict=True):
+        each, those = learned(own, [feature], pad_id=0, multiple=1)
+        mean = mean + each * len(target) / total
+        sums = {name: sums[name] + grad * len(target) / total for name, grad in those.items()}
+    torch.testing.assert_close(loss, mean, rtol=1e-5, atol=1e-6)
+    assert grads.keys() == dict(own.named_parameters()).keys()
+    for name, grad in grads.items():
+        assert bool(grad.any()), name
+        torch.testing.assert_close(grad, sums[name], rtol=1e-5, atol=1e-6, msg=name)
+    other, those = learned(own, features, pad_id=17, multiple=32)
+    torch.testing.assert_close(other, loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(those, grads, rtol=1e-5, atol=1e-6)
