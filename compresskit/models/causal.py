@@ -42,9 +42,9 @@ class CausalFamily:
         )
         model, info = opened
         if is_mamba(model):
-            from compresskit.models.mamba.mixer import use_own_scan  # with it come transformers' Mambas
+            from compresskit.models.mamba.mixer import use_own_mixers  # with it come transformers' Mambas
 
-            use_own_scan(model)
+            use_own_mixers(model)
         return model, set(info["missing_keys"])
 
     def head(self, model: PreTrainedModel) -> set[str]:

@@ -1,7 +1,9 @@
-"""Mamba-1's mixer on our own scan: for the CPU, and for a GPU without Mamba's kernels."""
+"""Mixers of our own for transformers' Mambas: on Mamba's kernels where they run, on our scan elsewhere."""
 
 from __future__ import annotations
 
+import inspect
+import types
 from typing import Any
 
 import torch
@@ -10,16 +12,23 @@ from torch.nn import functional
 from transformers.cache_utils import Cache
 from transformers.models.falcon_mamba.modeling_falcon_mamba import FalconMambaMixer
 from transformers.models.mamba.modeling_mamba import MambaMixer
+from transformers.models.mamba2 import modeling_mamba2
+from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 
+from compresskit.models.mamba.kernels import WIDTHS, Kernels, convolved, kernels_for, scan
 from compresskit.models.mamba.scan import selective_scan
 
 
-class _OwnScan:
-    """A mixer's forward pass that calls no kernel, and goes on from the state of a cache with any number of tokens.
+class _OwnMixer:
+    """A mixer's forward pass that goes on from the state of a cache with any number of tokens.
 
-    Transformers' own forgets that state where more than one token follows it (transformers#46032). All layers are
-    called, none is read raw, so that adapters and packed weights are seen.
+    Transformers' own forgets that state where more than one token follows it. Layers are called, so that adapters and
+    packed weights are seen; the fused kernel, which reads weights, is given the effective ones. Kernels are for tensors
+    on a GPU alone, whatever is installed.
     """
+
+    fuses = False
+    """Whether the fused kernel computes this sort of mixer."""
 
     def forward(
         self: Any,
@@ -31,26 +40,33 @@ class _OwnScan:
     ) -> Tensor:
         """Outputs of the mixer for `hidden_states` (batch, length, hidden); the states in the cache are updated.
 
-        The attention mask, (batch, length), is 0 for padding. On either side that leaves the outputs of the real
-        tokens as they are; on the right it changes the states in the cache, as it does in transformers
-        (transformers#48256).
+        The attention mask, (batch, length), is 0 for padding. On the right that leaves the outputs of the real tokens
+        as they are; on the left too, but for the fused kernel. On the right it changes the states in the cache, as it
+        does in transformers (transformers#48256).
         """
         cache = cache_params if cache is None else cache
         length = hidden_states.shape[1]
-        mask = 1 if attention_mask is None else attention_mask[:, -length:, None].to(hidden_states.dtype)
-        x, z = self.in_proj(hidden_states * mask).transpose(1, 2).chunk(2, dim=1)
+        mask = None if attention_mask is None else attention_mask[:, -length:, None].to(hidden_states.dtype)
+        xz = self.in_proj(hidden_states if mask is None else hidden_states * mask).transpose(1, 2)
+        found = kernels_for(xz) if self._fits() else None
+        if found is not None and cache is None and self.fuses:
+            weights = [layer.weight for layer in (self.x_proj, self.dt_proj, self.out_proj)]
+            if all(weight.is_floating_point() for weight in weights):
+                fused: Tensor = self._fused(found, xz, weights)
+                return fused
+        x, z = xz.chunk(2, dim=1)
         state = None
         if cache is not None:
             if cache.has_previous_state(self.layer_idx):
                 state = cache.layers[self.layer_idx].recurrent_states[0]
             x = cache.update_conv_state(x, self.layer_idx, conv_kernel_size=self.conv_kernel_size)
-        end = x.shape[-1]  # of the new tokens, behind those of the cache
-        x = self.act(self.conv1d(x)[..., end - length : end]).transpose(1, 2) * mask
+        x = self._convolved(found, x, length).transpose(1, 2)
+        x = x if mask is None else x * mask
         sizes = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         dt, B, C = self.normalized(*self.x_proj(x).split(sizes, dim=-1))
         dt = functional.softplus(self.dt_proj(dt).float())
-        A = -torch.exp(self.A_log.float())
-        y, last = selective_scan(x.transpose(1, 2), dt.transpose(1, 2), A, B, C, self.D, z, state)
+        given = x.transpose(1, 2), dt.transpose(1, 2), self._A(), B, C, self.D, z, state
+        y, last = selective_scan(*given) if found is None else scan(found, *given)
         if cache is not None:
             cache.update_recurrent_state(last, self.layer_idx)
         outputs: Tensor = self.out_proj(y.transpose(1, 2).to(hidden_states.dtype))
@@ -60,34 +76,89 @@ class _OwnScan:
         """What x_proj made, as it is."""
         return dt, B, C
 
+    def _A(self: Any) -> Tensor:
+        return -torch.exp(self.A_log.float())
 
-class OwnScanMambaMixer(_OwnScan, MambaMixer):
-    """Mamba's mixer on our scan."""
+    def _fits(self: Any) -> bool:
+        """Whether there is kernel code for this mixer."""
+        return self.activation in ("silu", "swish") and self.conv_kernel_size in WIDTHS
+
+    def _fused(self: Any, found: Kernels, xz: Tensor, weights: list[Tensor]) -> Tensor:
+        """All but in_proj in one kernel, which keeps little for the backward pass and computes the rest again.
+
+        `weights` are the effective ones of x_proj, dt_proj and out_proj: gradients reach their adapters.
+        """
+        bias = self.out_proj.bias
+        outputs: Tensor = found.mamba_inner_fn(
+            xz,
+            self.conv1d.weight,
+            self.conv1d.bias,
+            *(weight.to(xz.dtype) for weight in weights),
+            None if bias is None else bias.to(xz.dtype),
+            self._A(),
+            D=self.D.float(),
+            delta_bias=self.dt_proj.bias.float(),
+            delta_softplus=True,
+        )
+        return outputs
+
+    def _convolved(self: Any, found: Kernels | None, x: Tensor, length: int) -> Tensor:
+        """x (batch, d, n) after the convolution and silu: the last `length` tokens, behind those of the cache."""
+        if found is not None:
+            return convolved(found, x, self.conv1d.weight, self.conv1d.bias)[..., -length:]
+        end = x.shape[-1]
+        after: Tensor = self.act(self.conv1d(x)[..., end - length : end])
+        return after
 
 
-class OwnScanFalconMambaMixer(_OwnScan, FalconMambaMixer):
-    """Falcon-Mamba's mixer on our scan: Mamba's, with norms."""
+class OwnMambaMixer(_OwnMixer, MambaMixer):
+    """Mamba's mixer."""
+
+    fuses = True
+
+
+class OwnFalconMambaMixer(_OwnMixer, FalconMambaMixer):
+    """Falcon-Mamba's mixer: Mamba's, with norms, which the fused kernel has in another place."""
 
     def normalized(self, dt: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What x_proj made, with norms, which have no weights."""
         return self.dt_layernorm(dt), self.b_layernorm(B), self.c_layernorm(C)
 
 
+class OwnMamba2Mixer(Mamba2Mixer):
+    """Mamba-2's mixer: transformers' own, whose functions off a GPU are those in PyTorch, whatever is installed."""
+
+    def forward(self, hidden_states: Tensor, *args: Any, **more: Any) -> Tensor:
+        """Outputs for `hidden_states` (batch, length, hidden); the states in the cache are updated."""
+        forward = super().forward if hidden_states.is_cuda else types.MethodType(_mamba2_in_pytorch, self)
+        outputs: Tensor = forward(hidden_states, *args, **more)
+        return outputs
+
+
+def _in_pytorch(module: types.ModuleType, forward: Any) -> Any:
+    """A forward pass of transformers that calls its functions in PyTorch where it would call kernels."""
+    plain = {name: inspect.unwrap(each) for name, each in vars(module).items() if inspect.isfunction(each)}
+    code = inspect.unwrap(forward)
+    return types.FunctionType(code.__code__, vars(module) | plain, code.__name__, code.__defaults__, code.__closure__)
+
+
+_mamba2_in_pytorch = _in_pytorch(modeling_mamba2, Mamba2Mixer.forward)
+
 _OWN: dict[type[nn.Module], type[nn.Module]] = {
-    MambaMixer: OwnScanMambaMixer,
-    FalconMambaMixer: OwnScanFalconMambaMixer,
+    MambaMixer: OwnMambaMixer,
+    FalconMambaMixer: OwnFalconMambaMixer,
+    Mamba2Mixer: OwnMamba2Mixer,
 }
 
 
-def use_own_scan(model: nn.Module) -> int:
-    """Let the Mamba-1 and Falcon-Mamba mixers of a model compute with `selective_scan`, in place.
+def use_own_mixers(model: nn.Module) -> int:
+    """Let the mixers of a Mamba compute as the classes above do, in place.
 
     Returns the number of mixers that do now. Weights, configuration and what is saved stay the same, and so do all
     other models in the process. Transformers takes Mamba's CUDA kernels wherever they are installed, on the CPU too,
-    and its own loop over the tokens elsewhere; a model changed here calls neither. Mamba-2 keeps its own
-    mixer: its path in PyTorch is a chunked scan with states already.
+    and a loop over the tokens elsewhere.
     """
     for module in model.modules():
         if own := _OWN.get(type(module)):
             module.__class__ = own
-    return sum(isinstance(module, _OwnScan) for module in model.modules())
+    return sum(isinstance(module, tuple(_OWN.values())) for module in model.modules())

@@ -35,7 +35,7 @@ from compresskit.models.mamba.adapters import (
     save_adapters,
 )
 from compresskit.models.mamba.layers import EffectiveLinear
-from compresskit.models.mamba.mixer import use_own_scan
+from compresskit.models.mamba.mixer import use_own_mixers
 from tests.models.mamba import fused
 from tests.models.mamba.small import ids, small
 
@@ -83,7 +83,7 @@ def logits(model: Any, tokens: Tensor, *, training: bool = False) -> Tensor:
 def on(path: str, model: Any) -> Any:
     """The model on our scan where that is the path."""
     if path == "own":
-        use_own_scan(model)
+        use_own_mixers(model)
     return model
 
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.falcon_mamba import modeling_falcon_mamba
 from transformers.models.mamba import modeling_mamba
 
-from compresskit.models.mamba.mixer import use_own_scan
+from compresskit.models.mamba.mixer import use_own_mixers
 from tests.models.mamba.small import FAMILIES, ids, small
 
 KERNELS = (
@@ -30,7 +30,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[Any, Any]:
     """A model as transformers has it, and a copy of it on our scan."""
     theirs = small(request.param)
     ours = copy.deepcopy(theirs)
-    assert use_own_scan(ours) == 2
+    assert use_own_mixers(ours) == 2
     return theirs, ours
 
 
@@ -74,7 +74,7 @@ def test_no_kernel_is_called(family: str, training: bool) -> None:
     model = small(family).train(training)
     with pytest.raises(AssertionError):
         logits(model, ids(1, 5))
-    use_own_scan(model)
+    use_own_mixers(model)
     tokens = ids(1, 5)
     model(tokens, labels=tokens).loss.backward()
     cache = model(tokens, use_cache=True).cache_params
@@ -150,7 +150,7 @@ def test_bf16_and_autocast_run(pair: tuple[Any, Any]) -> None:
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
     plain = small().train()
-    use_own_scan(plain)
+    use_own_mixers(plain)
     checkpointed = copy.deepcopy(plain)
     checkpointed.gradient_checkpointing_enable()
     tokens = ids(2, 20)
@@ -162,8 +162,8 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 
 def test_only_this_model_changes_and_it_saves_as_before(tmp_path: Path) -> None:
     model = small()
-    use_own_scan(model)
-    assert use_own_scan(model) == 2  # once more changes nothing
+    use_own_mixers(model)
+    assert use_own_mixers(model) == 2  # once more changes nothing
     again = copy.deepcopy(model)
     model.save_pretrained(tmp_path)
     reloaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -177,7 +177,7 @@ def test_only_this_model_changes_and_it_saves_as_before(tmp_path: Path) -> None:
 
 def test_the_cache_goes_by_the_name_of_transformers_5_24_too() -> None:
     model = small()
-    use_own_scan(model)
+    use_own_mixers(model)
     mixer = model.backbone.layers[0].mixer
     tokens = torch.randn(1, 8, 32)
     outputs = []
@@ -190,9 +190,8 @@ def test_the_cache_goes_by_the_name_of_transformers_5_24_too() -> None:
 
 
 def test_mamba_2_goes_on_from_its_state_by_itself() -> None:
-    """Its own path in PyTorch takes a state along, so that no mixer of ours is needed."""
+    """Its own path in PyTorch takes a state along."""
     model = small("mamba2")
-    assert use_own_scan(model) == 0
     tokens = ids(2, 21)
     with torch.no_grad():
         cache = model(tokens[:, :12], use_cache=True).cache_params

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
+from compresskit.models.mamba import scan
 from compresskit.models.mamba.scan import selective_scan
 
 Inputs = dict[str, Any]
@@ -69,6 +71,20 @@ def test_it_is_the_recurrence_and_so_are_its_gradients(
     wanted, found = recurrence(**drawn), selective_scan(**drawn, chunk=chunk)
     for a, b in zip((*found, *gradients(found, drawn)), (*wanted, *gradients(wanted, drawn)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("length", [32, 33, 47, 48, 80, 101])
+@pytest.mark.parametrize("chunk", [32, 64, 200])
+def test_in_groups_as_on_a_gpu_it_is_the_same(length: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = inputs(2, 3, length, 4)
+    wanted = recurrence(**drawn)
+    in_groups = mock.Mock(wraps=scan._recur_in_groups)
+    monkeypatch.setattr(scan, "_pays_in_groups", lambda values: len(values) >= 2 * scan.GROUP)
+    monkeypatch.setattr(scan, "_recur_in_groups", in_groups)
+    found = selective_scan(**drawn, chunk=chunk)
+    for a, b in zip((*found, *gradients(found, drawn)), (*wanted, *gradients(wanted, drawn)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+    assert in_groups.called
 
 
 @settings(deadline=None, max_examples=20)

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from compresskit.methods.teaching import cross_entropy
-from compresskit.models.mamba.mixer import use_own_scan
+from compresskit.models.mamba.mixer import use_own_mixers
 from compresskit.models.task import IGNORED
 from compresskit.models.tasks import causal_memory
 from compresskit.models.tasks.causal import CAUSAL, CausalCollator
@@ -123,7 +123,7 @@ def test_prompts_of_unlike_length_are_gone_on_with(kind: str, groups: Any) -> No
 def test_what_prompts_share_is_read_once(kind: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers and scores as without, with fewer tokens read; another beginning is read anew."""
     own = model(kind)
-    use_own_scan(own)
+    use_own_mixers(own)
     front = [3, 8, 5, 12, 9, 4, 7, 6] * 5
     prompts = [front + prompt for prompt in PROMPTS]
     target, how = Target((), (9, 4, END), END), Search(beams, 1.0, 4)
@@ -195,6 +195,7 @@ def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     batch = CausalCollator(pad_id=0, multiple=4)(features)
     assert batch["input_ids"].shape == batch["labels"].shape
     assert batch["input_ids"].shape[1] % 4 == 0
+    assert int(batch["attention_mask"].diff(dim=1).max()) <= 0  # padding is on the right alone
     assert int((batch["labels"] != IGNORED).sum()) == sum(map(len, targets))
     choices = CAUSAL.choices(own, batch)
     assert choices.labels is not None
@@ -219,7 +220,7 @@ def test_no_example_of_a_batch_sees_another_or_its_padding(kind: str) -> None:
     In fp64, where nothing else could make a difference.
     """
     own = model(kind).double()
-    use_own_scan(own)
+    use_own_mixers(own)
     targets = [[8, 3, END], [2, END], [4, 4, 5, 11, 9, END], [7, END], [3, END]]
     features = [{"input_ids": PROMPTS[row], "labels": target, "index": row} for row, target in enumerate(targets)]
     loss, grads = learned(own, features, pad_id=0, multiple=8)
