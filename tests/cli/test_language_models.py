@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -240,12 +241,12 @@ def test_constructed_negatives_are_taught_as_unanswerable(tmp_path: Path, data: 
     assert found is not None
     assert (found.questions, found.unanswerable) == (16 + 4 + 16, 4 + 16)
     examples = with_negatives(load_data(str(data), "train"), 1.0, 3)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     prompt = replace(PROMPTS["lines"], unanswerable="nobody lives there")
     CAUSAL.write(tokenizer, examples, WindowOptions(200, 8, prompt), tmp_path / "features")
     features = CAUSAL.open(tmp_path / "features")
     assert len(features) == len(examples)
-    for example, feature in zip(examples, features, strict=True):
+    for example, feature in zip(examples, map(features.__getitem__, range(len(features))), strict=True):
         answer = example.answers[0].text if example.answers else prompt.unanswerable
         assert feature["labels"].tolist() == CAUSAL.target(tokenizer, [prompt.target(answer)])[0]
         assert feature["input_ids"].tolist() == tokenizer(prompt.text(example.question, example.context))["input_ids"]
