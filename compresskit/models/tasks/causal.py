@@ -131,7 +131,7 @@ def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
 def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target:
     """Answers begin where the prompt ends."""
     (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)])
-    stops, unknown = text_answers.stops_of(loaded, prompt), text_answers.unknown_tokens(loaded)
+    stops, unknown = text_answers.stops_of(loaded.tokenizer, prompt, null), text_answers.unknown_tokens(loaded)
     return Target((), tuple(null), end_of(loaded.tokenizer), stops, unknown)
 
 

@@ -12,10 +12,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers.cache_utils import DynamicCache, DynamicLayer, LinearAttentionLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from compresskit.errors import InputError
 from compresskit.models.tasks.memory import Memory, log_probabilities
+from compresskit.models.tasks.steps import steps_of
 
 # Fewer tokens than these are not worth a pass of their own.
 LEAST = 32
@@ -28,22 +29,36 @@ def remembered(model: Any, prompts: Sequence[Sequence[int]], shared: Shared | No
 
     Raises InputError for a model that mixes layers of both sorts.
     """
-    layers = DynamicCache(config=model.config).layers
-    if all(type(layer) is LinearAttentionLayer for layer in layers) and layers:
-        return StateMemory(model, prompts, shared or Shared(model))
-    if all(isinstance(layer, DynamicLayer) for layer in layers):
-        return AttentionMemory(model, prompts, shared or Shared(model))
+    return _sort(model.config)(model, prompts, shared or Shared(model))
+
+
+def _sort(config: Any) -> type[CausalMemory]:
+    layers = {type(layer) for layer in DynamicCache(config=config).layers}
+    if layers == {LinearAttentionLayer}:
+        return StateMemory
+    if layers <= {DynamicLayer, DynamicSlidingWindowLayer}:
+        return AttentionMemory
     raise InputError(
-        f"a {model.config.model_type} mixes attention with layers of states, which is not supported; "
-        "take a model of either sort"
+        f"a {config.model_type} mixes attention with layers of states, or keeps more than keys and values, which is "
+        "not supported; take a model of plain attention or of states alone"
     )
 
 
+def _empty(config: Any) -> Any:
+    """A cache without tokens.
+
+    Attention keeps all of them, also where it sees but a window: rows of unlike length are joined column by column. The
+    mask, which transformers makes of the configuration, leaves out what is too far away.
+    """
+    return DynamicCache() if _sort(config) is AttentionMemory else DynamicCache(config=config)
+
+
 class Shared:
-    """What the prompts of one batch after the other begin with, such as examples: it is read once for all of them."""
+    """What batches have in common: what all prompts begin with, such as examples, read once; and how steps are made."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.steps = steps_of(model, read, _with_states)
         self._ids: list[int] = []
         self._cache: Any = None
 
@@ -58,9 +73,9 @@ class Shared:
         known = len(self._ids)
         if not (known and known <= common and list(first[:known]) == self._ids):
             if common < LEAST or len(prompts) == 1:
-                return 0, DynamicCache(config=self.model.config)
+                return 0, _empty(self.model.config)
             known, self._ids = common, list(first[:common])
-            self._cache = DynamicCache(config=self.model.config)
+            self._cache = _empty(self.model.config)
             read(self.model, self._cache, torch.tensor([self._ids], device=self.model.device))
         return known, self._cache
 
@@ -90,25 +105,46 @@ class CausalMemory(Memory):
 
     def __init__(self, model: Any, prompts: Sequence[Sequence[int]], shared: Shared) -> None:
         self.model, self.prompts, self.shared = model, [list(prompt) for prompt in prompts], shared
+        self.rows, self.longest = len(self.prompts), max(map(len, self.prompts))
+
+    @property
+    def size(self) -> int:
+        """Each row counts as the longest prompt."""
+        return self.rows * self.longest
 
     def together(self, others: Sequence[Self]) -> Self:
         """The prompts one after the other."""
         return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts], self.shared)
 
-    def first(self, start: Sequence[int], null: Sequence[int], unknown: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The prompts are read, and the target after them, by a memory that is thrown away."""
         logits = self._read_prompts()
         found, other, likely = logits, copy.copy(self), logits.new_zeros(len(logits), dtype=torch.float32)
         other.cache = copy.deepcopy(self.cache)
-        for number, token in enumerate(null):
+        for token in null[:-1]:
             likely = likely + log_probabilities(found, unknown)[:, token]
-            if number + 1 < len(null):
-                found = other.read(torch.full((len(likely),), token, device=likely.device))
-        return likely, logits
+            found = other.read(torch.full((len(likely),), token, device=likely.device))
+        ends = log_probabilities(found, unknown)[:, [null[-1], *closing]]
+        return likely + ends.logsumexp(dim=1), logits
 
     @abstractmethod
     def _read_prompts(self) -> Tensor:
         """Read them; the logits after the last token of each, (rows, vocabulary)."""
+
+    def repeat(self, times: int) -> None:
+        """The rows are counted."""
+        self.rows *= times
+
+    def select(self, places: Tensor) -> None:
+        """The rows are counted."""
+        self.rows = len(places)
+
+    def join(self, others: Sequence[Self]) -> None:
+        """The rows are counted."""
+        self.rows += sum(each.rows for each in others)
+        self.longest = max(each.longest for each in (self, *others))
 
 
 class AttentionMemory(CausalMemory):
@@ -116,22 +152,19 @@ class AttentionMemory(CausalMemory):
 
     mask: Tensor
 
-    @property
-    def size(self) -> int:
-        """Of the prompts, padding among it."""
-        return len(self.prompts) * max(map(len, self.prompts))
-
     def _read_prompts(self) -> Tensor:
+        """The first columns come from what is shared, each row shifted by its padding; the model reads the others.
+
+        So all padding stands on the left, as models need that count columns for how far a token is away.
+        """
         known, cache = self.shared.of(self.prompts)
-        self.cache, device = copy.deepcopy(cache), self.model.device
-        if known:
-            self.cache.batch_repeat_interleave(len(self.prompts))
-        left = [prompt[known:] for prompt in self.prompts]
-        length = max(map(len, left))
-        own = torch.tensor([len(prompt) for prompt in left], device=device)
-        mask = (torch.arange(length, device=device) >= length - own.unsqueeze(1)).long()
-        self.mask = pad(mask, (known, 0), value=1)
-        return self._attend(torch.tensor([[0] * (length - len(prompt)) + prompt for prompt in left], device=device))
+        self.cache, device = copy.copy(cache), self.model.device
+        lengths = torch.tensor([len(prompt) for prompt in self.prompts], device=device)
+        padding, columns = self.longest - lengths.unsqueeze(1), torch.arange(self.longest, device=device)
+        self.mask = (columns >= padding).long()
+        self.cache.layers = [_shifted(layer, (columns[:known] - padding).clamp(min=0)) for layer in cache.layers]
+        rows = [[0] * (self.longest - len(prompt)) + prompt for prompt in self.prompts]
+        return self._attend(torch.tensor([row[known:] for row in rows], device=device))
 
     def read(self, tokens: Tensor) -> Tensor:
         """One more column."""
@@ -145,25 +178,37 @@ class AttentionMemory(CausalMemory):
 
     def repeat(self, times: int) -> None:
         """Cache and mask."""
+        super().repeat(times)
         self.cache.batch_repeat_interleave(times)
         self.mask = self.mask.repeat_interleave(times, dim=0)
 
     def select(self, places: Tensor) -> None:
         """Cache and mask."""
+        super().select(places)
         self.cache.batch_select_indices(places)
         self.mask = self.mask[places]
 
     def join(self, others: Sequence[Self]) -> None:
         """Padded on the left to the longest."""
+        super().join(others)
         every = (self, *others)
         length = max(each.mask.shape[1] for each in every)
         more = [length - each.mask.shape[1] for each in every]
         self.mask = torch.cat([pad(each.mask, (by, 0)) for each, by in zip(every, more, strict=True)])
-        self.prompts = [prompt for each in every for prompt in each.prompts]
         for layers in zip(*(each.cache.layers for each in every), strict=True):
             pairs = list(zip(layers, more, strict=True))
             layers[0].keys = torch.cat([pad(layer.keys, (0, 0, by, 0)) for layer, by in pairs])
             layers[0].values = torch.cat([pad(layer.values, (0, 0, by, 0)) for layer, by in pairs])
+
+
+def _shifted(layer: DynamicLayer, places: Tensor) -> DynamicLayer:
+    """A layer of many rows with the keys and values of one row at some places, (rows, columns)."""
+    made = copy.copy(layer)
+    if places.numel():
+        assert layer.keys is not None
+        assert layer.values is not None
+        made.keys, made.values = (each[0][:, places].transpose(0, 1) for each in (layer.keys, layer.values))
+    return made
 
 
 class StateMemory(CausalMemory):
@@ -172,15 +217,10 @@ class StateMemory(CausalMemory):
     Padding would change them: each row reads its own tokens alone.
     """
 
-    @property
-    def size(self) -> int:
-        """Of the prompts."""
-        return sum(map(len, self.prompts))
-
     def _read_prompts(self) -> Tensor:
-        """All as far as the shortest goes, then one token at a time those that have more; the states of each end.
+        """All as far as the shortest goes, then those that have more as far as the next one; the states of each end.
 
-        Prompts of like length are asked together, so that few tokens are read one at a time.
+        Prompts of like length are asked together, so that few passes are short.
         """
         device = self.model.device
         order = sorted(range(len(self.prompts)), key=lambda row: len(self.prompts[row]))
@@ -200,10 +240,9 @@ class StateMemory(CausalMemory):
                 if not going:
                     break
                 self.cache = _selected(self.cache, torch.arange(ended, ended + len(going), device=device))
-            logits = read(
-                self.model, self.cache, torch.tensor([[self.prompts[row][length]] for row in going], device=device)
-            )
-            length += 1
+            end = len(self.prompts[going[0]])
+            ids = torch.tensor([self.prompts[row][length:end] for row in going], device=device)
+            logits, length = read(self.model, self.cache, ids), end
         self.cache = _joined([cache for cache, _ in done])
         back = torch.tensor(order, device=device).argsort()
         self.select(back)
@@ -211,21 +250,21 @@ class StateMemory(CausalMemory):
 
     def read(self, tokens: Tensor) -> Tensor:
         """One step of the states."""
-        return read(self.model, self.cache, tokens.unsqueeze(1))
+        return self.shared.steps.step(self.cache, _states(self.cache), tokens)
 
     def repeat(self, times: int) -> None:
         """All states."""
-        rows = len(_states(self.cache)[0])
-        self.select(torch.arange(rows, device=self.model.device).repeat_interleave(times))
+        self.select(torch.arange(self.rows, device=self.model.device).repeat_interleave(times))
 
     def select(self, places: Tensor) -> None:
         """All states."""
+        super().select(places)
         self.cache = _selected(self.cache, places)
 
     def join(self, others: Sequence[Self]) -> None:
         """One after the other, whatever their prompts' lengths."""
+        super().join(others)
         self.cache = _joined([each.cache for each in (self, *others)])
-        self.prompts = [prompt for each in (self, *others) for prompt in each.prompts]
 
 
 def _states(cache: Any) -> list[Tensor]:

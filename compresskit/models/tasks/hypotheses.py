@@ -1,8 +1,8 @@
 """The hypotheses of a search: greedy search, or beam search as transformers' (`early_stopping=False`).
 
 The answers are those of the distribution without the unanswerable target: where a hypothesis could still become that
-target, the target's own probability is taken from it. So the best answer is found even where the model would rather
-not give one.
+target, the target's own probability is taken from it. Where texts also end at a stop, whatever is over and answers
+nothing is left out in the same way. So the best answer is found even where the model would rather not give one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,22 @@ class Search:
     max_tokens: int = 30
 
 
-# Whether each of some texts, given by token ids, is over: it holds a text at which answers stop.
-Stops = Callable[[Sequence[Sequence[int]]], Sequence[bool]]
+# Something told of each of some texts, which are given by their token ids.
+Tell = Callable[[Sequence[Sequence[int]]], Sequence[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Texts at which answers stop, such as a line break.
+
+    `over` tells whether a text holds one. `void` tells whether what stands before it (all of a text that holds none)
+    answers nothing: it is empty, or the word for unanswerable. The tokens `closing` stop the unanswerable target right
+    after its word.
+    """
+
+    over: Tell
+    void: Tell
+    closing: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,11 @@ class Target:
     end: int
     stops: Stops | None = None
     unknown: Tensor | None = None
+
+    @property
+    def closing(self) -> Sequence[int]:
+        """The tokens that end the unanswerable target beside the `end`."""
+        return self.stops.closing if self.stops is not None else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +104,7 @@ class Rows(ABC):
         self.questions, self.found = list(questions), found
         self.closed = [False] * len(self.questions)
         self.written = 0
-        self.null, logits = memory.first(target.start, target.null, target.unknown)
+        self.null, logits = memory.first(target.start, target.null, target.closing, target.unknown)
         self.logp = log_probabilities(logits, target.unknown).unsqueeze(1)
         shape, device = (len(self.questions), how.beams), self.null.device
         self.scores = torch.full(shape, float("-inf"), device=device)
@@ -143,12 +162,14 @@ class Rows(ABC):
         if step >= len(null):
             return totals
         ranks = totals.clone()
+        ends = [self.target.end, *self.target.closing]
         if step == 0:
-            ranks[:, :, self.target.end] = float("-inf")  # an empty text answers nothing
+            ranks[:, :, ends] = float("-inf")  # an empty text answers nothing
+        if step == len(null) - 1:  # that is the target itself
+            ranks[:, :, ends] = ranks[:, :, ends].masked_fill(self.on_null.unsqueeze(2), float("-inf"))
+            return ranks
         own = totals[:, :, null[step]]
         rest = own + torch.log1p(-torch.exp((self.null.unsqueeze(1) - own).clamp(max=0.0)))
-        if step == len(null) - 1:
-            rest = torch.full_like(rest, float("-inf"))  # that is the target itself
         ranks[:, :, null[step]] = torch.where(self.on_null, rest, own)
         return ranks
 
@@ -156,6 +177,11 @@ class Rows(ABC):
         """Which hypotheses are a beginning of the unanswerable target with these tokens, (rows, beams), still."""
         if self.written < len(self.target.null):
             self.on_null = self.on_null & (tokens == self.target.null[self.written])
+
+    @property
+    def _last(self) -> bool:
+        """Whether there is room for one more token only."""
+        return self.written + 1 == self.how.max_tokens
 
     def _keep(self, row: int, tokens: Sequence[int], score: float, length: int) -> None:
         """Keep a hypothesis of `length` tokens among the best of its question."""
@@ -185,34 +211,57 @@ class Greedy(Rows):
             self._texts.update(rows._texts)
 
     def step(self) -> None:
-        """The likeliest token of each row."""
+        """The likeliest token of each row; the next one where a text would be over with it that answers nothing."""
         totals = self.scores.unsqueeze(2) + self.logp
-        tokens = self._without_null(totals).argmax(dim=2)
-        self.scores = totals.gather(2, tokens.unsqueeze(2)).squeeze(2)
+        ranks = self._without_null(totals)
+        while True:
+            tokens = ranks.argmax(dim=2)
+            self.scores = totals.gather(2, tokens.unsqueeze(2)).squeeze(2)
+            # One copy from the GPU: double precision holds both exactly.
+            told = torch.cat((tokens.double(), self.scores.double()), dim=1).tolist()
+            ids = [int(token) for token, _ in told]
+            texts = self._texts_with(ids)
+            over = self._over(texts, ids)
+            void = self._void(ranks, tokens, {row: texts[row] for row in over})
+            if not void:
+                break
+            ranks = ranks.clone()
+            ranks[void, 0, tokens[void, 0]] = float("-inf")
         self._stay_on_null(tokens)
         self.written += 1
-        # One copy from the GPU: double precision holds both exactly.
-        self._close(torch.cat((tokens.double(), self.scores.double()), dim=1).tolist())
+        self._texts.update({self.questions[row]: text for row, text in texts.items()})
+        for row in over:
+            self._keep(row, texts[row], told[row][1], self.written)
+            self.closed[row] = True
         if self.closed.count(True) >= DONE * len(self.closed) and self.open:
             kept = [row for row, closed in enumerate(self.closed) if not closed]
             tokens = tokens[torch.tensor(kept, device=tokens.device)]
             self.drop_closed()
         self._go_on(tokens)
 
-    def _close(self, told: Sequence[tuple[float, float]]) -> None:
-        """Keep the texts that are over, by their end, a text at which they stop, or for want of room."""
-        ended = {row for row, (token, _) in enumerate(told) if int(token) == self.target.end}
-        going = [row for row, closed in enumerate(self.closed) if not closed and row not in ended]
-        texts = {row: self._texts[self.questions[row]] for row in (*going, *ended)}
-        for row in going:
-            texts[row].append(int(told[row][0]))
-        over = set(going) if self.written == self.how.max_tokens else set()
+    def _texts_with(self, tokens: Sequence[int]) -> dict[int, list[int]]:
+        """The texts of the open rows with their next token; the end is no part of a text."""
+        texts = {row: self._texts[self.questions[row]] for row, closed in enumerate(self.closed) if not closed}
+        return {row: text if tokens[row] == self.target.end else [*text, tokens[row]] for row, text in texts.items()}
+
+    def _over(self, texts: Mapping[int, Sequence[int]], tokens: Sequence[int]) -> set[int]:
+        """The rows of texts that are over, by their end, a text at which they stop, or for want of room."""
+        if self._last:
+            return set(texts)
+        over = {row for row in texts if tokens[row] == self.target.end}
         if self.target.stops is not None:
-            stopped = self.target.stops([texts[row] for row in going])
+            going = [row for row in texts if row not in over]
+            stopped = self.target.stops.over([texts[row] for row in going])
             over |= {row for row, stops in zip(going, stopped, strict=True) if stops}
-        for row in over | {row for row in ended if not self.closed[row]}:
-            self._keep(row, texts[row], told[row][1], self.written)
-            self.closed[row] = True
+        return over
+
+    def _void(self, ranks: Tensor, tokens: Tensor, texts: Mapping[int, Sequence[int]]) -> list[int]:
+        """The rows of texts that answer nothing, where any other token is left."""
+        if self.target.stops is None:
+            return []
+        void = self.target.stops.void(list(texts.values()))
+        found = [row for row, nothing in zip(texts, void, strict=True) if nothing]
+        return [row for row in found if float(ranks[row, 0, tokens[row, 0]]) > float("-inf")]
 
 
 class Beams(Rows):
@@ -228,22 +277,20 @@ class Beams(Rows):
         """The best continuations of all hypotheses of a row."""
         beams, vocabulary = self.how.beams, self.logp.shape[-1]
         totals = self.scores.unsqueeze(2) + self.logp
-        ranks, tokens = self._without_null(totals).flatten(1).topk(2 * beams, dim=1)
-        parents, tokens = tokens // vocabulary, tokens % vocabulary
+        ranks, parents, tokens, over = self._candidates(self._without_null(totals).flatten(1))
         totals = totals.flatten(1).gather(1, parents * vocabulary + tokens)
-        ended = tokens == self.target.end
-        self._keep_ended(ranks, totals, parents, ended & (torch.arange(2 * beams, device=ended.device) < beams))
-        # The best that have not ended go on, in their order.
-        chosen = ended.to(torch.uint8).argsort(dim=1, stable=True)[:, :beams]
-        parents, tokens, self.scores = (each.gather(1, chosen) for each in (parents, tokens, totals))
-        ranks = ranks.gather(1, chosen)
+        self._keep_over(ranks, totals, parents, tokens, over & (torch.arange(2 * beams, device=over.device) < beams))
+        # The best that are not over go on, in their order.
+        chosen = over.to(torch.uint8).argsort(dim=1, stable=True)[:, :beams]
+        parents, tokens, self.scores, ranks = (each.gather(1, chosen) for each in (parents, tokens, totals, ranks))
+        if self.target.stops is not None:  # each hypothesis has one end, but may stop in many ways: all can be over
+            over = over.gather(1, chosen)
+            self.scores, ranks = (each.masked_fill(over, float("-inf")) for each in (self.scores, ranks))
         grown = self.tokens.gather(1, parents.unsqueeze(2).expand(-1, -1, self.written))
         self.tokens = torch.cat((grown, tokens.unsqueeze(2)), dim=2)
         self.on_null = self.on_null.gather(1, parents)
         self._stay_on_null(tokens)
         self.written += 1
-        if self.target.stops is not None:
-            ranks = self._keep_stopped(self.target.stops, ranks)
         self._close(ranks)
         first = torch.arange(len(parents), device=parents.device).unsqueeze(1) * beams
         self.memory.exchange((first + parents).flatten())
@@ -251,28 +298,52 @@ class Beams(Rows):
             self.drop_closed()
         self._go_on(self.tokens[:, :, -1])
 
-    def _keep_ended(self, ranks: Tensor, totals: Tensor, parents: Tensor, ended: Tensor) -> None:
-        """Keep the hypotheses that have ended; whatever has to wait for a GPU does so once for all of them."""
-        rows, places = (ended & (ranks > float("-inf"))).nonzero(as_tuple=True)
-        written = self.tokens[rows, parents[rows, places]].tolist()
-        for row, tokens, score in zip(rows.tolist(), written, totals[rows, places].tolist(), strict=True):
-            self._keep(row, tokens, score, self.written + 1)
+    def _candidates(self, ranks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The best continuations by their ranks (rows, beams * vocabulary): more than go on, as some are over.
 
-    def _keep_stopped(self, stops: Stops, ranks: Tensor) -> Tensor:
-        """Keep the hypotheses in which a text stops, and go on without them; the ranks of those that are left."""
-        written = self.tokens.flatten(0, 1).tolist()
-        over = torch.tensor(stops(written), device=ranks.device).view(ranks.shape) & (self.scores > float("-inf"))
-        for place, score in zip(over.flatten().nonzero().flatten().tolist(), self.scores[over].tolist(), strict=True):
-            self._keep(place // self.how.beams, written[place], score, self.written)
-        self.scores = self.scores.masked_fill(over, float("-inf"))
-        return ranks.masked_fill(over, float("-inf"))
+        Ranks, parents, tokens, and whether they are over, (rows, 2 * beams) each. What is over and answers nothing is
+        none of them.
+        """
+        while True:
+            best, places = ranks.topk(2 * self.how.beams, dim=1)
+            parents, tokens = places // self.logp.shape[-1], places % self.logp.shape[-1]
+            over = tokens == self.target.end
+            if self.target.stops is None:
+                return best, parents, tokens, over
+            over, void = self._stopped(self.target.stops, parents, tokens)
+            void &= best > float("-inf")
+            if not void.any():
+                return best, parents, tokens, over
+            ranks = ranks.scatter(1, places, best.masked_fill(void, float("-inf")))
+
+    def _stopped(self, stops: Stops, parents: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Which continuations are over, and which of them answer nothing, (rows, 2 * beams) each."""
+        grown = self.tokens.gather(1, parents.unsqueeze(2).expand(-1, -1, self.written))
+        written = torch.cat((grown, tokens.unsqueeze(2)), dim=2).flatten(0, 1).tolist()
+        ended = [text[-1] == self.target.end for text in written]
+        texts = [text[:-1] if end else text for text, end in zip(written, ended, strict=True)]
+        over = [end or stopped for end, stopped in zip(ended, stops.over(texts), strict=True)]
+        void = [False] * len(texts)
+        done = [number for number, each in enumerate(over) if each or self._last]
+        for number, nothing in zip(done, stops.void([texts[number] for number in done]), strict=True):
+            void[number] = nothing
+        told = torch.tensor([over, void], device=tokens.device).view(2, *tokens.shape)
+        return told[0], told[1]
+
+    def _keep_over(self, ranks: Tensor, totals: Tensor, parents: Tensor, tokens: Tensor, over: Tensor) -> None:
+        """Keep the hypotheses that are over; whatever has to wait for a GPU does so once for all of them."""
+        rows, places = (over & (ranks > float("-inf"))).nonzero(as_tuple=True)
+        written = torch.cat((self.tokens[rows, parents[rows, places]], tokens[rows, places].unsqueeze(1)), dim=1)
+        for row, text, score in zip(rows.tolist(), written.tolist(), totals[rows, places].tolist(), strict=True):
+            self._keep(row, text[:-1] if text[-1] == self.target.end else text, score, self.written + 1)
 
     def _close(self, ranks: Tensor) -> None:
-        """Close the rows that nothing better can come to; where there is no more room, keep what has not ended."""
+        """Close the rows to which nothing better can come; where there is no more room, keep what has not ended."""
         best = (ranks.amax(dim=1) / self.written**self.how.length_penalty).tolist()
         for row, question in enumerate(self.questions):
             found = self.found[question]
-            self.closed[row] = len(found) == self.how.beams and found[-1].rank >= best[row]
+            full = len(found) == self.how.beams and found[-1].rank >= best[row]
+            self.closed[row] = full or best[row] == float("-inf")
         if self.written < self.how.max_tokens:
             return
         written, scores = self.tokens.tolist(), self.scores.tolist()

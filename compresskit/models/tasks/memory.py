@@ -38,10 +38,14 @@ class Memory(ABC):
         """One memory of the prompts of several, none of which has been read yet."""
 
     @abstractmethod
-    def first(self, start: Sequence[int], null: Sequence[int], unknown: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Read the prompts: how likely the target `null` is, and the logits of an answer's first token.
 
         Log-probabilities (rows,) as `log_probabilities` has them, and (rows, vocabulary). Answers begin with `start`.
+        The target is there as well with any of the tokens `closing` in place of its last one: the probabilities are
+        added.
         """
 
     @abstractmethod
@@ -88,7 +92,9 @@ class EncoderMemory(Memory):
         mask = torch.cat([pad(each.mask, (0, length - each.mask.shape[1])) for each in every])
         return type(self)(self.model, hidden, mask)
 
-    def first(self, start: Sequence[int], null: Sequence[int], unknown: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One pass tells both; what was read of the target is forgotten."""
         ids = torch.tensor([[*start, *null[:-1]]], device=self.mask.device).expand(len(self.mask), -1)
         outputs = self.model(
@@ -100,11 +106,14 @@ class EncoderMemory(Memory):
         del self.hidden  # the cache has what is needed of it
         logits = outputs.logits[:, len(start) - 1 :]
         wanted = torch.tensor(null, device=ids.device).expand(len(ids), -1).unsqueeze(2)
-        likely = log_probabilities(logits, unknown).gather(2, wanted).sum(dim=(1, 2))
+        logp = log_probabilities(logits, unknown)
+        likely = logp.gather(2, wanted).squeeze(2)
+        if closing:
+            likely[:, -1] = logp[:, -1, [null[-1], *closing]].logsumexp(dim=1)
         self.cache: Any = outputs.past_key_values  # transformers' EncoderDecoderCache
         for layer in self.cache.self_attention_cache.layers:
             layer.keys, layer.values = layer.keys[:, :, : len(start)], layer.values[:, :, : len(start)]
-        return likely, logits[:, 0].contiguous()
+        return likely.sum(dim=1), logits[:, 0].contiguous()
 
     def read(self, tokens: Tensor) -> Tensor:
         """One step of the decoder."""

@@ -141,8 +141,9 @@ def decoder_target(loaded: LoadedModel, prompt: Prompt) -> Target:
     # Around every target the tokenizer puts its own tokens: T5 an end, BART a beginning too.
     *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
     null = loaded.tokenizer(text_target=prompt.target(prompt.unanswerable))["input_ids"]
-    start = (decoder_start(loaded.model.config), *front)
-    return Target(start, tuple(null[len(front) :]), end, stops_of(loaded, prompt), unknown_tokens(loaded))
+    null = null[len(front) :]
+    start, stops = (decoder_start(loaded.model.config), *front), stops_of(loaded.tokenizer, prompt, null)
+    return Target(start, tuple(null), end, stops, unknown_tokens(loaded))
 
 
 def unknown_tokens(loaded: LoadedModel) -> Tensor | None:
@@ -159,14 +160,36 @@ def _unknown(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> list[int]:
     return sorted(set(range(vocabulary)) - set(tokenizer.get_vocab().values()))
 
 
-def stops_of(loaded: LoadedModel, prompt: Prompt) -> Stops | None:
-    """How it is told that a text is over, where the prompt has texts that end it."""
-    return functools.partial(_over, loaded.tokenizer, prompt.stop) if prompt.stop else None
+def stops_of(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, null: Sequence[int]) -> Stops | None:
+    """How it is told that a text is over, where the prompt has texts that end it; `null` is the unanswerable target."""
+    if not prompt.stop:
+        return None
+    over, void = functools.partial(_over, tokenizer, prompt), functools.partial(_void, tokenizer, prompt)
+    return Stops(over, void, _closing(tokenizer, prompt, tuple(null)))
 
 
-def _over(tokenizer: PreTrainedTokenizerFast, stop: Sequence[str], written: Sequence[Sequence[int]]) -> Sequence[bool]:
-    texts = [str(tokenizer.decode(list(tokens), skip_special_tokens=True)) for tokens in written]
-    return [any(each in text for each in stop) for text in texts]
+@functools.lru_cache(maxsize=4)
+def _closing(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, null: tuple[int, ...]) -> Sequence[int]:
+    """The tokens that stop the unanswerable target: with blanks before the stop, and anything after it."""
+    every = sorted(tokenizer.get_vocab().values())
+    alone = tokenizer.batch_decode([[token] for token in every], skip_special_tokens=True)
+    some = [token for token, text in zip(every, alone, strict=True) if any(stop in text for stop in prompt.stop)]
+    # What a token stands for in a text may be more than alone, such as a blank.
+    texts = [[*null[:-1], token] for token in some]
+    told = zip(some, _over(tokenizer, prompt, texts), _void(tokenizer, prompt, texts), strict=True)
+    return [token for token, over, void in told if over and void]
+
+
+def _over(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, written: Sequence[Sequence[int]]) -> Sequence[bool]:
+    return [any(stop in text for stop in prompt.stop) for text in _decoded(tokenizer, written)]
+
+
+def _void(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, written: Sequence[Sequence[int]]) -> Sequence[bool]:
+    return [prompt.answer(text) in ("", prompt.unanswerable) for text in _decoded(tokenizer, written)]
+
+
+def _decoded(tokenizer: PreTrainedTokenizerFast, written: Sequence[Sequence[int]]) -> list[str]:
+    return [str(tokenizer.decode(list(tokens), skip_special_tokens=True)) for tokens in written]
 
 
 def decoder_start(config: Any) -> int:

@@ -55,6 +55,7 @@ def model(kind: str) -> Any:
         for parameter in found.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(4)
+    use_own_mixers(found)
     return found
 
 
@@ -123,7 +124,6 @@ def test_prompts_of_unlike_length_are_gone_on_with(kind: str, groups: Any) -> No
 def test_what_prompts_share_is_read_once(kind: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers and scores as without, with fewer tokens read; another beginning is read anew."""
     own = model(kind)
-    use_own_mixers(own)
     front = [3, 8, 5, 12, 9, 4, 7, 6] * 5
     prompts = [front + prompt for prompt in PROMPTS]
     target, how = Target((), (9, 4, END), END), Search(beams, 1.0, 4)

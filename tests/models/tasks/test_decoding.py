@@ -12,7 +12,7 @@ from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5F
 
 from compresskit.models.tasks import decoding
 from compresskit.models.tasks.decoding import Decoder
-from compresskit.models.tasks.hypotheses import Hypothesis, Search, Target
+from compresskit.models.tasks.hypotheses import Hypothesis, Search, Stops, Target
 from compresskit.models.tasks.memory import EncoderMemory
 
 PAD, END, START = 0, 1, 0
@@ -230,9 +230,8 @@ def test_a_text_that_stops_is_searched_no_further(beams: int) -> None:
     how = Search(beams, 0.0, 12)
     nulls, ((plain, *_),) = found(model, target, how, ids, mask)
     long, stop = len(passes), plain.tokens[1]
-    again, (stopped,) = found(
-        model, replace(target, stops=lambda written: [stop in tokens for tokens in written]), how, ids, mask
-    )
+    stops = Stops(lambda written: [stop in tokens for tokens in written], lambda written: [False] * len(written))
+    again, (stopped,) = found(model, replace(target, stops=stops), how, ids, mask)
     assert again == nulls
     assert len(passes) - long <= long
     assert any(stop in each.tokens for each in stopped)
