@@ -15,6 +15,14 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE_SUFFIXES = (".json", ".gz", ".jsonl")
 
 
+def training_set(ref: str) -> str | None:
+    """By what reference `load` finds the training questions that belong to the data set `ref`.
+
+    That is the same one for the built-in set and for data sets with splits; None for a file, which has no others.
+    """
+    return None if Path(ref).expanduser().is_file() else ref
+
+
 def load(ref: str, split: Split) -> ExampleSet:
     """The checked questions of `ref`.
 

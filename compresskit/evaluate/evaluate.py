@@ -16,6 +16,7 @@ from compresskit.checkpoint.manifest import package_versions
 from compresskit.checkpoint.store import sha256_file
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
+from compresskit.data.shots import check_shown
 from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.cache import Cache, entry_key
@@ -101,6 +102,7 @@ def evaluate(
     refs = _with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
+    settings = settings.for_data(data_ref)
     data = _read(data_ref, settings)
     dataset = data.described(settings.seed)
     with tempfile.TemporaryDirectory(prefix="compresskit-", ignore_cleanup_errors=True) as folder:
@@ -126,6 +128,8 @@ def _read(data_ref: str, settings: EvalSettings) -> _Data:
     whole = load_data(data_ref, "eval")
     asked = whole if settings.limit is None else whole.sample_paragraphs(settings.limit, settings.seed)
     shown = None if settings.shots_data is None else load_data(settings.shots_data, "train")
+    if shown is not None:
+        check_shown(shown)
     if settings.tune_data is None:
         return _Data(whole, asked, None, shown)
     tuning = load_data(settings.tune_data, "eval")

@@ -28,7 +28,7 @@ from compresskit.models.family import Family, Regularized
 from compresskit.models.folder import read_config
 from compresskit.models.kinds import base_source, kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
-from compresskit.models.registry import load_trainable, load_whole, require_head
+from compresskit.models.registry import load_trainable, load_whole, require_head, whole_base
 from compresskit.models.source import Source, base_of, resolve
 from compresskit.models.task import Batch, Items
 from compresskit.options import refuse
@@ -216,7 +216,10 @@ def _convert(method: Method, job: Job) -> Path:
         seconds = time.perf_counter() - started
         step = Step(method.title(job.config), describe(job), attached.seed, attached.data, seconds, metrics)
         known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
-        known.add(step, kind=method.leaves(job.config), base=base_of(source, target)).write(folder)
+        left = method.leaves(job.config)
+        # An adapter stands on what it stood on; all else is whole, and tells what it was made from.
+        below = whole_base(source) if left == "adapter" else None
+        known.add(step, kind=left, base=base_of(below or source, target)).write(folder)
     return target
 
 

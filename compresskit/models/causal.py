@@ -15,7 +15,7 @@ from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.mamba import is_mamba
 from compresskit.models.task import Task
-from compresskit.models.tasks.causal import CAUSAL, ROOM
+from compresskit.models.tasks.causal import CAUSAL, ROOM, positions_of
 
 
 class CausalFamily:
@@ -61,5 +61,5 @@ class CausalFamily:
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest prompt in tokens, after which an answer has room; None for a model whose states have no length."""
-        positions: int | None = getattr(config, "max_position_embeddings", None)
+        positions = positions_of(config)
         return None if positions is None else max(positions - ROOM, 1)

@@ -47,11 +47,20 @@ def load_whole(source: Source) -> TrainableModel:
     An adapter of packed weights is put on those that they were packed from. Raises InputError where there are none
     that can be written anew (a graph, another tool's packed weights).
     """
-    kind, below = kind_of(source), base_source(source)
-    if below is not None and isinstance(packing := kind_of(below), QuantizedKind):
-        below = packing.packed_from(below)
+    below = whole_base(source)
     base = load_whole(below) if below is not None else None
-    return _in_torch(kind.open(source, base, How()))
+    return _in_torch(kind_of(source).open(source, base, How()))
+
+
+def whole_base(source: Source) -> Source | None:
+    """What an overlay stands on, or where that is packed what it was packed from; None for what stands alone.
+
+    Raises InputError where it is not there, is another one, or does not tell what it was packed from.
+    """
+    below = base_source(source)
+    if below is not None and isinstance(packing := kind_of(below), QuantizedKind):
+        return packing.packed_from(below)
+    return below
 
 
 def _in_torch(loaded: LoadedModel) -> TrainableModel:

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,9 +19,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import drawn
 from compresskit.errors import MissingError, RunFailed, UsageError
+from compresskit.evaluate import evaluate as evaluation
 from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
@@ -40,7 +43,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("language")
     torch.manual_seed(0)
     causal = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=128, n_embd=16, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=3
+        vocab_size=VOCABULARY, n_positions=256, n_embd=16, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=3
     )
     seq2seq = T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     seq2seq.decoder_start_token_id = 0
@@ -146,14 +149,37 @@ def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> N
     told = [shot.answers[0].text if shot.answers else "I don't know" for shot in shots]
     parts = [f"{prompt.text(shot.question, shot.context)} {answer}" for shot, answer in zip(shots, told, strict=True)]
     assert own.text("Q?", "C") == "\n\n".join([*parts, prompt.text("Q?", "C")])
-    assert text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots)).front == ""
-    settings = replace(SETTINGS, max_length=96, shots=1, shots_data=data, prompt_template=PROMPTS["plain"])
+    length = 8 + text_answers.LEAST_ROOM + len(loaded.tokenizer(parts[0] + "\n\n")["input_ids"])
+    one = text_answers.with_shots(loaded, prompt, AnswerOptions(length, 8, shots=shots))
+    assert one.text("Q?", "C") == "\n\n".join([parts[0], prompt.text("Q?", "C")])
+    with pytest.raises(UsageError, match="0 of 2 examples fit before a question in --max-length 120 with --stride 8; "):
+        text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots))
+    settings = replace(SETTINGS, max_length=200, shots=1, shots_data=data, prompt_template=PROMPTS["plain"])
     (row,) = evaluate([str(folders["causal"])], data, settings).rows
     assert row.error is None
     assert (row.settings["shots"], row.settings["shots_data"]) == (1, data)
     assert row.settings["prompt_template"] == PROMPTS["plain"].to_dict()
-    with pytest.raises(UsageError, match="--shots and --shots-data belong together"):
-        replace(SETTINGS, shots=2)
+
+
+@pytest.mark.parametrize("ref", ["demo", "rajpurkar/squad_v2"])
+def test_examples_are_from_the_training_set_of_the_data(
+    ref: str, folders: dict[str, Path], data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is one, and other data are not given."""
+    asked: list[tuple[str, str]] = []
+
+    def loaded(name: str, split: Any) -> ExampleSet:
+        asked.append((name, split))
+        return load_data(data, split)
+
+    monkeypatch.setattr(evaluation, "load_data", loaded)
+    settings = replace(SETTINGS, max_length=200, shots=1, latency_questions=0)
+    (row,) = evaluate([str(folders["causal"])], ref, settings).rows
+    assert row.error is None
+    assert asked == [(ref, "eval"), (ref, "train")]
+    assert row.settings["shots_data"] == ref
+    assert replace(settings, shots_data="own.json").for_data(ref).shots_data == "own.json"
+    assert SETTINGS.for_data(ref) == SETTINGS
 
 
 def test_the_harness_has_to_be_there(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,10 @@ def check_exportable(loaded: TrainableModel) -> None:
     attention needs a graph with a past that is not written here.
     """
     if loaded.family.name == "causal":
-        raise UsageError(f"{loaded.ref} goes on with a text, of which no graph is written yet; export a reader or a T5")
+        raise UsageError(
+            f"{loaded.ref} goes on with a text, of which no graph is written yet; --onnx takes readers of spans and "
+            "encoder-decoders (T5, BART), and --peft-plain takes the adapter of a Mamba"
+        )
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
     check_numbers(loaded)

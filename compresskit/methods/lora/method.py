@@ -34,6 +34,7 @@ from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.mamba import is_mamba
 from compresskit.models.mamba.adapters import (
     NAME,
+    PEFT_OPENS,
     adapter_tensors,
     checked_targets,
     put_adapters,
@@ -47,8 +48,6 @@ from compresskit.training.plan import WEIGHT
 
 # What PEFT calls what a family does.
 TASKS: Mapping[str, str] = {"encoder": "QUESTION_ANS", "seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
-# In a Mamba plain PEFT opens adapters of these to the same logits.
-PEFT_OPENS = {"in_proj", "x_proj", "in_x", "in_z"}
 # B starts as zeros, so A has no gradient before B has moved; and the first step of a warm-up moves nothing.
 STEPS_TO_MOVE = 3
 

@@ -6,17 +6,18 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from compresskit.data.examples import Example, ExampleSet
-from compresskit.errors import InputError
-from compresskit.models.answering import AnswerOptions, Prediction
+from compresskit.errors import InputError, UsageError
+from compresskit.models.answering import AnswerOptions, Prediction, WindowOptions
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import LINES, Prompt
-from compresskit.models.task import IGNORED, Batch, Choices
+from compresskit.models.task import IGNORED, Batch, Choices, Features
 from compresskit.models.tasks import language, text_answers
 from compresskit.models.tasks.batching import PAD_MULTIPLE
 from compresskit.models.tasks.causal_memory import Shared, remembered, takes
@@ -27,6 +28,8 @@ from compresskit.models.tasks.target_features import padded
 
 # Which tokens' logits a model gives, where its forward pass can leave out others.
 KEPT = "logits_to_keep"
+# A prompt of fewer tokens asks nothing.
+LEAST = 16
 # The tokens of an answer, and its end, for which a text has room beside the prompt.
 ROOM = 31
 
@@ -40,6 +43,22 @@ class CausalTask(GenerationTask):
         """The tokens of the texts, each with the end of a text."""
         end = end_of(tokenizer)
         return [[*ids, end] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def check_lengths(self, features: Features, config: PretrainedConfig, options: WindowOptions) -> None:
+        """UsageError where a prompt and its target together have more tokens than a model has positions."""
+        positions = positions_of(config)
+        if positions is None:
+            return
+        room = positions // PAD_MULTIPLE * PAD_MULTIPLE  # so long a batch is at most
+        targets = np.diff(features.bounds)
+        over = features.lengths + targets > room
+        if over.any():
+            longest = int(targets[over].max())
+            lower = f"lower it to {room - longest}, or " if room - longest >= LEAST else ""
+            raise UsageError(
+                f"--max-length {options.max_length} and answers of up to {longest} tokens ({int(over.sum())} of them) "
+                f"are more than the {room} tokens that the model reads; {lower}leave out the longest answers"
+            )
 
     def collator(self, tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
         """A collator that joins each prompt with its target, and pads to the longest of the batch, on the right."""
@@ -61,7 +80,10 @@ class CausalTask(GenerationTask):
 
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
-        remember = functools.partial(_remembered, Shared(loaded.model))
+        positions = positions_of(loaded.model.config)
+        # The last token that is written is not read.
+        most = None if positions is None else positions - options.max_answer_length + 1
+        remember = functools.partial(_remembered, Shared(loaded.model), most)
         return text_answers.answer(loaded, examples, options, functools.partial(_target, self), remember)
 
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
@@ -109,11 +131,26 @@ def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
 def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target:
     """Answers begin where the prompt ends."""
     (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)])
-    stops = text_answers.stops_of(loaded.tokenizer, prompt, null)
-    return Target((), tuple(null), end_of(loaded.tokenizer), stops)
+    stops, unknown = text_answers.stops_of(loaded.tokenizer, prompt, null), text_answers.unknown_tokens(loaded)
+    return Target((), tuple(null), end_of(loaded.tokenizer), stops, unknown)
 
 
-def _remembered(shared: Shared, loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int) -> Memory:
+def positions_of(config: PretrainedConfig) -> int | None:
+    """How many tokens a model reads, prompt and answer together; None where its states have no length."""
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    return positions
+
+
+def _remembered(
+    shared: Shared, most: int | None, loaded: LoadedModel, prompts: Sequence[Sequence[int]], multiple: int
+) -> Memory:
+    """The memory of some prompts. Raises UsageError where one has more than so many tokens."""
+    longest = max(map(len, prompts))
+    if most is not None and longest > most:
+        raise UsageError(
+            f"a prompt of {longest} tokens leaves no room for an answer in {loaded.ref}; "
+            f"lower --max-length to {most}, or --max-answer-length"
+        )
     return remembered(loaded.model, prompts, shared)
 
 

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from compresskit.errors import InputError
-from compresskit.models.tasks.memory import Memory
+from compresskit.models.tasks.memory import Memory, log_probabilities
 from compresskit.models.tasks.steps import steps_of
 
 # Fewer tokens than these are not worth a pass of their own.
@@ -116,15 +116,17 @@ class CausalMemory(Memory):
         """The prompts one after the other."""
         return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts], self.shared)
 
-    def first(self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The prompts are read, and the target after them, by a memory that is thrown away."""
         logits = self._read_prompts()
         found, other, likely = logits, copy.copy(self), logits.new_zeros(len(logits), dtype=torch.float32)
         other.cache = copy.deepcopy(self.cache)
         for token in null[:-1]:
-            likely = likely + found.float().log_softmax(dim=-1)[:, token]
+            likely = likely + log_probabilities(found, unknown)[:, token]
             found = other.read(torch.full((len(likely),), token, device=likely.device))
-        ends = found.float().log_softmax(dim=-1)[:, [null[-1], *closing]]
+        ends = log_probabilities(found, unknown)[:, [null[-1], *closing]]
         return likely + ends.logsumexp(dim=1), logits
 
     @abstractmethod
