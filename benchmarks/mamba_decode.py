@@ -11,6 +11,7 @@ of the keys and values after the last token. The ways take turns, round by round
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import time
 from collections.abc import Mapping
@@ -85,7 +86,7 @@ def models(shape: str, device: torch.device) -> dict[str, Any]:
     mixer.use_own_mixers(mamba)
     found = {"Pythia": attention, "Mamba, PyTorch": mamba}
     if kernels.kernels_for(torch.zeros(1, device=device)) is not None:
-        found["Mamba, mamba-ssm"] = mamba
+        found["Mamba, mamba-ssm"] = copy.deepcopy(mamba)  # its own, since steps are kept with a model
     return found
 
 

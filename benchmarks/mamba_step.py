@@ -1,11 +1,11 @@
 """A training step of a Mamba by scan and method, and which adapters get a gradient: ours beside PEFT as shipped.
 
-    python -m benchmarks.mamba_step [--shape 130m] [--batch-size 8] [--length 512] [--steps 10] [--loop]
+    python -m benchmarks.mamba_step [--shape 130m] [--batch-size 8] [--length 512] [--steps 10] [--scans NAME …]
 
 The model has Mamba-130M's shape and random weights. A step is a forward and a backward pass of the loss over all
 tokens, and AdamW's step; in bf16 autocast on a GPU, fp32 on a CPU. Adapters have rank 8: in_proj, x_proj and out_proj
 of ours, in_proj and x_proj of PEFT's, since it refuses out_proj. The scans are mamba-ssm's kernels where they run, ours
-in PyTorch, mambapy's where it is installed, and with --loop transformers' own, which takes some 10 s a step.
+in PyTorch, mambapy's where it is installed, and where it is named transformers' loop, which takes some 10 s a step.
 Memory is the peak that tensors take. Coverage is tensors of adapters with a gradient that is not zero, of all of them.
 """
 
@@ -17,7 +17,7 @@ import gc
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
@@ -39,6 +39,7 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
     "tiny": {"hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 512},
 }
 RANK, WARM_UP = 8, 3
+SCANS = ("mamba-ssm", "ours", "mambapy", "loop")
 METHODS = ("full", "LoRA", "QLoRA, 4 bits")
 # The functions of transformers' mixer that are kernels where those are installed.
 FUNCTIONS = (
@@ -49,8 +50,6 @@ FUNCTIONS = (
     "causal_conv1d_update",
 )
 
-Put = Callable[[Any], None]
-
 
 def main() -> None:
     """Time all ways, and print the tables."""
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--loop", action="store_true")
+    parser.add_argument("--scans", nargs="+", choices=SCANS, default=SCANS[:-1])
     parser.add_argument("--device", default="auto")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -67,7 +66,7 @@ def main() -> None:
     print(headline(device))
     print(f"Mamba of {given.shape} shape, batches of {given.batch_size} x {given.length}")
     print(f"{'scan':14} {'method':15} {'whose':16} {'ms/step':>9} {'range':>17} {'GiB':>7}  coverage")
-    for scan, whose, method in ways(device, loop=given.loop):
+    for scan, whose, method in ways(device, given.scans):
         try:
             print(f"{scan:14} {method:15} {whose:16} {measured(scan, whose, method, given, device)}", flush=True)
         except Exception as error:  # what cannot be trained at all is a row too
@@ -77,18 +76,16 @@ def main() -> None:
             torch.cuda.empty_cache()
 
 
-def ways(device: torch.device, *, loop: bool) -> Iterator[tuple[str, str, str]]:
-    """Scan, whose adapters, and method."""
-    probe = torch.zeros(1, device=device)
-    if kernels.kernels_for(probe) is not None:
-        yield from (("mamba-ssm", "ours", method) for method in METHODS)
-        yield from (("mamba-ssm", "PEFT as shipped", method) for method in METHODS)
-    yield from (("ours", "ours", method) for method in METHODS)
-    if is_mambapy_available():
-        yield from (("mambapy", "ours", method) for method in METHODS)
-        yield "mambapy", "PEFT as shipped", "LoRA"
-    if loop:
-        yield from (("loop", "ours", method) for method in METHODS)
+def ways(device: torch.device, scans: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Scan, whose adapters, and method; of those scans that are here."""
+    here = {"ours", "loop"} | ({"mambapy"} if is_mambapy_available() else set())
+    if kernels.kernels_for(torch.zeros(1, device=device)) is not None:
+        here.add("mamba-ssm")
+    for scan in scans:
+        if scan in here:
+            yield from ((scan, "ours", method) for method in METHODS)
+            if scan in ("mamba-ssm", "mambapy"):
+                yield from ((scan, "PEFT as shipped", method) for method in METHODS[1:])
 
 
 def measured(scan: str, whose: str, method: str, given: argparse.Namespace, device: torch.device) -> str:

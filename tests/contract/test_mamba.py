@@ -86,9 +86,8 @@ def test_every_verb(kind: str, tmp_path: Path) -> None:
         manifest = read_manifest(merged)
         assert manifest is not None
         assert manifest.family == "causal"
-    if kind != "mamba2":  # whose mixer reads weights raw
-        packed = run(Job("quantize", QuantizeOptions(str(trained), tmp_path / "int8"), QuantizeConfig()))
-        alike(trained, packed, 0.5)
+    packed = run(Job("quantize", QuantizeOptions(str(trained), tmp_path / "int8"), QuantizeConfig()))
+    alike(trained, packed, 0.5)
 
 
 def test_adapters_on_packed_weights(tmp_path: Path) -> None:
@@ -141,5 +140,31 @@ def test_other_targets_are_merged_to_the_same_answers(targets: tuple[str, ...], 
 def test_a_mamba_is_opened_with_our_scan(tmp_path: Path) -> None:
     loaded: Any = load(str(checkpoint("mamba", tmp_path / "base")), device="cpu")
     mixers = [type(module).__name__ for module in loaded.model.modules() if "Mixer" in type(module).__name__]
-    assert mixers == ["OwnScanMambaMixer"] * 2
+    assert mixers == ["OwnMambaMixer"] * 2
     assert use_own_mixers(loaded.model) == 2
+
+
+PRESETS: dict[tuple[str, tuple[str, ...]], set[str]] = {
+    ("mamba", ("linear", "dt_proj")): {"in_proj", "x_proj", "out_proj", "dt_proj"},
+    ("mamba", ("in_proj,x_proj",)): {"in_proj", "x_proj"},
+    ("mamba", ("all-linear", "linear")): {"in_proj", "x_proj", "out_proj", "dt_proj"},
+    ("mamba2", ("all-linear",)): {"in_proj", "out_proj"},
+}
+
+
+@pytest.mark.parametrize(("kind", "targets"), PRESETS)
+def test_presets_mean_what_there_is_of_them(
+    kind: str, targets: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = checkpoint(kind, tmp_path / "base")
+    out = run(job("lora", tmp_path, base, "adapter", LoraConfig(rank=2, targets=targets)))
+    wanted = PRESETS[kind, targets]
+    assert {name.split(".lora_")[0].split(".")[-1] for name in load_file(out / "adapter_model.safetensors")} == wanted
+    told = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("adapters on "))
+    assert {part.split()[0] for part in told.removeprefix("adapters on ").split(", ")} == wanted
+
+
+def test_adapted_embeddings_are_told_by_their_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = checkpoint("mamba", tmp_path / "base")
+    run(job("lora", tmp_path, base, "adapter", LoraConfig(rank=2, targets=("embeddings", "in_x"))))
+    assert "adapters on embeddings 1, in_proj 2" in capsys.readouterr().err

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import BertConfig, BertForQuestionAnswering, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    MambaConfig,
+    MambaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.methods.job import Job, TrainConfig
@@ -112,6 +119,10 @@ def medium(family: str, folder: Path) -> Path:
     if family == "encoder":
         config = BertConfig(vocab_size=30522, num_hidden_layers=6)
         BertForQuestionAnswering(config).save_pretrained(folder)
+    elif family == "causal":
+        tokenizer.eos_token = tokenizer.sep_token
+        mamba = MambaConfig(vocab_size=32128, hidden_size=512, num_hidden_layers=6, pad_token_id=tokenizer.pad_token_id)
+        MambaForCausalLM(mamba).save_pretrained(folder)
     else:
         tokenizer.eos_token = tokenizer.sep_token
         shape = {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
@@ -136,7 +147,7 @@ MEMORY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("family", ["encoder", "seq2seq"])
+@pytest.mark.parametrize("family", ["encoder", "seq2seq", "causal"])
 @pytest.mark.parametrize("name", MEMORY)
 def test_the_planned_memory_is_the_measured_peak(tmp_path: Path, family: str, name: str) -> None:
     """Within 15 %, over all of the data."""

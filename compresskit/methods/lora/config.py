@@ -71,6 +71,8 @@ class LoraConfig:
     )
 
     def __post_init__(self) -> None:
+        names = tuple(name.strip() for text in self.targets for name in text.split(","))
+        object.__setattr__(self, "targets", names)
         check(self)
         if self.init == "pissa" and self.dora:
             raise UsageError("--init pissa and --dora exclude each other; leave one of them out")

@@ -119,8 +119,8 @@ class LoraMethod:
         """Which adapters they are: PEFT's, or those that only compresskit opens."""
         plain = is_linear(loaded.family.weights(loaded.model))
         if is_mamba(loaded.model):
-            targets = in_a_mamba(asked.config.for_family(loaded.family.name).targets)
-            plain = bool(targets) and PEFT_OPENS.issuperset(targets)
+            targets = in_a_mamba(loaded.model, asked.config.for_family(loaded.family.name).targets)
+            plain = PEFT_OPENS.issuperset(targets)
         return {"adapter": "peft" if plain else "weights"}
 
     def attach(self, loaded: TrainableModel, config: LoraConfig, dtype: torch.dtype) -> Attached:
@@ -143,7 +143,7 @@ def _check_mamba(loaded: TrainableModel, config: LoraConfig) -> None:
     refuse(config, ("dora",), f"with {loaded.ref}, whose layers' weights are read")
     if config.init != "default":
         raise UsageError(f"--init {config.init} has no effect with {loaded.ref}; leave it out")
-    checked_targets(loaded.model, in_a_mamba(config.targets), config.dropout or 0.0)
+    checked_targets(loaded.model, in_a_mamba(loaded.model, config.targets), config.dropout or 0.0)
 
 
 class Adapters(Attached):
@@ -289,11 +289,12 @@ class MambaAdapters(Adapters):
             alpha=config.scale,
             dropout=config.dropout or 0.0,
             rslora=config.rslora,
-            targets=in_a_mamba(config.targets),
+            targets=in_a_mamba(loaded.model, config.targets),
         )
         base: Any = loaded.model  # the Trainer takes packed weights where it is told that something learns on them
         base._hf_peft_config_loaded = loaded.kind.name == "quantized"
-        layers = Counter(name.split(".")[-3] for name in self.tensors() if ".lora_A" in name or "embedding_A" in name)
+        names = [name for name in self.tensors() if ".lora_A" in name or "embedding_A" in name]
+        layers = Counter(name.partition(".lora_")[0].rpartition(".")[2] for name in names)
         console.info(f"adapters on {', '.join(f'{name} {count}' for name, count in layers.items())}")
         self.watch()
 

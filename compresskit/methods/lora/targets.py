@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from compresskit.errors import UsageError
 from compresskit.methods.lora.config import PRESETS
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
-from compresskit.models.mamba.adapters import DEFAULT_TARGETS
+from compresskit.models.mamba.adapters import DEFAULT_TARGETS, known_targets
 
 # How the ecosystem's models call the projections of queries and values.
 QUERY_VALUE = {"q", "v", "query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "query_proj", "value_proj"}
@@ -72,14 +73,16 @@ def _matches(target: str, name: str, in_block: bool, module: nn.Module) -> bool:
     return name == target or name.endswith(f".{target}") or fnmatchcase(name, target)
 
 
-def in_a_mamba(targets: Sequence[str]) -> list[str]:
-    """The targets as a Mamba's layers are called, for all of its blocks; none for its default.
+def in_a_mamba(model: PreTrainedModel, targets: Sequence[str]) -> list[str]:
+    """The targets as a Mamba's layers are called, for all of its blocks, each once.
 
-    `linear` is the default: x_proj, in_proj and out_proj. The step's projection learns with `all-linear`, or by name;
-    published adapters of it failed (arXiv 2410.09016).
+    `linear` is the default: what the model has of x_proj, in_proj and out_proj. The step's projection learns with
+    `all-linear`, or by name; published adapters of it failed (arXiv 2410.09016).
     """
-    presets = {"linear": [], "all-linear": [*DEFAULT_TARGETS, "dt_proj"]}
-    return [name for target in targets for name in presets.get(target, [target])]
+    known = known_targets(model)
+    linear = [name for name in DEFAULT_TARGETS if name in known]
+    presets = {"linear": linear, "all-linear": [*linear, *({"dt_proj"} & set(known))]}
+    return list(dict.fromkeys(name for target in targets for name in presets.get(target, [target])))
 
 
 def shortened(model: nn.Module, names: Mapping[str, nn.Module]) -> list[str]:

@@ -107,7 +107,7 @@ def checked_targets(model: PreTrainedModel, targets: Sequence[str], dropout: flo
 
     Raises UsageError for one that the model lacks, and for dropout on a layer whose weight is read.
     """
-    known = _known_targets(model)
+    known = known_targets(model)
     targets = targets or [target for target in DEFAULT_TARGETS if target in known]
     if missing := [target for target in targets if target not in known]:
         kind = model.config.model_type
@@ -118,6 +118,13 @@ def checked_targets(model: PreTrainedModel, targets: Sequence[str], dropout: flo
             f"leave it out, or take --targets of {', '.join(sorted(WITH_DROPOUT))}"
         )
     return targets
+
+
+def known_targets(model: PreTrainedModel) -> list[str]:
+    """Those of `TARGETS` that a Mamba has. Mamba-2's in_proj has more parts than two halves."""
+    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    halved = model.config.model_type != "mamba2"
+    return [target for target in TARGETS if _layer_of(target) in present and (halved or target not in HALVES)]
 
 
 def save_adapters(adapted: MambaLora, folder: Path) -> None:
@@ -203,13 +210,6 @@ def _is_packed(model: PreTrainedModel) -> bool:
 
 def _layer_of(target: str) -> str:
     return "in_proj" if target in HALVES else target
-
-
-def _known_targets(model: PreTrainedModel) -> list[str]:
-    """Those of `TARGETS` that the model has. Mamba-2's in_proj has more parts than two halves."""
-    present = {name.rpartition(".")[2] for name, _ in model.named_modules()}
-    halved = model.config.model_type != "mamba2"
-    return [target for target in TARGETS if _layer_of(target) in present and (halved or target not in HALVES)]
 
 
 def _learn_half(B: nn.Parameter, half: str) -> None:

@@ -71,28 +71,28 @@ def scan(
     z: Tensor | None = None,
     state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`scan.selective_scan` by CUDA kernels: the same arguments and results, in fp32.
+    """`scan.selective_scan` by CUDA kernels, but `dt` is given before its softplus.
 
-    The kernel begins with zeros. A `state` before the first token adds C_t · exp(A · Σ dt) · state to y_t, and
-    exp(A · Σ dt) · state to the last state, which is exact. Where one token follows a state, that is overwritten. No
-    gradient comes through the last state.
+    y has the number format of x; sums and the last state are fp32. The kernel begins with zeros. A `state` before the
+    first token adds C_t · exp(A · Σ dt) · state to y_t, and exp(A · Σ dt) · state to the last state, which is exact.
+    Where one token follows a state, that is overwritten. No gradient comes through the last state.
     """
-    x, dt, A, B, C, D = (tensor.float() for tensor in (x, dt, A, B, C, D))
-    z = None if z is None else z.float()
+    dt, B, C = (tensor.to(x.dtype) for tensor in (dt, B, C))
+    z, D = None if z is None else z.to(x.dtype), D.float()
     if state is not None and x.shape[-1] == 1:
-        gate = None if z is None else z[..., 0]
-        y = found.selective_state_update(state, x[..., 0], dt[..., 0], A, B[:, 0], C[:, 0], D, gate)
+        gate, nothing = None if z is None else z[..., 0], torch.zeros_like(D)  # mamba-ssm 2.3 needs a bias of dt
+        y = found.selective_state_update(state, x[..., 0], dt[..., 0], A, B[:, 0], C[:, 0], D, gate, nothing, True)
         return y.unsqueeze(-1), state
-    y, last = found.selective_scan_fn(x, dt, A, B.mT.contiguous(), C.mT.contiguous(), D, z, return_last_state=True)
+    transposed = B.mT.contiguous(), C.mT.contiguous()
+    y, last = found.selective_scan_fn(x, dt, A, *transposed, D, z, delta_softplus=True, return_last_state=True)
     if state is None:
         return y, last
-    passed = dt.cumsum(dim=-1)
-    more = torch.zeros_like(y)
+    passed = functional.softplus(dt.float()).cumsum(dim=-1)
+    more = torch.zeros_like(passed)
     for n in range(A.shape[1]):  # one state at a time: all of them take n times the memory of y
-        left = torch.exp(A[:, n, None] * passed) * state[..., n, None]
-        more.addcmul_(left, C[:, None, :, n])
-    more = more if z is None else more * functional.silu(z)
-    return y + more, last + torch.exp(A * passed[..., -1:]) * state
+        more.addcmul_(torch.exp(A[:, n, None] * passed) * state[..., n, None], C[:, None, :, n].float())
+    more = more if z is None else more * functional.silu(z.float())
+    return y + more.to(y.dtype), last + torch.exp(A * passed[..., -1:]) * state
 
 
 def convolved(found: Kernels, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -22,9 +22,9 @@ from compresskit.models.mamba.scan import selective_scan
 class _OwnMixer:
     """A mixer's forward pass that goes on from the state of a cache with any number of tokens.
 
-    Transformers' own forgets that state where more than one token follows it (transformers#46032). Layers are called,
-    so that adapters and packed weights are seen; the fused kernel, which reads weights, is given the effective ones.
-    Kernels are for tensors on a GPU alone, whatever is installed.
+    Transformers' own forgets that state where more than one token follows it. Layers are called, so that adapters and
+    packed weights are seen; the fused kernel, which reads weights, is given the effective ones. Kernels are for tensors
+    on a GPU alone, whatever is installed.
     """
 
     fuses = False
@@ -64,9 +64,11 @@ class _OwnMixer:
         x = x if mask is None else x * mask
         sizes = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         dt, B, C = self.normalized(*self.x_proj(x).split(sizes, dim=-1))
-        dt = functional.softplus(self.dt_proj(dt).float())
-        given = x.transpose(1, 2), dt.transpose(1, 2), self._A(), B, C, self.D, z, state
-        y, last = selective_scan(*given) if found is None else scan(found, *given)
+        dt, x = self.dt_proj(dt).transpose(1, 2), x.transpose(1, 2)
+        if found is None:
+            y, last = selective_scan(x, functional.softplus(dt.float()), self._A(), B, C, self.D, z, state)
+        else:
+            y, last = scan(found, x, dt, self._A(), B, C, self.D, z, state)
         if cache is not None:
             cache.update_recurrent_state(last, self.layer_idx)
         outputs: Tensor = self.out_proj(y.transpose(1, 2).to(hidden_states.dtype))
@@ -88,19 +90,18 @@ class _OwnMixer:
 
         `weights` are the effective ones of x_proj, dt_proj and out_proj: gradients reach their adapters.
         """
-        bias = self.out_proj.bias
         outputs: Tensor = found.mamba_inner_fn(
             xz,
             self.conv1d.weight,
             self.conv1d.bias,
             *(weight.to(xz.dtype) for weight in weights),
-            None if bias is None else bias.to(xz.dtype),
+            None,  # its bias has a gradient of another shape there, in mamba-ssm 2.3
             self._A(),
             D=self.D.float(),
             delta_bias=self.dt_proj.bias.float(),
             delta_softplus=True,
         )
-        return outputs
+        return outputs if self.out_proj.bias is None else outputs + self.out_proj.bias
 
     def _convolved(self: Any, found: Kernels | None, x: Tensor, length: int) -> Tensor:
         """x (batch, d, n) after the convolution and silu: the last `length` tokens, behind those of the cache."""
@@ -118,7 +119,7 @@ class OwnMambaMixer(_OwnMixer, MambaMixer):
 
 
 class OwnFalconMambaMixer(_OwnMixer, FalconMambaMixer):
-    """Falcon-Mamba's mixer: Mamba's, with norms."""
+    """Falcon-Mamba's mixer: Mamba's, with norms, which the fused kernel has in another place."""
 
     def normalized(self, dt: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What x_proj made, with norms, which have no weights."""

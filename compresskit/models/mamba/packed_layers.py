@@ -23,6 +23,8 @@ class EffectiveLinear4bit(EffectiveWeight, Linear4bit):
 class EffectiveLinear8bit(EffectiveWeight, Linear8bitLt):
     """LoRA on a linear layer in 8 bits."""
 
+    forward = Linear8bitLt.forward  # whose inputs are rounded, as they are in evaluation
+
     def base_weight(self: Any) -> Tensor:
         """What the packed weight stands for, (out, in)."""
         base = self.get_base_layer()

@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from compresskit.errors import InputError
 from compresskit.models.tasks.memory import Memory
+from compresskit.models.tasks.steps import steps_of
 
 # Fewer tokens than these are not worth a pass of their own.
 LEAST = 32
@@ -53,10 +54,11 @@ def _empty(config: Any) -> Any:
 
 
 class Shared:
-    """What the prompts of one batch after the other begin with, such as examples: it is read once for all of them."""
+    """What batches have in common: what all prompts begin with, such as examples, read once; and how steps are made."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.steps = steps_of(model, read, _with_states)
         self._ids: list[int] = []
         self._cache: Any = None
 
@@ -214,9 +216,9 @@ class StateMemory(CausalMemory):
     """
 
     def _read_prompts(self) -> Tensor:
-        """All as far as the shortest goes, then one token at a time those that have more; the states of each end.
+        """All as far as the shortest goes, then those that have more as far as the next one; the states of each end.
 
-        Prompts of like length are asked together, so that few tokens are read one at a time.
+        Prompts of like length are asked together, so that few passes are short.
         """
         device = self.model.device
         order = sorted(range(len(self.prompts)), key=lambda row: len(self.prompts[row]))
@@ -236,10 +238,9 @@ class StateMemory(CausalMemory):
                 if not going:
                     break
                 self.cache = _selected(self.cache, torch.arange(ended, ended + len(going), device=device))
-            logits = read(
-                self.model, self.cache, torch.tensor([[self.prompts[row][length]] for row in going], device=device)
-            )
-            length += 1
+            end = len(self.prompts[going[0]])
+            ids = torch.tensor([self.prompts[row][length:end] for row in going], device=device)
+            logits, length = read(self.model, self.cache, ids), end
         self.cache = _joined([cache for cache, _ in done])
         back = torch.tensor(order, device=device).argsort()
         self.select(back)
@@ -247,7 +248,7 @@ class StateMemory(CausalMemory):
 
     def read(self, tokens: Tensor) -> Tensor:
         """One step of the states."""
-        return read(self.model, self.cache, tokens.unsqueeze(1))
+        return self.shared.steps.step(self.cache, _states(self.cache), tokens)
 
     def repeat(self, times: int) -> None:
         """All states."""

@@ -41,18 +41,39 @@ def mamba_inner_fn(
 
 
 def selective_scan_fn(
-    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None, return_last_state: bool
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    delta_softplus: bool,
+    return_last_state: bool,
 ) -> tuple[Tensor, Tensor]:
     """Begins with zeros whatever came before; B and C are (batch, n, length)."""
+    assert delta_softplus
     assert return_last_state
     assert u.dtype == delta.dtype == B.dtype == C.dtype
-    return selective_scan(u, delta, A, B.mT, C.mT, D, z)
+    y, last = selective_scan(u, functional.softplus(delta.float()), A, B.mT, C.mT, D, z)
+    return y.to(u.dtype), last
 
 
 def selective_state_update(
-    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, z: Tensor | None
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor,
+    z: Tensor | None,
+    dt_bias: Tensor,
+    dt_softplus: bool,
 ) -> Tensor:
     """One token; the state is overwritten."""
+    assert dt_softplus
+    dt = functional.softplus(dt + dt_bias)
     state.copy_(torch.exp(dt[..., None] * A) * state + (dt * x)[..., None] * B[:, None])
     y = (state * C[:, None]).sum(-1) + D * x
     return y if z is None else y * functional.silu(z)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers.models.mamba2 import modeling_mamba2
 
 from compresskit.models.mamba import kernels, mixer
@@ -45,7 +46,7 @@ def test_the_scan_goes_on_from_a_state(length: int, known: bool, gate: bool) -> 
     given = {name: tensor.detach() for name, tensor in inputs(2, 3, length, 4, dtype=torch.float32).items()}
     given["state"] = given["state"] if known else None
     given["z"] = given["z"] if gate else None
-    wanted = selective_scan(**given)
+    wanted = selective_scan(**given | {"dt": functional.softplus(given["dt"])})
     found = kernels.scan(fused.KERNELS, **given)
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 

@@ -53,6 +53,7 @@ def model(kind: str) -> Any:
         for parameter in found.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(4)
+    use_own_mixers(found)
     return found
 
 
@@ -121,7 +122,6 @@ def test_prompts_of_unlike_length_are_gone_on_with(kind: str, groups: Any) -> No
 def test_what_prompts_share_is_read_once(kind: str, beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same answers and scores as without, with fewer tokens read; another beginning is read anew."""
     own = model(kind)
-    use_own_mixers(own)
     front = [3, 8, 5, 12, 9, 4, 7, 6] * 5
     prompts = [front + prompt for prompt in PROMPTS]
     target, how = Target((), (9, 4, END), END), Search(beams, 1.0, 4)
@@ -172,6 +172,7 @@ def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     batch = CausalCollator(pad_id=0, multiple=4)(features)
     assert batch["input_ids"].shape == batch["labels"].shape
     assert batch["input_ids"].shape[1] % 4 == 0
+    assert int(batch["attention_mask"].diff(dim=1).max()) <= 0  # padding is on the right alone
     assert int((batch["labels"] != IGNORED).sum()) == sum(map(len, targets))
     choices = CAUSAL.choices(own, batch)
     assert choices.labels is not None
