@@ -94,10 +94,14 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
 def check_tokenizer(
     folder: Path, tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, *, padding: bool = True
 ) -> None:
-    """InputError where a model of this configuration cannot use the tokenizer: more tokens, or no `padding`."""
+    """InputError where a model of this configuration cannot use the tokenizer: more tokens, or no `padding`.
+
+    A token of padding that the model never reads may be one more than it knows.
+    """
     mend = "copy the files of its own tokenizer there"
     known = getattr(config, "vocab_size", None)
-    tokens = max(tokenizer.get_vocab().values(), default=-1) + 1  # added ones among them
+    unread = set() if padding else {tokenizer.pad_token} - {tokenizer.eos_token}
+    tokens = max((number for token, number in tokenizer.get_vocab().items() if token not in unread), default=-1) + 1
     if known is not None and tokens > known:
         raise InputError(f"{folder} holds the tokenizer of another model ({tokens:,} tokens, {known:,} known); {mend}")
     if padding and tokenizer.pad_token_id is None:

@@ -5,10 +5,12 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -22,7 +24,7 @@ from transformers import (
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import drawn
-from compresskit.errors import MissingError, RunFailed, UsageError
+from compresskit.errors import InputError, MissingError, RunFailed, UsageError
 from compresskit.evaluate import evaluate as evaluation
 from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
@@ -117,6 +119,23 @@ def test_perplexity_is_that_of_a_plain_loop(folders: dict[str, Path], data: str)
     expected = naive_seq2seq(seq2seq.model, seq2seq.tokenizer, examples)
     options = AnswerOptions(max_length=200)  # no context is cut
     assert seq2seq.task.perplexity(seq2seq, examples, options) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_paragraphs_without_a_token_are_passed_over(folders: dict[str, Path], size: int) -> None:
+    """Whether a batch has others or not; padding outside of the model's vocabulary is not read."""
+    causal = load(str(folders["causal"]), device="cpu")
+    causal.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("$A", special_tokens=[])
+    causal.tokenizer.add_special_tokens({"pad_token": "<more>"})
+    assert causal.tokenizer.pad_token_id >= VOCABULARY
+    long, short = " ".join(tiny.WORDS[:20]), " ".join(tiny.WORDS[5:8])
+    data: Any = SimpleNamespace(paragraphs=lambda: [("t", text) for text in ("", long, "   ", short)])
+    expected = naive_causal(causal.model, causal.tokenizer, [long, short], 24, 8)
+    options = AnswerOptions(max_length=24, stride=8, batch_size=size)
+    assert language.perplexity(causal, data, options) == pytest.approx(expected, rel=1e-4)
+    data.paragraphs = lambda: [("t", "")]
+    with pytest.raises(InputError, match="perplexity needs text to predict"):
+        language.perplexity(causal, data, options)
 
 
 def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> None:

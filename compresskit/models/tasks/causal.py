@@ -38,11 +38,13 @@ class CausalTask(GenerationTask):
     """Texts: a row of choices is one token of a target, which follows its prompt (Radford et al. 2018)."""
 
     prompt: Prompt | None = LINES
+    goes_on = True
 
-    def target(self, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Sequence[Sequence[int]]:
-        """The tokens of the texts, each with the end of a text."""
+    def target(self, tokenizer: PreTrainedTokenizerFast, texts: list[str], prompt: Prompt) -> Sequence[Sequence[int]]:
+        """The tokens of the texts, as they are where a text follows the prompt, each with the end of a text."""
         end = end_of(tokenizer)
-        return [[*ids, end] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        front = prompt.frame[2] or "."  # as contexts end
+        return [[*ids, end] for ids in _following(tokenizer, front, texts)]
 
     def check_lengths(self, features: Features, config: PretrainedConfig, options: WindowOptions) -> None:
         """UsageError where a prompt and its target together have more tokens than a model has positions."""
@@ -62,7 +64,7 @@ class CausalTask(GenerationTask):
 
     def collator(self, tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
         """A collator that joins each prompt with its target, and pads to the longest of the batch, on the right."""
-        return CausalCollator(_padding(tokenizer))
+        return CausalCollator(end_of(tokenizer))
 
     def choices(self, model: nn.Module, batch: Batch) -> Choices:
         """The tokens of all targets, one target after the other, over the vocabulary."""
@@ -84,7 +86,8 @@ class CausalTask(GenerationTask):
         # The last token that is written is not read.
         most = None if positions is None else positions - options.max_answer_length + 1
         remember = functools.partial(_remembered, Shared(loaded.model), most)
-        return text_answers.answer(loaded, examples, options, functools.partial(_target, self), remember)
+        target = functools.partial(_target, self)
+        return text_answers.answer(loaded, examples, options, target, remember, goes_on=self.goes_on)
 
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
         """That of the paragraphs; see `language`."""
@@ -92,7 +95,7 @@ class CausalTask(GenerationTask):
 
 
 class CausalCollator:
-    """Pads sequences of a prompt and its target on the right, as int64 tensors.
+    """Pads sequences of a prompt and its target on the right, with a token that is masked, as int64 tensors.
 
     A batch has input_ids, attention_mask and labels, all (batch, length); labels are `IGNORED` where there is no token
     of a target. What is kept of a teacher, arrays of (tokens, width) by name, is joined: (tokens of the batch, width).
@@ -111,7 +114,7 @@ class CausalCollator:
             told = [[IGNORED] * len(each["input_ids"]) + list(each["labels"]) for each in features]
             batch["labels"] = padded(told, IGNORED, self.multiple)[0]
         for name in features[0].keys() - {"input_ids", "labels", "index"}:
-            batch[name] = torch.cat([torch.from_numpy(feature[name]) for feature in features])
+            batch[name] = torch.from_numpy(np.concatenate([feature[name] for feature in features]))
         return batch
 
 
@@ -123,14 +126,20 @@ def end_of(tokenizer: PreTrainedTokenizerFast) -> int:
     return end
 
 
-def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
-    """What fills a row up; it is masked, so that any token will do where the tokenizer names none."""
-    return end_of(tokenizer) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+def _following(tokenizer: PreTrainedTokenizerFast, front: str, texts: list[str]) -> Sequence[Sequence[int]]:
+    """The tokens of texts that follow another one: sentencepiece would begin a text by itself with a blank.
+
+    Those of the texts by themselves where the border falls into a token.
+    """
+    before, *joined = tokenizer([front, *(front + text for text in texts)], add_special_tokens=False)["input_ids"]
+    alone = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    count = len(before)
+    return [ids[count:] if ids[:count] == before else own for ids, own in zip(joined, alone, strict=True)]
 
 
 def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target:
     """Answers begin where the prompt ends."""
-    (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)])
+    (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)], prompt)
     stops, unknown = text_answers.stops_of(loaded.tokenizer, prompt, null), text_answers.unknown_tokens(loaded)
     return Target((), tuple(null), end_of(loaded.tokenizer), stops, unknown)
 

@@ -57,6 +57,8 @@ def _paragraphs(loaded: LoadedModel, examples: ExampleSet, options: AnswerOption
     limit = min(options.max_length, loaded.family.max_positions(loaded.model.config) or options.max_length)
     for _, context in examples.paragraphs():
         ids: list[int] = loaded.tokenizer(context)["input_ids"]
+        if not ids:
+            continue
         seen = 0
         for begin in range(0, max(len(ids) - options.stride, 1), max(limit - options.stride, 1)):
             window = ids[begin : begin + limit]
@@ -68,14 +70,15 @@ def _batches(rows: Iterable[_Row], size: int, loaded: LoadedModel) -> Iterator[d
     """Pad rows on the right to batches on the model's device."""
 
     def padded(sequences: Iterable[list[int]], value: int) -> Tensor:
-        made = pad_sequence([torch.tensor(each) for each in sequences], batch_first=True, padding_value=value)
+        made = pad_sequence(
+            [torch.tensor(each, dtype=torch.int64) for each in sequences], batch_first=True, padding_value=value
+        )
         return made.to(loaded.device)
 
-    pad = loaded.tokenizer.pad_token_id or 0  # masked, so any token will do
     iterator = iter(rows)
     while chunk := list(itertools.islice(iterator, size)):
         yield {
-            "input_ids": padded((row.inputs for row in chunk), pad),
+            "input_ids": padded((row.inputs for row in chunk), 0),  # masked, so any token will do
             "attention_mask": padded(([1] * len(row.inputs) for row in chunk), 0),
             "targets": padded((row.targets for row in chunk), IGNORED),
         }

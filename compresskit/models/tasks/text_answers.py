@@ -46,11 +46,17 @@ Remember = Callable[[LoadedModel, Sequence[Sequence[int]], int], Memory]
 
 
 def answer(
-    loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions, target_of: TargetOf, remember: Remember
+    loaded: LoadedModel,
+    examples: Iterable[Example],
+    options: AnswerOptions,
+    target_of: TargetOf,
+    remember: Remember,
+    goes_on: bool = False,
 ) -> Iterator[Prediction]:
     """Answer questions in their order; the next chunk is tokenized while the model works on this one.
 
-    `target_of` tells what an answer begins and ends with, `remember` makes the memory of a batch of prompts.
+    `target_of` tells what an answer begins and ends with, `remember` makes the memory of a batch of prompts; `goes_on`
+    as `encode_prompts` has it.
 
     Each window is answered by itself. The window that answers a question is the one whose best text is likeliest
     against "unanswerable" there; score and null score are the two log-probabilities of that window.
@@ -66,7 +72,7 @@ def answer(
         options.max_answer_length,
     )
     for chunk, windows in prepared_chunks(
-        examples, lambda chunk: encode_prompts(loaded.tokenizer, chunk, prompt, options.windows)
+        examples, lambda chunk: encode_prompts(loaded.tokenizer, chunk, prompt, options.windows, goes_on)
     ):
         answered = _answer_windows(loaded, windows, target, how, options, remember)
         by_example: list[list[Answered]] = [[] for _ in chunk]
