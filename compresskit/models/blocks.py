@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+
+def is_linear_layer(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    """Whether a module is a linear layer: torch's, or GPT-2's `Conv1D`, whose weight is (inputs, outputs)."""
+    return isinstance(module, nn.Linear | Conv1D)
 
 
 def linear_weights(model: nn.Module) -> Mapping[str, nn.Module]:
     """The linear layers of the blocks, by the names of their weights."""
-    return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+    return {f"{name}.weight": module for name, module in _block_modules(model) if is_linear_layer(module)}
 
 
 def other_parameters(model: nn.Module) -> set[str]:
