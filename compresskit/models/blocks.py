@@ -25,6 +25,16 @@ def other_parameters(model: nn.Module) -> set[str]:
     return names - set(linear_weights(model))
 
 
+def stacked_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters of the blocks that hold the matrices of many experts at once, and of their biases."""
+    convolutions = {f"{name}.weight" for name, m in _block_modules(model) if isinstance(m, nn.Conv1d | nn.Conv2d)}
+    return {
+        name
+        for name in other_parameters(model) - convolutions
+        if model.get_parameter(name).ndim > (1 if "experts" in name.split(".") else 2)
+    }
+
+
 def _block_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Modules below the lists of blocks, those of encoder and of decoder, by qualified name."""
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]

@@ -19,6 +19,7 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import read_json, save_tensors, write_json
 from compresskit.errors import InputError, RunFailed, UsageError
+from compresskit.methods.experts import check_experts
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.lora.config import DEFAULTS, LoraConfig
 from compresskit.methods.lora.targets import adaptable, chosen, in_a_mamba, shortened, told
@@ -107,6 +108,7 @@ class LoraMethod:
         if is_mamba(loaded.model):
             _check_mamba(loaded, config)
             return
+        check_experts(loaded, self.name, needed=False)
         modules, rank = chosen(loaded, config.targets), config.rank
         narrow = [name for name, m in modules.items() if is_linear_layer(m) and rank > min(m.weight.shape)]
         if narrow and asked.config.init == "pissa":

@@ -14,6 +14,7 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
 from compresskit.errors import InputError, UsageError
+from compresskit.methods.experts import check_experts
 from compresskit.methods.export.graph import check_exportable
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached, Conversion, Footprint
@@ -55,6 +56,7 @@ class QuantizeMethod(Conversion):
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError where a backend cannot pack such weights, InputError where none can or they are not numbers."""
         check_numbers(loaded)
+        check_experts(loaded, self.name, needed=True)
         weights = loaded.family.weights(loaded.model)
         if any(isinstance(module, Conv1D) for module in weights.values()):
             raise InputError(
