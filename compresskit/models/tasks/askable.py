@@ -23,8 +23,8 @@ def check_askable(config: PretrainedConfig) -> None:
     kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     taken = inspect.signature(kind.forward).parameters
     name = next((name for name in NAMES if name in taken), None)
-    mend = "so it is not asked here; take another model"
+    what, mend = f"a model of type {config.model_type}", "so that it is not asked here; take another one"
     if name is None:
-        raise InputError(f"a {config.model_type} does not go on from what it has read (it takes no cache), {mend}")
+        raise InputError(f"{what} does not go on from what it has read (it takes no cache), {mend}")
     if not COMMON.search(str(taken[name].annotation)):
-        raise InputError(f"a {config.model_type} keeps what it has read in a form of its own, {mend}")
+        raise InputError(f"{what} keeps what it has read in a form of its own, {mend}")
