@@ -294,6 +294,7 @@ def _train(
         session.features.lengths,
         task.collator(loaded.tokenizer),
         with_penalties(objective, loaded, attached),
+        task.rows,
         groups,
         options,
         session.work,

@@ -117,6 +117,9 @@ class Task(Protocol):
     def choices(self, model: nn.Module, batch: Batch) -> Choices:
         """One forward pass."""
 
+    def rows(self, batch: Batch) -> Tensor:
+        """How many rows of choices a training batch has: a whole number, shape ()."""
+
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """What a teacher's cache keeps of its answers, for each feature of the batch."""
 

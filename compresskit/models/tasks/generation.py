@@ -74,6 +74,10 @@ class GenerationTask:
         told = labels != IGNORED
         return Choices(outputs.logits[told].float(), labels[told])
 
+    def rows(self, batch: Batch) -> Tensor:
+        """The tokens of all targets."""
+        return (batch["labels"] != IGNORED).sum()
+
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """The top 64 tokens of each token of each target: `teacher` (tokens, 64), fp32, and `teacher_tokens`, int32."""
         lengths = (batch["labels"] != IGNORED).sum(dim=1).tolist()

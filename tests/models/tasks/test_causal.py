@@ -197,7 +197,10 @@ def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     assert batch["input_ids"].shape[1] % 4 == 0
     assert int(batch["attention_mask"].diff(dim=1).max()) <= 0  # padding is on the right alone
     assert int((batch["labels"] != IGNORED).sum()) == sum(map(len, targets))
+    written: list[int] = []
+    own.get_output_embeddings().register_forward_hook(lambda _, args, out: written.append(out.shape[:-1].numel()))
     choices = CAUSAL.choices(own, batch)
+    assert written == [sum(map(len, targets))]  # the vocabulary is written for no other token
     assert choices.labels is not None
     assert choices.labels.tolist() == [token for target in targets for token in target]
     rows = [log_probabilities(own, PROMPTS[row], tuple(target))[:-1] for row, target in enumerate(targets)]
