@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from compresskit import console
 from compresskit.data.examples import Example, ExampleSet
 from compresskit.errors import InputError
 
@@ -35,4 +36,6 @@ def drawn(examples: ExampleSet, count: int, seed: int) -> list[Example]:
             break
     turns = itertools.zip_longest(sorts[first_sort], sorts[not first_sort])
     found = [example for turn in turns for example in turn if example is not None]
+    if len(found) < count:
+        console.warn(f"{examples.info.path} has {len(found)} examples to show, {count} were asked for")
     return found[:count]

@@ -130,17 +130,20 @@ def _read(data_ref: str, settings: EvalSettings) -> _Data:
     shown = None if settings.shots_data is None else load_data(settings.shots_data, "train")
     if shown is not None:
         check_shown(shown)
+        _check_apart(whole, shown, f"--shots-data {settings.shots_data}", "show examples of other questions")
     if settings.tune_data is None:
         return _Data(whole, asked, None, shown)
     tuning = load_data(settings.tune_data, "eval")
-    known = {(each.question, each.context) for each in whole}
-    shared = sum((each.question, each.context) in known for each in tuning)
-    if shared:
-        raise UsageError(
-            f"--tune-data {settings.tune_data} shares {shared} questions with the evaluation data; "
-            "tune the null threshold on other questions"
-        )
+    _check_apart(whole, tuning, f"--tune-data {settings.tune_data}", "tune the null threshold on other questions")
     return _Data(whole, asked, tuning, shown)
+
+
+def _check_apart(whole: ExampleSet, others: ExampleSet, name: str, mend: str) -> None:
+    """UsageError where others share questions with those that are scored."""
+    known = {(each.question, each.context) for each in whole}
+    shared = sum((each.question, each.context) in known for each in others)
+    if shared:
+        raise UsageError(f"{name} shares {shared} questions with the evaluation data; {mend}")
 
 
 def _measurements(

@@ -159,7 +159,22 @@ def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data:
     assert None not in (asked.em, causal.em)
 
 
-def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> None:
+def others(data: str, folder: Path) -> str:
+    """A file like `data` that asks other questions."""
+    path = folder / "others.json"
+    path.write_text(Path(data).read_text().replace('"question": "', '"question": "And '))
+    return str(path)
+
+
+def test_examples_must_not_be_of_the_questions(folders: dict[str, Path], data: str) -> None:
+    settings = replace(SETTINGS, max_length=200, shots=1, shots_data=data)
+    with pytest.raises(
+        UsageError, match=r"--shots-data .* shares 10 questions with the evaluation data; show examples"
+    ):
+        evaluate([str(folders["causal"])], data, settings)
+
+
+def test_examples_before_the_questions(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
     """They are in the prompt, as many as fit, and the row tells of them."""
     loaded = load(str(folders["causal"]), device="cpu")
     shots = tuple(drawn(load_data(data, "train"), 2, 0))
@@ -173,23 +188,24 @@ def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> N
     assert one.text("Q?", "C") == "\n\n".join([parts[0], prompt.text("Q?", "C")])
     with pytest.raises(UsageError, match="0 of 2 examples fit before a question in --max-length 120 with --stride 8; "):
         text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots))
-    settings = replace(SETTINGS, max_length=200, shots=1, shots_data=data, prompt_template=PROMPTS["plain"])
+    ref = others(data, tmp_path)
+    settings = replace(SETTINGS, max_length=200, shots=1, shots_data=ref, prompt_template=PROMPTS["plain"])
     (row,) = evaluate([str(folders["causal"])], data, settings).rows
     assert row.error is None
-    assert (row.settings["shots"], row.settings["shots_data"]) == (1, data)
+    assert (row.settings["shots"], row.settings["shots_data"]) == (1, ref)
     assert row.settings["prompt_template"] == PROMPTS["plain"].to_dict()
 
 
 @pytest.mark.parametrize("ref", ["demo", "rajpurkar/squad_v2"])
 def test_examples_are_from_the_training_set_of_the_data(
-    ref: str, folders: dict[str, Path], data: str, monkeypatch: pytest.MonkeyPatch
+    ref: str, folders: dict[str, Path], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where there is one, and other data are not given."""
     asked: list[tuple[str, str]] = []
 
     def loaded(name: str, split: Any) -> ExampleSet:
         asked.append((name, split))
-        return load_data(data, split)
+        return load_data(data if split == "eval" else others(data, tmp_path), split)
 
     monkeypatch.setattr(evaluation, "load_data", loaded)
     settings = replace(SETTINGS, max_length=200, shots=1, latency_questions=0)
