@@ -214,8 +214,22 @@ def test_prompts_that_leave_no_room_for_an_answer(causal: Path, run: Run, refuse
     context = " ".join(["rome is the capital of italy ."] * 80)
     words = ["predict", causal, "-q", "what is rome ?", "-c", context, "--device", "cpu", "--max-length", "512"]
     line = refused(2, *words)
-    assert re.match(r"a prompt of 5\d\d tokens leaves no room for an answer in .*; lower --max-length to 483, or", line)
+    assert re.match(r"a prompt of 5\d\d tokens leaves no room for an answer, .*; lower --max-length to 483, or", line)
     assert run(*words[:-1], "483").code == 0
+
+
+def test_the_word_for_unanswerable_takes_room_too(causal: Path, tmp_path: Path, run: Run, refused) -> None:
+    """50 words and an end; the last token is not read: 51 - 1 + 462 are the 512 positions."""
+    template, context = {"template": "{context} {question}"}, " ".join(["rome is the capital of italy ."] * 80)
+    words = ["predict", causal, "-q", "what is rome ?", "-c", context, "--device", "cpu"]
+    words += ["--prompt-template", tmp_path / "prompt.json", "--max-length"]
+    (tmp_path / "prompt.json").write_text(json.dumps({**template, "unanswerable": "rome " * 50}))
+    assert re.match(
+        r"a prompt of 4\d\d tokens leaves no room .*; lower --max-length to 462, or", refused(2, *words, "483")
+    )
+    assert run(*words, "462").code == 0
+    (tmp_path / "prompt.json").write_text(json.dumps({**template, "unanswerable": "rome " * 500}))
+    assert "the word for unanswerable of 501, leaves no room for a prompt in the 512 of " in refused(2, *words, "400")
 
 
 @pytest.mark.parametrize("model", ["causal", "mamba"])

@@ -78,8 +78,14 @@ class CausalTask(GenerationTask):
     def answer(self, loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
         """The likeliest text for each question, or "unanswerable"; see `text_answers`."""
         positions = positions_of(loaded.model.config)
+        null = _null(self, loaded, text_answers.prompt_of(loaded, options.prompt_template))
         # The last token that is written is not read.
-        most = None if positions is None else positions - options.max_answer_length + 1
+        most = None if positions is None else positions - max(options.max_answer_length, len(null)) + 1
+        if most is not None and most < LEAST:
+            raise UsageError(
+                f"an answer of {options.max_answer_length} tokens, or the word for unanswerable of {len(null)}, leaves "
+                f"no room for a prompt in the {positions} of {loaded.ref}; lower --max-answer-length, or shorten it"
+            )
         remember = functools.partial(_remembered, Shared(loaded.model), most)
         target = functools.partial(_target, self)
         return text_answers.answer(loaded, examples, options, target, remember, goes_on=self.goes_on)
@@ -156,9 +162,15 @@ def _following(tokenizer: PreTrainedTokenizerFast, front: str, texts: list[str])
 
 def _target(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Target:
     """Answers begin where the prompt ends."""
-    (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)], prompt)
+    null = _null(task, loaded, prompt)
     stops, unknown = text_answers.stops_of(loaded.tokenizer, prompt, null), text_answers.unknown_tokens(loaded)
     return Target((), tuple(null), end_of(loaded.tokenizer), stops, unknown)
+
+
+def _null(task: GenerationTask, loaded: LoadedModel, prompt: Prompt) -> Sequence[int]:
+    """The tokens of the prompt's word for unanswerable, with the end of a text."""
+    (null,) = task.target(loaded.tokenizer, [prompt.target(prompt.unanswerable)], prompt)
+    return null
 
 
 def positions_of(config: PretrainedConfig) -> int | None:
@@ -174,8 +186,8 @@ def _remembered(
     longest = max(map(len, prompts))
     if most is not None and longest > most:
         raise UsageError(
-            f"a prompt of {longest} tokens leaves no room for an answer in {loaded.ref}; "
-            f"lower --max-length to {most}, or --max-answer-length"
+            f"a prompt of {longest} tokens leaves no room for an answer, or for unanswerable, in {loaded.ref}; "
+            f"lower --max-length to {most}, or make what is longer of the two shorter (--max-answer-length)"
         )
     return remembered(loaded.model, prompts, shared)
 
