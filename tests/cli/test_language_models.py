@@ -264,7 +264,5 @@ def test_constructed_negatives_are_taught_as_unanswerable(tmp_path: Path, data: 
         answer = example.answers[0].text if example.answers else prompt.unanswerable
         assert feature["labels"].tolist() == CAUSAL.target(tokenizer, [prompt.target(answer)], prompt)[0]
         asked = tokenizer(prompt.text(example.question, example.context))["input_ids"]
-        assert (
-            feature["input_ids"].tolist() == asked[:-1]
-        )  # this tokenizer adds the end of a text, which is the answer's
+        assert feature["input_ids"].tolist() == asked[:-1]  # without the end that the tokenizer adds
     assert sum(example.id.endswith(SUFFIX) for example in examples) == 16
