@@ -23,4 +23,4 @@ def check_experts(loaded: TrainableModel, method: str, *, needed: bool) -> None:
     why = f"{loaded.ref} keeps its experts as stacks of matrices, which {method} does not reach"
     if needed and 2 * count > total:
         raise InputError(f"{why}: {count:,} of the {total:,} parameters of its blocks; take a model without experts")
-    console.warn(f"{why}: {count:,} parameters of its blocks stay as they are")
+    console.warn(f"{why}: {count:,} parameters of its blocks stay as large as they are")

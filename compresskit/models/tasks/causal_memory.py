@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from compresskit.errors import InputError
 from compresskit.models.tasks.memory import Memory, log_probabilities
-from compresskit.models.tasks.steps import steps_of
+from compresskit.models.tasks.steps import states_of, steps_of, with_states
 
 # Fewer tokens than these are not worth a pass of their own.
 LEAST = 32
@@ -58,7 +58,7 @@ class Shared:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.steps = steps_of(model, read, _with_states)
+        self.steps = steps_of(model, read)
         self._ids: list[int] = []
         self._cache: Any = None
 
@@ -250,7 +250,7 @@ class StateMemory(CausalMemory):
 
     def read(self, tokens: Tensor) -> Tensor:
         """One step of the states."""
-        return self.shared.steps.step(self.cache, _states(self.cache), tokens)
+        return self.shared.steps.step(self.cache, tokens)
 
     def repeat(self, times: int) -> None:
         """All states."""
@@ -267,29 +267,9 @@ class StateMemory(CausalMemory):
         self.cache = _joined([each.cache for each in (self, *others)])
 
 
-def _states(cache: Any) -> list[Tensor]:
-    """All states of a cache, (rows, …) each."""
-    return [
-        state
-        for layer in cache.layers
-        for kind in (layer.conv_states, layer.recurrent_states)
-        for state in kind.values()
-    ]
-
-
-def _with_states(cache: Any, states: Sequence[Tensor]) -> Any:
-    """A cache like another one with other states."""
-    made, left = copy.copy(cache), iter(states)
-    made.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in made.layers:
-        layer.conv_states = {key: next(left) for key in layer.conv_states}
-        layer.recurrent_states = {key: next(left) for key in layer.recurrent_states}
-    return made
-
-
 def _selected(cache: Any, places: Tensor) -> Any:
-    return _with_states(cache, [state[places] for state in _states(cache)])
+    return with_states(cache, [state[places] for state in states_of(cache)])
 
 
 def _joined(caches: Sequence[Any]) -> Any:
-    return _with_states(caches[0], [torch.cat(each) for each in zip(*map(_states, caches), strict=True)])
+    return with_states(caches[0], [torch.cat(each) for each in zip(*map(states_of, caches), strict=True)])

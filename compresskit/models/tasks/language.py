@@ -31,7 +31,7 @@ def perplexity(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions
     total, count = 0.0, 0
     with torch.inference_mode():
         for batch in _batches(_paragraphs(loaded, examples, options), options.batch_size, loaded):
-            logits = model(**{name: batch[name] for name in batch if name != "targets"}).logits.float()
+            logits = model(**{name: batch[name] for name in batch if name != "targets"}, use_cache=False).logits.float()
             logits, targets = logits[:, :-1], batch["targets"][:, 1:]  # position t predicts token t + 1
             loss = torch.nn.functional.cross_entropy(
                 logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
