@@ -158,6 +158,6 @@ def _told(model: Any) -> Iterator[Hashable]:
     for tensor in (*model.parameters(), *model.buffers()):
         yield tensor.data_ptr()
     for module in model.modules():
-        if hasattr(module, "active_adapters"):  # PEFT's layers
+        if hasattr(module, "merged_adapters"):  # PEFT's layers
             yield module.merged, module.disable_adapters, tuple(module.active_adapters)
         yield getattr(module, "activations", None)
