@@ -289,6 +289,11 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def workspace_of(output: Path) -> Path:
+    """Where a job works whose result goes to `output`."""
+    return output.with_name(f"{output.name}.partial")
+
+
 class Workspace:
     """The folder `OUTPUT.partial` of a job in progress, claimed by one job at a time; UsageError for `.` and `..`.
 
@@ -299,7 +304,7 @@ class Workspace:
     def __init__(self, output: Path) -> None:
         _require_name(output)
         self.output = output
-        self.path = output.with_name(output.name + ".partial")
+        self.path = workspace_of(output)
         self._lock: int | None = None
 
     @contextlib.contextmanager

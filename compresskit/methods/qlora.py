@@ -11,13 +11,24 @@ from pathlib import Path
 
 from compresskit import console
 from compresskit.checkpoint.manifest import read_manifest
-from compresskit.checkpoint.store import check_free, differences, sha256_weights, weight_files
+from compresskit.checkpoint.outputs import check_apart
+from compresskit.checkpoint.store import check_free, differences, sha256_weights, weight_files, workspace_of
 from compresskit.errors import UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, default_output, with_data
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
+from compresskit.methods.reading import read_by
 from compresskit.methods.registry import METHODS
-from compresskit.methods.run import check_effects, describe, examine_first, plan, require_kind, run, trained_teacher
+from compresskit.methods.run import (
+    check_effects,
+    check_teacher,
+    describe,
+    examine_first,
+    plan,
+    require_kind,
+    run,
+    trained_teacher,
+)
 from compresskit.models.builtin import scratch
 from compresskit.models.source import Source, resolve
 from compresskit.training.arguments import Evaluator
@@ -80,6 +91,9 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
     check_effects(METHODS["lora"], adapter)
     source = resolve(options.model)
     require_kind(METHODS["quantize"], source)
+    for each in (output, workspace_of(output), _base(adapter)):
+        check_apart(each, read_by(adapter))
+    check_teacher(adapter)
     examine_first([_packing(adapter, bits, _base(adapter)), adapter], source)
     return adapter, source
 
