@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compresskit.checkpoint.outputs import check_apart
+from compresskit.checkpoint.outputs import check_apart, check_file
 from compresskit.errors import CompresskitError, GateFailed, InputError, RunFailed, UsageError
 from compresskit.options import OUTPUT, option
 
@@ -47,15 +47,10 @@ class Delivery:
         from compresskit.evaluate.report import check_format, plot
 
         check_format(self.format)
-        taken: dict[Path, str] = {}
+        taken: dict[str, str] = {}
         for name, path in self.files.items():
-            if not path.parent.is_dir():
-                raise UsageError(f"--{name} {path}: there is no folder {path.parent}; make it first")
-            if path.is_dir():
-                raise UsageError(f"--{name} {path} is a folder; give the name of a file in it")
-            if path.exists() and not path.is_file():
-                raise UsageError(f"--{name} {path} is not a regular file; for a pipe or a terminal use --format")
-            if (other := taken.setdefault(path.resolve(), name)) != name:
+            check_file(path, flag=f"--{name}")
+            if (other := taken.setdefault(os.path.realpath(path), name)) != name:
                 raise UsageError(f"--{name} {path}: is the file of --{other} too; give each its own")
         if self.plot is not None:
             plot.check(self.plot)

@@ -13,7 +13,7 @@ from pathlib import Path
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
-from compresskit.checkpoint.outputs import check_apart
+from compresskit.checkpoint.outputs import check_file
 from compresskit.checkpoint.store import sha256_file
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
@@ -108,7 +108,7 @@ def evaluate(
     if extras.predictions is not None:
         read = list(read_by(refs, data_ref, settings))
         for name in names:
-            check_apart(_answers_file(extras.predictions, name), read, "--predictions")
+            check_file(_answers_file(extras.predictions, name), read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings)
     dataset = data.described(settings.seed)
     with tempfile.TemporaryDirectory(prefix="compresskit-", ignore_cleanup_errors=True) as folder:
@@ -226,6 +226,7 @@ def _answers_file(folder: Path, name: str) -> Path:
 
 def _copied(source: Path, target: Path) -> Path:
     """Copy a file so that it appears whole or not at all; RunFailed where it cannot be written."""
+    target = Path(os.path.realpath(target))  # a link stays one, and what it leads to is written
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         half = target.with_name(f".{target.name}.{os.getpid()}")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from compresskit import console
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
-from compresskit.checkpoint.outputs import check_apart
-from compresskit.checkpoint.store import Workspace, differences, sha256_weights, staged_folder, workspace_of
+from compresskit.checkpoint.outputs import check_folder
+from compresskit.checkpoint.store import Workspace, differences, sha256_weights, staged_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
@@ -157,15 +157,15 @@ def check_effects(method: Method, asked: Job) -> None:
 
 
 def check_places(job: Job) -> None:
-    """UsageError where a completed job, or the training of its teacher, would write over what it reads.
+    """UsageError where a completed job, or the training of its teacher, may not write, or would over what it reads.
 
     A job that `--resume` finds finished writes nothing. Raises the errors of `resolve` for the model and the teacher.
     """
     if METHODS[job.method].trains and is_complete(job.training, describe(job)):
         return
-    check_apart(job.options.target, read_by(job))
+    check_folder(job.options.target, read_by(job), overwrite=job.options.overwrite)
     if METHODS[job.method].trains:
-        check_apart(workspace_of(job.options.target), read_by(job))
+        Workspace(job.options.target).check(read_by(job))
     check_teacher(job)
 
 

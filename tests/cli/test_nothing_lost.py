@@ -1,6 +1,7 @@
 """No verb writes over, into or above what it reads: code 2, one line, and nothing is changed."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -149,3 +150,48 @@ def test_what_a_crash_left_beside_a_finished_run_goes(trained: Trained, place: P
     words = ["train", "demo/bert", "-o", "dense", "--lr", "1e-3", *trained.short, "--resume"]
     assert run(*words).code == 0
     assert [path.name for path in place.iterdir()] == ["dense"]
+
+
+@pytest.mark.parametrize("more", [[], ["--plan"]], ids=["run", "plan"])
+@pytest.mark.parametrize(
+    "output", ["", "link", "loop", "fifo", "holder", "\udcff", "n" * 5000], ids=lambda name: ascii(name)[:9]
+)
+@pytest.mark.parametrize("verb", ["train", "prune", "lora", "qlora", "quantize", "merge", "export"])
+def test_an_output_that_cannot_be(verb: str, output: str, more: list[str], things: Path, refused) -> None:
+    os.mkfifo("fifo")
+    Path("loop").symlink_to("loop")
+    words = [verb, "magnitude" if verb == "merge" else "holder/../dense"]
+    words += ["--onnx"] if verb == "export" else []
+    words += ["--train-data", "demo", *SHORT] if verb in ("train", "prune", "lora", "qlora") else []
+    if not (more and verb in ("merge", "export")):  # which have no plan
+        for overwrite in ([], ["--overwrite"]):
+            line = refused(2, *words, "-o", output, *overwrite, *more)
+            assert len(line) < 600
+
+
+def test_a_packed_base_that_cannot_be(things: Path, refused) -> None:
+    words = ["qlora", "dense", "--train-data", "demo", "-o", "out", *SHORT]
+    Path("out-base").symlink_to("nowhere")
+    for more in ([], ["--overwrite"], ["--plan"]):
+        assert "out-base is a link" in refused(2, *words, *more)
+
+
+def test_a_teachers_place_that_cannot_be(things: Path, refused) -> None:
+    words = ["train", "dense", "--distill", "--train-data", "demo", "-o", "out", *SHORT]
+    Path("out-teacher").mkdir()
+    Path("out-teacher", "mine.txt").write_text("mine")
+    for more in ([], ["--overwrite"], ["--plan"]):
+        assert "out-teacher is not empty" in refused(2, *words, *more)
+
+
+@pytest.mark.parametrize("output", ["link", "", "loop", "fifo", "holder"])
+def test_a_demos_output_that_cannot_be(output: str, things: Path, refused) -> None:
+    os.mkfifo("fifo")
+    Path("loop").symlink_to("loop")
+    refused(2, "demo", "-o", output)
+
+
+def test_a_demo_replaces_checkpoints_alone(things: Path, refused) -> None:
+    (things / "holder" / "t5-dense").mkdir()
+    (things / "holder" / "t5-dense" / "mine.txt").write_text("mine")
+    assert "t5-dense is not empty, and no checkpoint" in refused(2, "demo", "-o", "holder", "--overwrite")
