@@ -16,12 +16,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
 from compresskit.errors import InputError, MissingError, UsageError
 
 if TYPE_CHECKING:
@@ -221,10 +222,10 @@ def _disk_errors(path: Path) -> Iterator[None]:
 def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder to fill, that becomes `output` when the block ends well and disappears when it does not.
 
-    Raises UsageError where `output` is there already and not empty, unless `overwrite`.
+    Raises UsageError where no folder may come to be there (see `check_folder`).
     """
-    check_free(output, overwrite=overwrite)
-    with _place_of(output):
+    check_folder(output, overwrite=overwrite)
+    with placing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = staging_beside(output)
     try:
@@ -239,32 +240,6 @@ def staging_beside(output: Path) -> Path:
     staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     staging.chmod(0o777 & ~_umask())
     return staging
-
-
-@contextlib.contextmanager
-def _place_of(output: Path) -> Iterator[None]:
-    """UsageError where no folder can be made there: no permission, no folder above it (but a full disk stays one)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UsageError(f"{output} cannot be made ({error.strerror}); choose another place with -o") from error
-
-
-def check_free(output: Path, *, overwrite: bool) -> None:
-    """UsageError where `output` is a file, or a folder that is not empty (unless `overwrite`), or has no name."""
-    _require_name(output)
-    if output.is_file():
-        raise UsageError(f"{output} is a file; choose another folder with -o")
-    if not overwrite and output.is_dir() and any(output.iterdir()):
-        raise UsageError(f"the output folder {output} is not empty; pass --overwrite, or choose another with -o")
-
-
-def _require_name(output: Path) -> None:
-    """A result is made beside its final name, so `.` and `..` will not do."""
-    if output.name in ("", ".."):
-        raise UsageError(f"the output {output} has no name of its own; name a new folder with -o")
 
 
 def publish(staging: Path, output: Path) -> None:
@@ -289,6 +264,11 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def workspace_of(output: Path) -> Path:
+    """Where a job works whose result goes to `output`."""
+    return output.with_name(f"{output.name}.partial")
+
+
 class Workspace:
     """The folder `OUTPUT.partial` of a job in progress, claimed by one job at a time; UsageError for `.` and `..`.
 
@@ -297,10 +277,22 @@ class Workspace:
     """
 
     def __init__(self, output: Path) -> None:
-        _require_name(output)
+        check_name(output)
         self.output = output
-        self.path = output.with_name(output.name + ".partial")
+        self.path = workspace_of(output)
         self._lock: int | None = None
+
+    def check(self, inputs: Iterable[Path] = ()) -> None:
+        """UsageError where the folder is over, above or in one of the `inputs`, or there and not of a job."""
+        check_apart(self.path, inputs)
+        if not os.path.lexists(self.path):
+            return
+        if self.path.is_symlink() or not self.path.is_dir() or not self._is_of_a_job():
+            raise UsageError(f"{self.path} is in the way of the run's own files; move it, or choose another -o")
+
+    def _is_of_a_job(self) -> bool:
+        names = {path.name for path in self.path.iterdir()}
+        return "run.json" in names or not any(name != "lock" and not name.startswith(".run.json.") for name in names)
 
     @contextlib.contextmanager
     def claim(self, job: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Path]:
@@ -310,9 +302,10 @@ class Workspace:
         the output is there already, another process works on it, an interrupted run is there and neither `resume`
         nor `overwrite` is given, or the interrupted run was another job.
         """
-        check_free(self.output, overwrite=overwrite)
+        check_folder(self.output, overwrite=overwrite)
+        self.check()
         known = self.path / "run.json"
-        with _place_of(self.output):
+        with placing(self.output):
             self.path.mkdir(parents=True, exist_ok=True)
             self._acquire()
         try:
@@ -350,7 +343,8 @@ class Workspace:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _clear(self) -> None:
-        for entry in self.path.iterdir():
+        # What tells that the folder is of a job goes last.
+        for entry in sorted(self.path.iterdir(), key=lambda path: path.name == "run.json"):
             if entry.name == "lock":
                 continue
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -85,6 +85,17 @@ class EvalConfig:
     gating: GateOptions
     delivery: Delivery
 
+    def check_places(self, folder: Path) -> None:
+        """UsageError where a file of the report would be written over what is read.
+
+        `folder` is that of the project's file.
+        """
+        from compresskit.evaluate.reading import read_by
+
+        refs = [*self.options.checkpoints, *([self.options.baseline] if self.options.baseline is not None else [])]
+        read = read_by(refs, self.options.data, self.settings)
+        self.delivery.check_apart([folder / PYPROJECT, folder / YAML, *read])
+
 
 def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     """What to do: what was `given` on the command line, and the file of `folder` for the rest.

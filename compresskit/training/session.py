@@ -246,7 +246,7 @@ def _free_device(loaded: LoadedModel) -> None:
 
 
 def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
-    """Whether `--resume` finds the run finished: its checkpoint is there; a workspace that a crash left is removed.
+    """Whether `--resume` finds the run finished: its checkpoint is there.
 
     Raises UsageError where what is there was made with another configuration than `config` (unless it is to be
     overwritten).
@@ -257,5 +257,4 @@ def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
     if options.overwrite and differences(manifest.steps[-1].config, config):
         return False
     check_same_job(manifest.steps[-1].config, config, options.target)
-    Workspace(options.target).remove()
     return True
