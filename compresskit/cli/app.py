@@ -92,8 +92,7 @@ def main(args: Sequence[str] | None = None) -> int:
             console.traceback(error)
         line, code = explain(error, words)
         console.error(line)
-        if _is_disk_full(error):
-            console.discard()
+        console.discard()
     return code
 
 
@@ -111,6 +110,8 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
     if _is_disk_full(error):
         name = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"disk full{name}; make room, or choose another --output", RunFailed.exit_code
+    if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+        return "standard output is closed; open it, or send it to a file", RunFailed.exit_code
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", RunFailed.exit_code
     mend = "" if console.is_verbose() else "; run again with -v for the traceback"
