@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 QUOTED = 200
 """Characters of a quoted text that a message keeps."""
@@ -54,6 +54,22 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     JSON has no word for such a number. Where a figure may be missing, `finite_or_none` puts null in its place.
     """
     return printable(json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
+
+
+def from_json(text: str | bytes) -> Any:
+    """The value of a JSON text; ValueError where it is not JSON, or holds a number that is not finite (`1e999`)."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
 
 
 def finite_or_none(value: Any) -> Any:

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.finite import check_files
 from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.text import from_json, to_json
 
 if TYPE_CHECKING:
     import torch
@@ -117,7 +119,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON so that the file appears whole or not at all; NaN is refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
 
 
 def reserve(path: Path, size: int) -> None:
@@ -143,10 +145,10 @@ def _umask() -> int:
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing, non-UTF-8 or broken one is an InputError naming the file and the place."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); it is damaged: copy or make it again") from error
 
 
@@ -221,7 +223,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
 def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder to fill, that becomes `output` when the block ends well and disappears when it does not.
 
-    Raises UsageError where `output` is there already and not empty, unless `overwrite`.
+    Raises UsageError where `output` is there already and not empty, unless `overwrite`; InputError where its weights
+    are not finite.
     """
     check_free(output, overwrite=overwrite)
     with _place_of(output):
@@ -229,6 +232,7 @@ def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
         staging = staging_beside(output)
     try:
         yield staging
+        check_files(staging, output)
         publish(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -341,7 +345,11 @@ class Workspace:
             raise
 
     def finish(self, staging: Path) -> None:
-        """Publish the finished checkpoint folder as the output, and remove the workspace."""
+        """Publish the finished checkpoint folder as the output, and remove the workspace.
+
+        Raises InputError where its weights are not finite.
+        """
+        check_files(staging, self.output)
         publish(staging, self.output)
         self.remove()
 
