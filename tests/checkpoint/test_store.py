@@ -67,19 +67,23 @@ def test_what_is_not_finite_is_not_read_either(tmp_path: Path, text: str) -> Non
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e5m2])
 def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, number: float, dtype: torch.dtype) -> None:
     good = {"a": torch.ones(3, dtype=dtype), "b": torch.tensor([1, 2]), "c": torch.zeros(0)}
-    with store.staged_folder(tmp_path / "good") as folder:
-        store.save_tensors(folder / "model.safetensors", good)
-    for name in ("out", "part"):
-        workspace = store.Workspace(tmp_path / "out")
-        bad = {**good, "head.bias": torch.tensor([1.0, number, 2.0]).to(dtype)}
-        with pytest.raises(InputError, match=r"out is not written: its tensor head\.bias would not be finite; "):
-            if name == "out":
-                with store.staged_folder(tmp_path / "out") as folder:
-                    store.save_tensors(folder / "weights.safetensors", bad)
-            else:
-                staging = store.staging_beside(workspace.output)
-                store.save_tensors(staging / "weights.safetensors", bad)
-                workspace.finish(staging)
+    bad = {**good, "head.bias": torch.tensor([1.0, number, 2.0]).to(dtype)}
+
+    def write(name: str, tensors: dict[str, torch.Tensor]) -> None:
+        with store.staged_folder(tmp_path / name) as folder:
+            store.save_tensors(folder / "weights.safetensors", tensors)
+
+    def finish(tensors: dict[str, torch.Tensor]) -> None:
+        staging = store.staging_beside(tmp_path / "out")
+        store.save_tensors(staging / "weights.safetensors", tensors)
+        store.Workspace(tmp_path / "out").finish(staging)
+
+    write("good", good)
+    refusal = r"out is not written: its tensor head\.bias would not be finite; "
+    with pytest.raises(InputError, match=refusal):
+        write("out", bad)
+    with pytest.raises(InputError, match=refusal):
+        finish(bad)
     assert not (tmp_path / "out").exists()
 
 

@@ -10,6 +10,7 @@ from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figu
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
 from compresskit.evaluate.units import per_cent, signed
+from compresskit.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -46,7 +47,7 @@ class Column:
     def show(self, row: Row) -> str:
         """What stands in a row's cell."""
         if self.figure is None:
-            return str(getattr(row, self.key))
+            return printable(str(getattr(row, self.key)))
         value = self.value(row)
         return UNMEASURED if value is None else self.figure.unit.cell(value)
 
@@ -134,7 +135,8 @@ class TerminalTable:
 
         rows = self._report.rows
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        names = [f"{row.name} (baseline)" if row.baseline else row.name for row in rows]
+        # Made printable before it is measured: the console would do so after.
+        names = [printable(f"{row.name} (baseline)" if row.baseline else row.name) for row in rows]
         if name_width is not None:
             name_width = min(name_width, max(map(len, names), default=0))
         table.add_column("Name", overflow="fold", width=name_width)
