@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.finite import check_files
+from compresskit.checkpoint.reading import reading
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.text import from_json, to_json
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     import torch
 
 _CHUNK = 1 << 20
-_SHOWN = 200
-"""Characters of a foreign name that a message quotes."""
 
 
 def sha256_file(path: Path) -> str:
@@ -78,7 +77,7 @@ def indexed_names(index: Path) -> set[str]:
     for name in names.values():
         if not isinstance(name, str) or not name.endswith(".safetensors") or name != os.path.basename(name):
             raise InputError(
-                f"{index} names {str(name)[:_SHOWN]!r}, which is not a safetensors file of its own folder; "
+                f"{index} names {str(name)!r}, which is not a safetensors file of its own folder; "
                 "copy or download the checkpoint again from where you trust it"
             )
     return set(names.values())
@@ -143,11 +142,11 @@ def _umask() -> int:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing, non-UTF-8 or broken one is an InputError naming the file and the place."""
+    """Read a JSON file; one that is missing, unreadable, non-UTF-8 or broken is an InputError naming the file."""
     try:
-        return from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
+        with reading(path):
+            content = path.read_bytes()
+        return from_json(content.decode())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); it is damaged: copy or make it again") from error
 
@@ -155,15 +154,16 @@ def read_json(path: Path) -> Any:
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, after a check that the file is whole.
 
-    Raises InputError where the file is missing, truncated or of another format.
+    Raises InputError where the file is missing, unreadable, truncated or of another format.
     """
     from safetensors import SafetensorError, safe_open
 
+    # safetensors says of every file that it cannot open that there is none.
+    with reading(path), path.open("rb"):
+        pass
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
@@ -345,10 +345,7 @@ class Workspace:
             raise
 
     def finish(self, staging: Path) -> None:
-        """Publish the finished checkpoint folder as the output, and remove the workspace.
-
-        Raises InputError where its weights are not finite.
-        """
+        """Publish the finished checkpoint folder and remove the workspace; InputError for weights not finite."""
         check_files(staging, self.output)
         publish(staging, self.output)
         self.remove()

@@ -46,7 +46,7 @@ EXPECTED = {
     "missing": (4, "error: no GPU here; use --device cpu"),
     "failed": (5, "error: loss is NaN at step 7; use a smaller --lr"),
     "interrupt": (130, "error: interrupted"),
-    "denied": (5, "error: out: Permission denied"),
+    "denied": (3, "error: out: Permission denied; check the name and its permissions"),
 }
 # What the program itself says of an error: which words have to be in it.
 TOLD: dict[str, tuple[str, ...]] = {
