@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import fields, replace
 from typing import Any
 from xml.etree import ElementTree
@@ -122,3 +123,21 @@ def test_no_text_in_a_csv_is_a_formula(start: str):
     table = dict(zip(header, cells, strict=True))
     assert (table["name"], table["path"], table[f"'{formula}"]) == (f"'{formula}", f"'{formula}", "-2.5")
     assert (table["method"], table["delta_em"], table["delta_em_ci95"]) == ("-", "-0.75", "-1.5 0.25")
+
+
+@pytest.mark.parametrize("name", ["table", "markdown"])
+def test_no_figure_fills_a_line_with_its_digits(name: str, capsys: pytest.CaptureFixture[str]):
+    row = replace(
+        SMALL,
+        null_threshold=1e308,
+        best_em=80.0,
+        best_null_threshold=-1e308,
+        latency_ms_p50=1e300,
+        metrics={"ppl": 1e99},
+    )
+    found = printed(replace(REPORT, rows=(row,)), name, capsys)
+    assert not re.search(r"\d{20}", found)
+    assert {"1e+308", "-1e+308", "1e+300", "1e+99"} <= set(re.split(r"[\s|;]+", found))
+    assert "null threshold: dense 0.25" in printed(
+        replace(REPORT, rows=(replace(DENSE, null_threshold=0.25),)), name, capsys
+    )

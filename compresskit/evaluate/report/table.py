@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
-from compresskit.evaluate.units import per_cent, signed
+from compresskit.evaluate.units import bounded, per_cent, signed, threshold
 from compresskit.text import printable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Column:
         if self.figure is None:
             return printable(str(getattr(row, self.key)))
         value = self.value(row)
-        return UNMEASURED if value is None else self.figure.unit.cell(value)
+        return UNMEASURED if value is None else bounded(self.figure.unit.cell(value), value)
 
     def best(self, rows: Sequence[Row]) -> float | None:
         """The best figure; None where there is nothing to compare."""
@@ -170,12 +170,12 @@ def foot(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """Lines on what the columns do not tell: null thresholds, and the statistics of the differences."""
     best = [
-        f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
+        f"{row.name} {per_cent(row.best_em)} at {threshold(row.best_null_threshold)}"
         for row in report.rows
         if row.best_em is not None and row.best_null_threshold is not None
     ]
     lines = [f"EM at the null threshold that suits these questions best: {', '.join(best)}"] if best else []
-    given = [f"{row.name} {row.null_threshold:.2f}" for row in report.rows if row.null_threshold]
+    given = [f"{row.name} {threshold(row.null_threshold)}" for row in report.rows if row.null_threshold]
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
