@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.finite import check_files
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
+from compresskit.checkpoint.reading import reading
 from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.text import from_json, to_json
 
 if TYPE_CHECKING:
     import torch
 
 _CHUNK = 1 << 20
-_SHOWN = 200
-"""Characters of a foreign name that a message quotes."""
 
 
 def sha256_file(path: Path) -> str:
@@ -77,7 +78,7 @@ def indexed_names(index: Path) -> set[str]:
     for name in names.values():
         if not isinstance(name, str) or not name.endswith(".safetensors") or name != os.path.basename(name):
             raise InputError(
-                f"{index} names {str(name)[:_SHOWN]!r}, which is not a safetensors file of its own folder; "
+                f"{index} names {str(name)!r}, which is not a safetensors file of its own folder; "
                 "copy or download the checkpoint again from where you trust it"
             )
     return set(names.values())
@@ -118,7 +119,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON so that the file appears whole or not at all; NaN is refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
 
 
 def reserve(path: Path, size: int) -> None:
@@ -142,27 +143,28 @@ def _umask() -> int:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing, non-UTF-8 or broken one is an InputError naming the file and the place."""
+    """Read a JSON file; one that is missing, unreadable, non-UTF-8 or broken is an InputError naming the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        with reading(path):
+            content = path.read_bytes()
+        return from_json(content.decode())
+    except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); it is damaged: copy or make it again") from error
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, after a check that the file is whole.
 
-    Raises InputError where the file is missing, truncated or of another format.
+    Raises InputError where the file is missing, unreadable, truncated or of another format.
     """
     from safetensors import SafetensorError, safe_open
 
+    # safetensors says of every file that it cannot open that there is none.
+    with reading(path), path.open("rb"):
+        pass
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
@@ -222,7 +224,8 @@ def _disk_errors(path: Path) -> Iterator[None]:
 def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder to fill, that becomes `output` when the block ends well and disappears when it does not.
 
-    Raises UsageError where no folder may come to be there (see `check_folder`).
+    Raises UsageError where no folder may come to be there (see `check_folder`); InputError where its weights are not
+    finite.
     """
     check_folder(output, overwrite=overwrite)
     with placing(output):
@@ -230,6 +233,7 @@ def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
         staging = staging_beside(output)
     try:
         yield staging
+        check_files(staging, output)
         publish(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -334,7 +338,8 @@ class Workspace:
             raise
 
     def finish(self, staging: Path) -> None:
-        """Publish the finished checkpoint folder as the output, and remove the workspace."""
+        """Publish the finished checkpoint folder and remove the workspace; InputError for weights not finite."""
+        check_files(staging, self.output)
         publish(staging, self.output)
         self.remove()
 

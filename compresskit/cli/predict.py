@@ -13,6 +13,7 @@ from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
 from compresskit.options import check, like, option, refuse
+from compresskit.text import finite_or_none, to_json
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _line(prediction: Prediction, n_best: int, *, with_id: bool = False) -> str:
     found |= {"text": prediction.text, "score": prediction.score, "null_score": prediction.null_score}
     if n_best > 1:
         found["n_best"] = [{"text": c.text, "score": c.score} for c in prediction.n_best]
-    return json.dumps(found, ensure_ascii=False)
+    return to_json(finite_or_none(found))
 
 
 def read_questions(path: Path) -> Iterator[Example]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from compresskit import options
+from compresskit.checkpoint.reading import reading
 from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.delivery import Delivery, GateOptions
@@ -143,13 +144,18 @@ def read(folder: Path) -> dict[str, Any]:
     return values
 
 
+_MEND = "mend it, or name the checkpoints"
+
+
 def _table(path: Path) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
+    with reading(path, _MEND):
+        text = path.read_text(encoding="utf-8")
     try:
-        value: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        value: Any = tomllib.loads(text)
     except ValueError as error:
-        raise InputError(f"{path}: is not valid TOML ({error}); mend it, or name the checkpoints") from error
+        raise InputError(f"{path}: is not valid TOML ({error}); {_MEND}") from error
     for key in ("tool", "compresskit", "eval"):
         value = value.get(key) if isinstance(value, dict) else None
     return _mapping(value, f"{PYPROJECT} {TABLE}")
@@ -158,11 +164,13 @@ def _table(path: Path) -> Mapping[str, Any] | None:
 def _section(path: Path) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
+    with reading(path, _MEND):
+        text = path.read_text(encoding="utf-8")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         told = " ".join(str(error).split())
-        raise InputError(f"{path}: is not valid YAML ({told}); mend it, or name the checkpoints") from error
+        raise InputError(f"{path}: is not valid YAML ({told}); {_MEND}") from error
     return _mapping(value.get("eval", value) if isinstance(value, dict) else value, YAML)
 
 

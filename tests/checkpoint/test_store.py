@@ -55,6 +55,38 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert names(tmp_path) == ["a.json"]
 
 
+@pytest.mark.parametrize("text", ["NaN", '{"a": [-Infinity]}', "1e999"])
+def test_what_is_not_finite_is_not_read_either(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"a\.json is not valid JSON"):
+        store.read_json(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, number: float, dtype: torch.dtype) -> None:
+    good = {"a": torch.ones(3, dtype=dtype), "b": torch.tensor([1, 2]), "c": torch.zeros(0)}
+    bad = {**good, "head.bias": torch.tensor([1.0, number, 2.0]).to(dtype)}
+
+    def write(name: str, tensors: dict[str, torch.Tensor]) -> None:
+        with store.staged_folder(tmp_path / name) as folder:
+            store.save_tensors(folder / "weights.safetensors", tensors)
+
+    def finish(tensors: dict[str, torch.Tensor]) -> None:
+        staging = store.staging_beside(tmp_path / "out")
+        store.save_tensors(staging / "weights.safetensors", tensors)
+        store.Workspace(tmp_path / "out").finish(staging)
+
+    write("good", good)
+    refusal = r"out is not written: its tensor head\.bias would not be finite; "
+    with pytest.raises(InputError, match=refusal):
+        write("out", bad)
+    with pytest.raises(InputError, match=refusal):
+        finish(bad)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nan_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_json(tmp_path / "a.json", float("nan"))

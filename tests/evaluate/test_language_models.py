@@ -24,7 +24,7 @@ from transformers import (
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import drawn
-from compresskit.errors import InputError, MissingError, RunFailed, UsageError
+from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.evaluate import evaluate as evaluation
 from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
@@ -141,7 +141,7 @@ def test_paragraphs_without_a_token_are_passed_over(folders: dict[str, Path], si
 def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> None:
     loaded = load(str(folders["causal"]), device="cpu")
     torch.nn.init.constant_(loaded.model.get_parameter("transformer.wte.weight"), float("nan"))
-    with pytest.raises(RunFailed, match="not numbers"):
+    with pytest.raises(InputError, match="not numbers"):
         language.perplexity(loaded, load_data(data, "eval"), OPTIONS)
 
 

@@ -27,7 +27,6 @@ from compresskit.models.kinds.int8 import SMALLEST_SIDE, quantizable
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
-from compresskit.models.probing import check_numbers
 from compresskit.models.registry import require_head
 from compresskit.options import refuse
 
@@ -54,8 +53,7 @@ class QuantizeMethod(Conversion):
         return default_output(job.options.model, f"{graph}{job.config.bits}bit")
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """UsageError where a backend cannot pack such weights, InputError where none can or they are not numbers."""
-        check_numbers(loaded)
+        """UsageError where a backend cannot pack such weights, InputError where none can."""
         check_experts(loaded, self.name, needed=True)
         weights = loaded.family.weights(loaded.model)
         if any(isinstance(module, Conv1D) for module in weights.values()):

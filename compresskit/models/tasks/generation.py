@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from compresskit.data.examples import Example, ExampleSet
-from compresskit.errors import InputError, RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, Prediction, WindowOptions
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import T5, Prompt
@@ -117,7 +117,7 @@ class GenerationTask:
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
         """Exp of the mean negative log-likelihood of a token of the first gold answers, read as training reads them.
 
-        A window that does not show the answer is left out. None where no window does. Raises RunFailed where a
+        A window that does not show the answer is left out. None where no window does. Raises InputError where a
         likelihood is not a number.
         """
         prompt = text_answers.prompt_of(loaded, options.prompt_template)
@@ -135,7 +135,7 @@ class GenerationTask:
                 total += float(nn.functional.cross_entropy(choices.logits, choices.labels, reduction="sum"))
                 count += len(choices.labels)
         if not math.isfinite(total):
-            raise RunFailed(f"{loaded.ref} gives likelihoods that are not numbers; it is broken, make it again")
+            raise InputError(f"{loaded.ref} gives likelihoods that are not numbers; it is broken, make it again")
         return math.exp(total / count) if count else None
 
 

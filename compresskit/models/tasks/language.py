@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from compresskit.data.examples import ExampleSet
-from compresskit.errors import InputError, RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import IGNORED
@@ -25,7 +25,7 @@ def perplexity(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions
     They are read in windows of `max_length` tokens, each token predicted once, with at least `stride` tokens before it
     where the paragraph has them (Hugging Face's "perplexity of fixed-length models").
 
-    Raises InputError where there is no token to predict, RunFailed where a likelihood is not a number.
+    Raises InputError where there is no token to predict, or a likelihood is not a number.
     """
     model: Any = loaded.model
     total, count = 0.0, 0
@@ -41,7 +41,7 @@ def perplexity(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions
     if not count:
         raise InputError("perplexity needs text to predict, and the data has none; give data with longer contexts")
     if not math.isfinite(total):
-        raise RunFailed("the model's likelihoods are not numbers; the checkpoint is broken, make it again")
+        raise InputError("the model's likelihoods are not numbers; the checkpoint is broken, make it again")
     return math.exp(total / count)
 
 

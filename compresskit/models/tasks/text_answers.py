@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from compresskit import console
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed, UsageError
+from compresskit.errors import InputError, UsageError
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import Prompt
@@ -61,7 +61,7 @@ def answer(
     Each window is answered by itself. The window that answers a question is the one whose best text is likeliest
     against "unanswerable" there; score and null score are the two log-probabilities of that window.
 
-    Raises RunFailed where the model's logits are not numbers.
+    Raises InputError where the model's logits are not numbers.
     """
     prompt = with_shots(loaded, prompt_of(loaded, options.prompt_template), options)
     target = target_of(loaded, prompt)
@@ -220,8 +220,8 @@ def _answer_windows(
         decoder.add(remember(loaded, [windows[row].ids for row in rows], multiple), rows)
     found = decoder.finish()
     answered = [Answered(*found[row]) for row in range(len(windows))]
-    if any(math.isnan(each.null) or not each.found or math.isnan(each.found[0].score) for each in answered):
-        raise RunFailed(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
+    if any(not each.null < math.inf or not each.found or not each.found[0].score < math.inf for each in answered):
+        raise InputError(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
     return answered
 
 
