@@ -101,6 +101,7 @@ def measure(options: TrainingOptions) -> tuple[float, float, float]:
                     features.lengths,
                     task.collator(student.tokenizer),
                     objective,
+                    task.rows,
                     weight_groups(student.model.parameters(), options),
                     options,
                     work,

@@ -166,7 +166,7 @@ def ours(way: str, given: argparse.Namespace, folder: Path, watch: Stopwatch) ->
     work.mkdir(exist_ok=True)
     objective = with_penalties(supervised(loaded.task), loaded, attached)
     groups = attached.groups(options)
-    engine = Engine(model, data, data.lengths, TargetCollator(0), objective, groups, options, work)
+    engine = Engine(model, data, data.lengths, TargetCollator(0), objective, loaded.task.rows, groups, options, work)
     engine.add_callback(watch)
     engine.fit(resume=False)
 

@@ -3,19 +3,26 @@
 `configure` is called once by the command line. Under a launcher of several processes (the environment
 variable `RANK`, else `LOCAL_RANK`, is not 0) every process but the first prints nothing but errors. The
 package rich is imported on first use, so that importing this module costs nothing.
+
+Control characters that others wrote are shown as escapes (`compresskit.text`). Where nobody can read stderr, what goes
+there is lost, and the run goes on; a result that cannot be written is an OSError.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
 import traceback as python_traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from compresskit.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -42,6 +49,9 @@ class _Settings:
 _settings = _Settings()
 
 
+_SHOW_WARNING = warnings.showwarning
+
+
 class Progress(Protocol):
     """What `progress` hands out."""
 
@@ -57,18 +67,41 @@ def configure(quiet: bool = False, verbose: bool = False, color: bool = True) ->
     """Set how this process prints.
 
     `quiet` leaves out what `info` and `progress` say; results, warnings and errors stay. `verbose` shows tracebacks
-    (see `is_verbose`). `color=False` takes away all colours, as does the environment variable `NO_COLOR` unless it is
-    empty.
+    (see `is_verbose`), and what libraries warn of. `color=False` takes away all colours, as does the environment
+    variable `NO_COLOR` unless it is empty.
     """
     global _settings
-    # It warns at import about an optional kernel that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     _settings = _Settings(quiet, verbose, color and not os.environ.get("NO_COLOR"))
+    # What is wrong comes as an exception, which ends in one line of ours. Libraries warn of what no user can mend.
+    logging.disable(logging.NOTSET if verbose else logging.CRITICAL)
+    warnings.showwarning = _SHOW_WARNING if verbose else _hide_warning
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         # A name or an answer that the terminal's encoding lacks must not end a run.
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def _hide_warning(*_: Any, **__: Any) -> None:
+    """In the place of `warnings.showwarning`: print nothing."""
+
+
+def _open_streams() -> None:
+    """Open the standard streams with which this process was started closed.
+
+    Otherwise the next file that is opened takes their number, and gets whatever a library prints. What is written to
+    stderr is then lost; whatever is written to stdout fails, as it must: somebody waits for it.
+    """
+    streams = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+    for number, (name, mode, use) in enumerate(streams):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, mode)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)  # processes that this one starts have them too
+            setattr(sys, name, open(number, use, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def is_verbose() -> bool:
@@ -100,19 +133,20 @@ def error(message: str) -> None:
 
 def traceback(exception: BaseException) -> None:
     """Print the traceback of `exception` to stderr."""
-    sys.stderr.write("".join(python_traceback.format_exception(exception)))
+    with _stderr() as stream:
+        stream.write(printable("".join(python_traceback.format_exception(exception))))
 
 
 def out(result: RenderableType) -> None:
     """Print a result to stdout.
 
-    A string is written as it is, with a line feed (JSON stays JSON). Anything else that rich can render (a table) is
-    laid out for the terminal, or for 200 columns where there is none.
+    A string is written as it is, with a line feed, but for control characters (JSON stays the same JSON). Anything else
+    that rich can render (a table) is laid out for the terminal, or for 200 columns where there is none.
     """
     if not _is_first_process():
         return
     if isinstance(result, str):
-        sys.stdout.write(result + "\n")
+        sys.stdout.write(printable(result) + "\n")
     else:
         _console(sys.stdout).print(result)
 
@@ -123,8 +157,34 @@ def flush() -> None:
 
 
 def discard() -> None:
-    """Throw away what stdout still holds, so that the interpreter does not fail on it when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Throw away what stdout still holds, where it cannot be written.
+
+    The interpreter would fail on it when it ends, with an exit code of its own.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _to_nowhere(sys.stdout)
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+@contextmanager
+def _stderr() -> Iterator[TextIO]:
+    """The stream stderr; from its first failure on (a closed pipe, a full disk), what is written there is lost.
+
+    A run must not end, nor its exit code change, because nobody reads what it tells beside its results.
+    """
+    try:
+        yield sys.stderr
+        sys.stderr.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            _to_nowhere(sys.stderr)
 
 
 @contextmanager
@@ -239,11 +299,19 @@ def _rich_progress(unit: str) -> RichProgress:
 
 
 def _console(stream: TextIO) -> Console:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
+
+    class PrintableConsole(Console):
+        """Rich lets the codes in a text through to the terminal; its own are segments of another sort."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
 
     terminal = _is_terminal(stream)
     width = None if terminal or os.environ.get("COLUMNS") else WIDTH_WITHOUT_TERMINAL
-    return Console(
+    return PrintableConsole(
         file=stream,
         width=width,
         force_terminal=terminal,
@@ -253,18 +321,13 @@ def _console(stream: TextIO) -> Console:
 
 
 def _line(label: str, style: str, message: str) -> None:
-    if not _is_terminal(sys.stderr):
-        sys.stderr.write(f"{label}{_one_line(message)}\n")
-        return
-    from rich.text import Text
+    with _stderr() as stream:
+        if not _is_terminal(stream):
+            stream.write(f"{label}{one_line(message)}\n")
+            return
+        from rich.text import Text
 
-    _console(sys.stderr).print(Text.assemble((label, style), _one_line(message)), soft_wrap=True)
-
-
-def _one_line(message: str) -> str:
-    """`message` on one line, without the control codes that a file name or a data set may have put there."""
-    flat = " ".join(message.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in flat)
+        _console(stream).print(Text.assemble((label, style), one_line(message)), soft_wrap=True)
 
 
 def _describe(fields: dict[str, Field]) -> str:

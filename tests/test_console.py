@@ -8,6 +8,7 @@ import time
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from compresskit import console
 
@@ -20,6 +21,12 @@ def _settings():
     console.configure()
     yield
     console.configure()
+
+
+def table_of(text: str) -> Table:
+    table = Table("a heading that is wide enough for all of it")
+    table.add_row(text)
+    return table
 
 
 def on_terminal(code: str, **environment: str) -> str:
@@ -84,6 +91,38 @@ def test_messages_stay_on_one_line_and_carry_no_control_codes(capsys):
     assert "a b\\x1b[31m\\u202e" in printed
     console.warn("[bold]not markup[/bold]")
     assert capsys.readouterr().err == "warning: [bold]not markup[/bold]\n"
+
+
+@pytest.mark.parametrize("wrapped", [str, Text, table_of])
+def test_results_carry_no_control_codes(capsys, wrapped):
+    console.out(wrapped("a\x1b]0;title b\x9b2J\u202ec"))
+    printed = capsys.readouterr().out
+    assert r"a\u001b]0;title b\u009b2J\u202ec" in printed
+    assert not ESCAPES.search(printed)
+
+
+def test_a_terminal_gets_colours_but_no_codes_of_others():
+    code = "from rich.text import Text; console.out(Text('a\\x1b[31mb', style='bold'))"
+    printed = on_terminal(code)
+    assert printed.count("\x1b[31m") == 0
+    assert r"a\u001b[31mb" in printed
+    assert COLORS.search(printed)
+
+
+WARNING = """
+import logging, warnings
+warnings.warn("of Python")
+logging.getLogger("library").warning("of a library")
+logging.getLogger("library").error("of a library")
+"""
+
+
+@pytest.mark.parametrize(("verbose", "shown"), [(True, 3), (False, 0)])
+def test_libraries_warn_only_where_details_are_wanted(verbose: bool, shown: int):
+    program = f"from compresskit import console\nconsole.configure(verbose={verbose}){WARNING}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    found = [done.stderr.count(words) for words in ("UserWarning: of Python", "of a library")]
+    assert sum(found) == shown, done.stderr
 
 
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK"])

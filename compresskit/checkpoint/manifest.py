@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from compresskit import __version__
 from compresskit.checkpoint.store import read_json, write_json
 from compresskit.errors import InputError
+from compresskit.text import finite_or_none
 
 SCHEMA = "compresskit.checkpoint/1"
 FILE = "compresskit.json"
@@ -83,8 +84,9 @@ class Manifest:
         return replace(self, kind=kind, base=base, steps=[*self.steps, step], created=created)
 
     def to_dict(self) -> dict[str, Any]:
-        """The manifest as it stands in its file."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """The manifest as it stands in its file; a figure that is not finite counts as not measured."""
+        steps = [replace(step, metrics=finite_or_none(step.metrics)) for step in self.steps]
+        return {"schema": SCHEMA, **asdict(replace(self, steps=steps))}
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a checkpoint folder."""

@@ -16,20 +16,22 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.finite import check_files
+from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
+from compresskit.checkpoint.reading import reading
 from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.text import from_json, to_json
 
 if TYPE_CHECKING:
     import torch
 
 _CHUNK = 1 << 20
-_SHOWN = 200
-"""Characters of a foreign name that a message quotes."""
 
 
 def sha256_file(path: Path) -> str:
@@ -76,7 +78,7 @@ def indexed_names(index: Path) -> set[str]:
     for name in names.values():
         if not isinstance(name, str) or not name.endswith(".safetensors") or name != os.path.basename(name):
             raise InputError(
-                f"{index} names {str(name)[:_SHOWN]!r}, which is not a safetensors file of its own folder; "
+                f"{index} names {str(name)!r}, which is not a safetensors file of its own folder; "
                 "copy or download the checkpoint again from where you trust it"
             )
     return set(names.values())
@@ -117,7 +119,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON so that the file appears whole or not at all; NaN is refused (ValueError)."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
 
 
 def reserve(path: Path, size: int) -> None:
@@ -141,27 +143,28 @@ def _umask() -> int:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a missing, non-UTF-8 or broken one is an InputError naming the file and the place."""
+    """Read a JSON file; one that is missing, unreadable, non-UTF-8 or broken is an InputError naming the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        with reading(path):
+            content = path.read_bytes()
+        return from_json(content.decode())
+    except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); it is damaged: copy or make it again") from error
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, after a check that the file is whole.
 
-    Raises InputError where the file is missing, truncated or of another format.
+    Raises InputError where the file is missing, unreadable, truncated or of another format.
     """
     from safetensors import SafetensorError, safe_open
 
+    # safetensors says of every file that it cannot open that there is none.
+    with reading(path), path.open("rb"):
+        pass
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
@@ -221,14 +224,16 @@ def _disk_errors(path: Path) -> Iterator[None]:
 def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A new folder to fill, that becomes `output` when the block ends well and disappears when it does not.
 
-    Raises UsageError where `output` is there already and not empty, unless `overwrite`.
+    Raises UsageError where no folder may come to be there (see `check_folder`); InputError where its weights are not
+    finite.
     """
-    check_free(output, overwrite=overwrite)
-    with _place_of(output):
+    check_folder(output, overwrite=overwrite)
+    with placing(output):
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = staging_beside(output)
     try:
         yield staging
+        check_files(staging, output)
         publish(staging, output)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -239,32 +244,6 @@ def staging_beside(output: Path) -> Path:
     staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
     staging.chmod(0o777 & ~_umask())
     return staging
-
-
-@contextlib.contextmanager
-def _place_of(output: Path) -> Iterator[None]:
-    """UsageError where no folder can be made there: no permission, no folder above it (but a full disk stays one)."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UsageError(f"{output} cannot be made ({error.strerror}); choose another place with -o") from error
-
-
-def check_free(output: Path, *, overwrite: bool) -> None:
-    """UsageError where `output` is a file, or a folder that is not empty (unless `overwrite`), or has no name."""
-    _require_name(output)
-    if output.is_file():
-        raise UsageError(f"{output} is a file; choose another folder with -o")
-    if not overwrite and output.is_dir() and any(output.iterdir()):
-        raise UsageError(f"the output folder {output} is not empty; pass --overwrite, or choose another with -o")
-
-
-def _require_name(output: Path) -> None:
-    """A result is made beside its final name, so `.` and `..` will not do."""
-    if output.name in ("", ".."):
-        raise UsageError(f"the output {output} has no name of its own; name a new folder with -o")
 
 
 def publish(staging: Path, output: Path) -> None:
@@ -289,6 +268,11 @@ def _sync(folder: Path) -> None:
                 os.fsync(file.fileno())
 
 
+def workspace_of(output: Path) -> Path:
+    """Where a job works whose result goes to `output`."""
+    return output.with_name(f"{output.name}.partial")
+
+
 class Workspace:
     """The folder `OUTPUT.partial` of a job in progress, claimed by one job at a time; UsageError for `.` and `..`.
 
@@ -297,10 +281,22 @@ class Workspace:
     """
 
     def __init__(self, output: Path) -> None:
-        _require_name(output)
+        check_name(output)
         self.output = output
-        self.path = output.with_name(output.name + ".partial")
+        self.path = workspace_of(output)
         self._lock: int | None = None
+
+    def check(self, inputs: Iterable[Path] = ()) -> None:
+        """UsageError where the folder is over, above or in one of the `inputs`, or there and not of a job."""
+        check_apart(self.path, inputs)
+        if not os.path.lexists(self.path):
+            return
+        if self.path.is_symlink() or not self.path.is_dir() or not self._is_of_a_job():
+            raise UsageError(f"{self.path} is in the way of the run's own files; move it, or choose another -o")
+
+    def _is_of_a_job(self) -> bool:
+        names = {path.name for path in self.path.iterdir()}
+        return "run.json" in names or not any(name != "lock" and not name.startswith(".run.json.") for name in names)
 
     @contextlib.contextmanager
     def claim(self, job: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Path]:
@@ -310,9 +306,10 @@ class Workspace:
         the output is there already, another process works on it, an interrupted run is there and neither `resume`
         nor `overwrite` is given, or the interrupted run was another job.
         """
-        check_free(self.output, overwrite=overwrite)
+        check_folder(self.output, overwrite=overwrite)
+        self.check()
         known = self.path / "run.json"
-        with _place_of(self.output):
+        with placing(self.output):
             self.path.mkdir(parents=True, exist_ok=True)
             self._acquire()
         try:
@@ -341,7 +338,8 @@ class Workspace:
             raise
 
     def finish(self, staging: Path) -> None:
-        """Publish the finished checkpoint folder as the output, and remove the workspace."""
+        """Publish the finished checkpoint folder and remove the workspace; InputError for weights not finite."""
+        check_files(staging, self.output)
         publish(staging, self.output)
         self.remove()
 
@@ -350,7 +348,8 @@ class Workspace:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _clear(self) -> None:
-        for entry in self.path.iterdir():
+        # What tells that the folder is of a job goes last.
+        for entry in sorted(self.path.iterdir(), key=lambda path: path.name == "run.json"):
             if entry.name == "lock":
                 continue
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

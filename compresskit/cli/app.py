@@ -29,7 +29,7 @@ from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.report import report
 from compresskit.cli.train import train
-from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, UsageError
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here. One that has verbs
 # of its own is a `typer.Typer`.
@@ -50,6 +50,9 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
 )
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended
+
+# What the system says of a path that cannot be what was asked for, whoever opened it.
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 GLOBAL_OPTIONS = ("--version", "-q", "--quiet", "-v", "--verbose", "--no-color")
 
@@ -92,8 +95,7 @@ def main(args: Sequence[str] | None = None) -> int:
             console.traceback(error)
         line, code = explain(error, words)
         console.error(line)
-        if _is_disk_full(error):
-            console.discard()
+        console.discard()
     return code
 
 
@@ -111,6 +113,10 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
     if _is_disk_full(error):
         name = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"disk full{name}; make room, or choose another --output", RunFailed.exit_code
+    if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+        return "standard output is closed; open it, or send it to a file", RunFailed.exit_code
+    if isinstance(error, OSError) and error.errno in _NOT_OURS and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; check the name and its permissions", InputError.exit_code
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}", RunFailed.exit_code
     mend = "" if console.is_verbose() else "; run again with -v for the traceback"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import typer
 
 from compresskit.cli.flags import with_flags
 from compresskit.options import check, option
+from compresskit.text import finite_or_none, to_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +57,7 @@ def ls(options: ListOptions) -> None:
     shown = [_shown(entry) for entry in entries]
     if options.format == "json":
         whole = {"folder": str(kept.folder), "bytes": total, "limit_bytes": kept.limit, "entries": shown}
-        console.out(json.dumps(whole, indent=2))
+        console.out(to_json(finite_or_none(whole), indent=2))
         return
     if entries:
         console.out(_table(shown))

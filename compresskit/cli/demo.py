@@ -89,7 +89,8 @@ class DemoOptions:
 def demo(options: DemoOptions) -> None:
     """Train, prune, quantize, adapt and measure tiny models on built-in data: the whole tool in minutes, offline."""
     from compresskit import console
-    from compresskit.checkpoint.store import check_free, write_text
+    from compresskit.checkpoint.outputs import check_file, check_folder
+    from compresskit.checkpoint.store import write_text
     from compresskit.evaluate.evaluate import evaluate
     from compresskit.evaluate.report import render
     from compresskit.evaluate.settings import EvalSettings
@@ -97,10 +98,15 @@ def demo(options: DemoOptions) -> None:
 
     started = time.perf_counter()
     output = options.output
-    check_free(output, overwrite=options.overwrite)
+    jobs = [each for part in PARTS for each in part.jobs(options)]
+    if not options.overwrite:
+        check_folder(output, overwrite=False)
+    for _, job in jobs:
+        check_folder(job.options.target, overwrite=options.overwrite)
+    check_file(output / "eval.json", flag="-o", makes_folder=True)
     output.mkdir(parents=True, exist_ok=True)
     checkpoints = []
-    for said, job in (each for part in PARTS for each in part.jobs(options)):
+    for said, job in jobs:
         console.info(said)
         checkpoints.append(str(run(job)))
     console.info("measuring each in a process of its own")

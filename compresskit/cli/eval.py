@@ -21,6 +21,7 @@ def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
 
     config = configured(given, Path())
     options, settings, gating = config.options, config.settings, config.gating
+    config.check_places(Path())
     check_metrics(settings.metrics)
     check_language_figures(options.checkpoints, settings)
     rules = parse_rules(gating.gates, has_baseline=options.baseline is not None, ci95=gating.gate_ci)

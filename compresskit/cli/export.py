@@ -9,7 +9,7 @@ from compresskit.methods.export.config import ExportConfig, ExportOptions
 
 @with_flags()
 def export(options: ExportOptions, config: ExportConfig) -> None:
-    """Write a model as ONNX graphs, compared with torch; a mask or an adapter is folded in."""
+    """Write a model as ONNX graphs, or a Mamba's adapter for plain PEFT; compared with what it was made from."""
     from compresskit.methods.job import Job
     from compresskit.methods.run import run
 

@@ -33,11 +33,14 @@ class InspectOptions:
 def inspect(options: InspectOptions) -> None:
     """Show kind, lineage, bytes, the remaining weights and the formats of every matrix, and what 8 bits cost."""
     from compresskit import console
+    from compresskit.checkpoint.outputs import check_file
     from compresskit.evaluate.heatmap import HeatMap, plot, remaining_weights
-    from compresskit.models.kinds import kind_of
+    from compresskit.models.kinds import kind_of, places
     from compresskit.models.source import resolve
 
     source = resolve(options.checkpoint)
+    if options.plot is not None:
+        check_file(options.plot, places(source), flag="--plot")
     kind = kind_of(source)
     found = kind.contents(source)
     costs = _sensitivities(source)

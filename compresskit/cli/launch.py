@@ -47,6 +47,7 @@ def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
     """Run a job that trains, or print its plan."""
     from compresskit.methods import run
 
+    job = replace(job, reads=scoring.reads)
     evaluator = scoring.evaluator(job.training)
     if plan:
         show_plans(run.plan(job))

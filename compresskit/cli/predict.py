@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compresskit.cli.flags import with_flags
 from compresskit.errors import InputError, UsageError
+from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
-from compresskit.options import like, option, refuse
+from compresskit.options import check, like, option, refuse
+from compresskit.text import finite_or_none, to_json
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -34,17 +36,44 @@ class Questions:
             raise UsageError("give a question and a passage (-q … -c …), or a file of them (--input FILE)")
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The examples that stand before each question."""
+
+    shots: int | None = like(EvalSettings, "shots")
+    shots_data: str | None = like(EvalSettings, "shots_data", shown=None)
+    seed: int | None = like(EvalSettings, "seed", default=None, help="Seed of --shots.", shown="0")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.shots:
+            refuse(self, ("shots_data", "seed"), "without --shots")
+        elif self.shots_data is None:
+            raise UsageError(f"--shots {self.shots} needs --shots-data: a SQuAD-format JSON, a Hub data set, or demo")
+
+    def drawn(self) -> tuple[Example, ...]:
+        """The examples; none where none are asked for. Raises the errors of reading data."""
+        if self.shots_data is None:
+            return ()
+        from compresskit.data.load import load
+        from compresskit.data.shots import drawn
+
+        return tuple(drawn(load(self.shots_data, "train"), self.shots or 0, self.seed or 0))
+
+
 @with_flags()
-def predict(asked: Questions, options: AnswerOptions) -> None:
+def predict(asked: Questions, options: AnswerOptions, shown: Shown) -> None:
     """Answer a question, or every line of a file: text, score and null score, one JSON object a line."""
     from compresskit import console
     from compresskit.evaluate.predict import answer_one, answers
     from compresskit.models.registry import load, require_head
 
     examples = list(read_questions(asked.input)) if asked.input is not None else None
+    options = replace(options, shots=shown.drawn())
     loaded = require_head(load(asked.checkpoint, device=asked.device))
     if loaded.task.prompt is None:
-        refuse(options, GENERATING, f"with {loaded.ref}, which does not write its answers")
+        for given, names in ((options, GENERATING), (shown, ("shots",))):
+            refuse(given, names, f"with {loaded.ref}, which does not write its answers")
     if examples is None:
         console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), options), options.n_best))
         return
@@ -57,7 +86,7 @@ def _line(prediction: Prediction, n_best: int, *, with_id: bool = False) -> str:
     found |= {"text": prediction.text, "score": prediction.score, "null_score": prediction.null_score}
     if n_best > 1:
         found["n_best"] = [{"text": c.text, "score": c.score} for c in prediction.n_best]
-    return json.dumps(found, ensure_ascii=False)
+    return to_json(finite_or_none(found))
 
 
 def read_questions(path: Path) -> Iterator[Example]:

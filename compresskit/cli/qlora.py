@@ -27,7 +27,7 @@ def qlora(
     from compresskit.methods.job import Job
     from compresskit.methods.qlora import plan_qlora, run_qlora
 
-    job = Job("lora", options, config, distillation)
+    job = Job("lora", options, config, distillation, scoring.reads)
     evaluator = scoring.evaluator(options)
     if plan:
         show_plans(plan_qlora(job, packing.bits))

@@ -29,6 +29,7 @@ def report(options: ReportOptions, gating: GateOptions, delivery: Delivery) -> N
     from compresskit.evaluate.combine import combined, read_report
     from compresskit.evaluate.gate import gated, parse_rules
 
+    delivery.check_apart(options.files)
     reports = [read_report(file) for file in options.files]
     whole = combined(reports, [str(file) for file in options.files], options.baseline)
     has_baseline = whole.baseline is not None

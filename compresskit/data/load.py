@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,20 @@ Split = Literal["train", "eval"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE_SUFFIXES = (".json", ".gz", ".jsonl")
+
+
+def training_set(ref: str) -> str | None:
+    """By what reference `load` finds the training questions that belong to the data set `ref`.
+
+    That is the same one for the built-in set and for data sets with splits; None for a file, which has no others.
+    """
+    return None if Path(ref).expanduser().is_file() else ref
+
+
+def local_files(ref: str) -> list[Path]:
+    """What `load` reads of this machine's own files for the reference `ref`: a file, a folder, or nothing."""
+    path = Path(ref).expanduser()
+    return [path] if ref != "demo" and os.path.exists(path) else []
 
 
 def load(ref: str, split: Split) -> ExampleSet:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from compresskit.errors import InputError
+from compresskit.text import to_json
 
 
 class AnswersWriter:
@@ -20,7 +21,7 @@ class AnswersWriter:
 
     def add(self, question: str, text: str) -> None:
         """Write the answer to the question with this id."""
-        entry = f"{json.dumps(question, ensure_ascii=False)}: {json.dumps(text, ensure_ascii=False)}"
+        entry = f"{to_json(question)}: {to_json(text)}"
         self._file.write(f"{self._separator}\n{entry}")
         self._separator = ","
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from compresskit.checkpoint.reading import reading
 from compresskit.errors import InputError
 from compresskit.evaluate.compare import with_differences
 from compresskit.evaluate.row import Report, Row
@@ -13,11 +14,8 @@ from compresskit.evaluate.row import Report, Row
 
 def read_report(path: Path) -> Report:
     """Read a saved report; InputError where the file is missing, or is not a report."""
-    try:
+    with reading(path, "give the JSON that compresskit eval -o wrote"):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text"
-        raise InputError(f"{path}: cannot be read ({reason}); give the JSON that compresskit eval -o wrote") from error
     return Report.from_json(text, str(path))
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from compresskit import options
+from compresskit.checkpoint.reading import reading
 from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.delivery import Delivery, GateOptions
@@ -85,6 +86,17 @@ class EvalConfig:
     gating: GateOptions
     delivery: Delivery
 
+    def check_places(self, folder: Path) -> None:
+        """UsageError where a file of the report would be written over what is read.
+
+        `folder` is that of the project's file.
+        """
+        from compresskit.evaluate.reading import read_by
+
+        refs = [*self.options.checkpoints, *([self.options.baseline] if self.options.baseline is not None else [])]
+        read = read_by(refs, self.options.data, self.settings)
+        self.delivery.check_apart([folder / PYPROJECT, folder / YAML, *read])
+
 
 def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     """What to do: what was `given` on the command line, and the file of `folder` for the rest.
@@ -132,13 +144,18 @@ def read(folder: Path) -> dict[str, Any]:
     return values
 
 
+_MEND = "mend it, or name the checkpoints"
+
+
 def _table(path: Path) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
+    with reading(path, _MEND):
+        text = path.read_text(encoding="utf-8")
     try:
-        value: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        value: Any = tomllib.loads(text)
     except ValueError as error:
-        raise InputError(f"{path}: is not valid TOML ({error}); mend it, or name the checkpoints") from error
+        raise InputError(f"{path}: is not valid TOML ({error}); {_MEND}") from error
     for key in ("tool", "compresskit", "eval"):
         value = value.get(key) if isinstance(value, dict) else None
     return _mapping(value, f"{PYPROJECT} {TABLE}")
@@ -147,11 +164,13 @@ def _table(path: Path) -> Mapping[str, Any] | None:
 def _section(path: Path) -> Mapping[str, Any] | None:
     if not path.is_file():
         return None
+    with reading(path, _MEND):
+        text = path.read_text(encoding="utf-8")
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         told = " ".join(str(error).split())
-        raise InputError(f"{path}: is not valid YAML ({told}); mend it, or name the checkpoints") from error
+        raise InputError(f"{path}: is not valid YAML ({told}); {_MEND}") from error
     return _mapping(value.get("eval", value) if isinstance(value, dict) else value, YAML)
 
 

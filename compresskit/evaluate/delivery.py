@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compresskit.checkpoint.outputs import check_apart, check_file
 from compresskit.errors import CompresskitError, GateFailed, InputError, RunFailed, UsageError
 from compresskit.options import OUTPUT, option
 
@@ -45,21 +47,25 @@ class Delivery:
         from compresskit.evaluate.report import check_format, plot
 
         check_format(self.format)
-        taken: dict[Path, str] = {}
-        for name in ("output", "junit", "html", "plot"):
-            path: Path | None = getattr(self, name)
-            if path is None:
-                continue
-            if not path.parent.is_dir():
-                raise UsageError(f"--{name} {path}: there is no folder {path.parent}; make it first")
-            if path.is_dir():
-                raise UsageError(f"--{name} {path} is a folder; give the name of a file in it")
-            if path.exists() and not path.is_file():
-                raise UsageError(f"--{name} {path} is not a regular file; for a pipe or a terminal use --format")
-            if (other := taken.setdefault(path.resolve(), name)) != name:
+        taken: dict[str, str] = {}
+        for name, path in self.files.items():
+            check_file(path, flag=f"--{name}")
+            if (other := taken.setdefault(os.path.realpath(path), name)) != name:
                 raise UsageError(f"--{name} {path}: is the file of --{other} too; give each its own")
         if self.plot is not None:
             plot.check(self.plot)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files that are wanted, by the option that names them."""
+        named: dict[str, Path | None] = {name: getattr(self, name) for name in ("output", "junit", "html", "plot")}
+        return {name: path for name, path in named.items() if path is not None}
+
+    def check_apart(self, inputs: Iterable[Path]) -> None:
+        """UsageError where a file would be written over one of the `inputs`, or into a folder of theirs."""
+        read = list(inputs) if self.files else []
+        for name, path in self.files.items():
+            check_apart(path, read, f"--{name}")
 
     def deliver(self, report: Report) -> None:
         """Write and print the report; of the processes of a launcher, the first one does.
@@ -72,7 +78,7 @@ class Delivery:
 
         if Shard.from_environment().rank:
             return
-        failed = [line for line in (self._write(name, report) for name in ("output", "junit", "html", "plot")) if line]
+        failed = [line for line in (self._write(name, path, report) for name, path in self.files.items()) if line]
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
@@ -83,15 +89,12 @@ class Delivery:
         if failed:
             raise RunFailed("; ".join(failed))
 
-    def _write(self, name: str, report: Report) -> str | None:
-        """Write one file where it is wanted; return in one line why it could not be written."""
+    def _write(self, name: str, path: Path, report: Report) -> str | None:
+        """Write one file; return in one line why it could not be written."""
         from compresskit import console
         from compresskit.checkpoint.store import write_text
         from compresskit.evaluate.report import html, json, junit, plot
 
-        path: Path | None = getattr(self, name)
-        if path is None:
-            return None
         path = path.resolve()  # a link stays one, and what it leads to is written
         try:
             if name == "output":

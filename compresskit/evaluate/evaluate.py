@@ -13,9 +13,11 @@ from pathlib import Path
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
+from compresskit.checkpoint.outputs import check_file
 from compresskit.checkpoint.store import sha256_file
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
+from compresskit.data.shots import check_shown
 from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.cache import Cache, entry_key
@@ -23,6 +25,7 @@ from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.process import measure_in_process
+from compresskit.evaluate.reading import read_by
 from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
@@ -101,10 +104,15 @@ def evaluate(
     refs = _with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
+    settings, names = settings.for_data(data_ref), names or _unique_names(refs)
+    if extras.predictions is not None:
+        read = list(read_by(refs, data_ref, settings))
+        for name in names:
+            check_file(_answers_file(extras.predictions, name), read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings)
     dataset = data.described(settings.seed)
     with tempfile.TemporaryDirectory(prefix="compresskit-", ignore_cleanup_errors=True) as folder:
-        measurements = _measurements(refs, names or _unique_names(refs), data, settings, Path(folder))
+        measurements = _measurements(refs, names, data, settings, Path(folder))
         results = []
         for each in measurements:
             results.append(_measure(each, data.hashes, dataset, extras, cache))
@@ -126,17 +134,22 @@ def _read(data_ref: str, settings: EvalSettings) -> _Data:
     whole = load_data(data_ref, "eval")
     asked = whole if settings.limit is None else whole.sample_paragraphs(settings.limit, settings.seed)
     shown = None if settings.shots_data is None else load_data(settings.shots_data, "train")
+    if shown is not None:
+        check_shown(shown)
+        _check_apart(whole, shown, f"--shots-data {settings.shots_data}", "show examples of other questions")
     if settings.tune_data is None:
         return _Data(whole, asked, None, shown)
     tuning = load_data(settings.tune_data, "eval")
-    known = {(each.question, each.context) for each in whole}
-    shared = sum((each.question, each.context) in known for each in tuning)
-    if shared:
-        raise UsageError(
-            f"--tune-data {settings.tune_data} shares {shared} questions with the evaluation data; "
-            "tune the null threshold on other questions"
-        )
+    _check_apart(whole, tuning, f"--tune-data {settings.tune_data}", "tune the null threshold on other questions")
     return _Data(whole, asked, tuning, shown)
+
+
+def _check_apart(whole: ExampleSet, others: ExampleSet, name: str, mend: str) -> None:
+    """UsageError where others share questions with those that are scored."""
+    known = {(each.question, each.context) for each in whole}
+    shared = sum((each.question, each.context) in known for each in others)
+    if shared:
+        raise UsageError(f"{name} shares {shared} questions with the evaluation data; {mend}")
 
 
 def _measurements(
@@ -202,12 +215,18 @@ def _row(measurement: Measurement, result: _Result, extras: Extras, *, is_baseli
     if not answers.is_file() or Shard.from_environment().rank:  # a language model has none
         return row
     if extras.predictions is not None:
-        return replace(row, predictions=os.path.abspath(_copied(answers, extras.predictions / f"{name}.json")))
+        return replace(row, predictions=os.path.abspath(_copied(answers, _answers_file(extras.predictions, name))))
     return row if result.entry is None else replace(row, predictions=os.path.abspath(result.entry / PREDICTIONS_FILE))
+
+
+def _answers_file(folder: Path, name: str) -> Path:
+    """Where a checkpoint's answers go."""
+    return folder / f"{name}.json"
 
 
 def _copied(source: Path, target: Path) -> Path:
     """Copy a file so that it appears whole or not at all; RunFailed where it cannot be written."""
+    target = Path(os.path.realpath(target))  # a link stays one, and what it leads to is written
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         half = target.with_name(f".{target.name}.{os.getpid()}")

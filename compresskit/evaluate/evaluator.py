@@ -28,6 +28,13 @@ class EvaluatorOptions:
     def __post_init__(self) -> None:
         check(self)
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """The files that scoring reads."""
+        from compresskit.data.load import local_files
+
+        return () if self.eval_data is None else tuple(local_files(self.eval_data))
+
     def evaluator(self, training: TrainingOptions) -> Evaluator | None:
         """A function that scores a finished checkpoint in a process of its own, as it was trained; None without data.
 

@@ -41,11 +41,12 @@ def save_figure(figure: Figure, path: Path) -> None:
     import matplotlib as mpl
 
     check_suffix(path)
+    kind = path.suffix.lower().removeprefix(".")
+    path = Path(os.path.realpath(path))  # a link stays one, and what it leads to is written
     staging = staging_beside(path)
     try:
         # An SVG holds the time and random names unless told otherwise.
         with mpl.rc_context({"svg.hashsalt": "compresskit"}), (staging / path.name).open("wb") as file:
-            kind = path.suffix.lower().removeprefix(".")
             figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
             file.flush()
             os.fsync(file.fileno())

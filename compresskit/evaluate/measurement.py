@@ -18,6 +18,7 @@ from compresskit.errors import CompresskitError, InputError, UsageError
 from compresskit.evaluate.row import Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.prompt import Prompt
+from compresskit.text import finite_or_none, one_line, to_json
 
 OUTCOME_FILE = "outcome.json"
 PREDICTIONS_FILE = "predictions.json"
@@ -87,12 +88,12 @@ class Outcome:
     @classmethod
     def of(cls, error: CompresskitError) -> Outcome:
         """The outcome of a checkpoint that cannot be scored; a name that means nothing is bad input here."""
-        return cls(error=str(error), error_code=_ROW_CODES.get(error.exit_code, error.exit_code))
+        return cls(error=one_line(str(error)), error_code=_ROW_CODES.get(error.exit_code, error.exit_code))
 
     def to_json(self) -> str:
-        """The outcome as JSON."""
+        """The outcome as JSON; a figure that is not finite counts as not measured."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return json.dumps({**values, "row": None if self.row is None else self.row.to_dict()})
+        return to_json(finite_or_none({**values, "row": None if self.row is None else self.row.to_dict()}))
 
     @classmethod
     def from_json(cls, text: str) -> Outcome:

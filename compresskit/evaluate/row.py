@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from compresskit.errors import InputError
 from compresskit.evaluate.figures import (
@@ -37,6 +36,7 @@ from compresskit.evaluate.units import (
     QUESTIONS,
     SECONDS,
 )
+from compresskit.text import finite_or_none, from_json, to_json
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -254,7 +254,7 @@ class Report:
         return next((row for row in self.rows if row.baseline), None)
 
     def to_json(self) -> str:
-        """The report as indented JSON; ValueError where a figure is not finite."""
+        """The report as indented JSON; a figure that is not finite counts as not measured."""
         value = {
             "schema": SCHEMA,
             "created": self.created,
@@ -265,13 +265,13 @@ class Report:
             "gates": [gate.to_dict() for gate in self.gates],
             "passed": self.passed,
         }
-        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return to_json(finite_or_none(value), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "report") -> Report:
         """Read a report back; InputError, naming `where` and the entry, where it does not hold to the schema."""
         try:
-            value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+            value = from_json(text)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: is not JSON ({error}); write it anew with compresskit eval") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
@@ -303,15 +303,3 @@ def _validator() -> Draft202012Validator:
     from jsonschema import Draft202012Validator
 
     return Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
-    """A number of the JSON; ValueError for one beyond all floats (`1e999`)."""
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is too large")
-    return number

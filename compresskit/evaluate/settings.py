@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from compresskit.errors import UsageError
 from compresskit.models.answering import GENERATION, AnswerOptions, WindowOptions
 from compresskit.models.prompt import Prompt
-from compresskit.options import DATA, MACHINE, check, like, option
+from compresskit.options import DATA, MACHINE, check, like, option, refuse
 from compresskit.training.arguments import TrainingOptions
 
 TIMING = "Timing"
@@ -53,7 +53,11 @@ class EvalSettings:
         panel=GENERATION,
     )
     shots_data: str | None = option(
-        None, "Where the examples are from: training data.", metavar="DATA", panel=GENERATION
+        None,
+        "Where the examples are from: training data.",
+        metavar="DATA",
+        shown="the training set of --data",
+        panel=GENERATION,
     )
     null_threshold: NullThreshold = option(
         0.0,
@@ -97,10 +101,24 @@ class EvalSettings:
             raise UsageError(
                 f"--stride {self.stride} does not fit in --max-length {self.max_length}; give a smaller one"
             )
-        if bool(self.shots) != (self.shots_data is not None):
-            raise UsageError("--shots and --shots-data belong together; give both, or neither")
+        if not self.shots:
+            refuse(self, ("shots_data",), "without --shots")
         if (self.null_threshold == "auto") != (self.tune_data is not None):
             raise UsageError("--null-threshold auto and --tune-data belong together; give both, or neither")
+
+    def for_data(self, ref: str) -> EvalSettings:
+        """The same settings with the data of the examples: where none are given, the training set of the data `ref`.
+
+        Raises UsageError where that has none.
+        """
+        if not self.shots or self.shots_data is not None:
+            return self
+        from compresskit.data.load import training_set
+
+        training = training_set(ref)
+        if training is None:
+            raise UsageError(f"--shots {self.shots} needs --shots-data: the file {ref} has no training data beside it")
+        return replace(self, shots_data=training)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON has them."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 _DECIMAL_BYTES: Mapping[str, float] = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _BINARY_BYTES: Mapping[str, float] = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
+# Letters of a figure in a table.
+_LONGEST = 16
+
 
 def per_cent(value: float) -> str:
     """A per cent figure with two decimals."""
@@ -17,6 +20,16 @@ def per_cent(value: float) -> str:
 def signed(value: float) -> str:
     """A difference in points with its sign; what rounds to nothing is +0.00."""
     return f"{round(value, 2) + 0.0:+.2f}"
+
+
+def threshold(value: float) -> str:
+    """A null threshold with two decimals; with a power of ten where a model's scores are beyond all measure."""
+    return bounded(f"{value:.2f}", value)
+
+
+def bounded(written: str, value: float) -> str:
+    """What is written of a value, unless it is so great that it would fill a line of digits: then four of them."""
+    return written if len(written) <= _LONGEST else f"{value:.4g}"
 
 
 def count(value: float) -> str:

@@ -29,6 +29,7 @@ from compresskit.evaluate.row import Row
 from compresskit.evaluate.score import Score, Scorer, score
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
+from compresskit.text import one_line
 
 if TYPE_CHECKING:
     from compresskit.models.answering import AnswerOptions
@@ -269,7 +270,7 @@ def _reason(error: Exception) -> str:
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return "out of memory; give a smaller --batch-size"
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return f"{what}; run it alone with -v for the traceback, or leave it out"
 

@@ -31,12 +31,16 @@ class ByFamily(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run of the method called `method`: its options, its own `config`, and how a teacher takes part."""
+    """A run of the method called `method`: its options, its own `config`, and how a teacher takes part.
+
+    `reads` are files that it reads beyond those that its options name, such as the questions that score its result.
+    """
 
     method: str
     options: RunOptions
     config: Any
     distillation: Distillation = field(default_factory=Distillation)
+    reads: tuple[Path, ...] = ()
 
     @property
     def training(self) -> TrainingOptions:
@@ -54,8 +58,9 @@ class Job:
             output=Path(f"{self.options.target}-teacher"),
             lr=self.distillation.teacher_lr,
             epochs=self.distillation.teacher_epochs,
+            resume=True,
         )
-        return Job("train", options, TrainConfig())
+        return Job("train", options, TrainConfig(), reads=self.reads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,24 @@ from pathlib import Path
 
 from compresskit import console
 from compresskit.checkpoint.manifest import read_manifest
-from compresskit.checkpoint.store import check_free, differences, sha256_weights, weight_files
+from compresskit.checkpoint.outputs import check_apart, check_folder
+from compresskit.checkpoint.store import Workspace, differences, sha256_weights, weight_files
 from compresskit.errors import UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, default_output, with_data
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
+from compresskit.methods.reading import read_by
 from compresskit.methods.registry import METHODS
-from compresskit.methods.run import check_effects, describe, examine_first, plan, require_kind, run, trained_teacher
+from compresskit.methods.run import (
+    check_effects,
+    check_teacher,
+    describe,
+    examine_first,
+    plan,
+    require_kind,
+    run,
+    trained_teacher,
+)
 from compresskit.models.builtin import scratch
 from compresskit.models.source import Source, resolve
 from compresskit.training.arguments import Evaluator
@@ -33,8 +44,6 @@ def run_qlora(adapter: Job, bits: int, evaluator: Evaluator | None = None) -> Pa
     adapter, source = _examined(adapter, bits)
     base = _base(adapter)
     is_made = _is_made(base, adapter, source, bits)
-    if not adapter.training.resume:
-        check_free(adapter.options.target, overwrite=adapter.options.overwrite)
     if adapter.teacher is not None:
         teacher = trained_teacher(adapter, source)
         assert teacher is not None
@@ -80,8 +89,25 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
     check_effects(METHODS["lora"], adapter)
     source = resolve(options.model)
     require_kind(METHODS["quantize"], source)
+    _check_places(adapter, source, bits)
     examine_first([_packing(adapter, bits, _base(adapter)), adapter], source)
     return adapter, source
+
+
+def _check_places(adapter: Job, source: Source, bits: int) -> None:
+    """UsageError where the adapter, its packed base or its teacher may not be written, or would be over what is read.
+
+    An output that is full may be a finished run's, where it is to be resumed.
+    """
+    read, options = list(read_by(adapter)), adapter.training
+    if options.resume:
+        check_apart(options.target, read)
+    else:
+        check_folder(options.target, read, overwrite=options.overwrite)
+    Workspace(options.target).check(read)
+    if not _is_made(_base(adapter), adapter, source, bits):
+        check_folder(_base(adapter), read, overwrite=True)
+    check_teacher(adapter)
 
 
 def _packing(adapter: Job, bits: int, base: Path) -> Job:

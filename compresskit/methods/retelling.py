@@ -23,7 +23,7 @@ from compresskit.models.device import resolve_device
 from compresskit.models.kinds.bnb import move
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Features
-from compresskit.training.session import Session
+from compresskit.training.session import Session, opened_features
 
 # The teacher's windows, in its tokens: what encoders read at most, and the part of it that neighbours share.
 LONGEST, SHARED = 512, 4
@@ -42,7 +42,7 @@ def retold_features(session: Session, teacher: LoadedModel, weight: float) -> Fe
         loaded.task.write(loaded.tokenizer, _retold(session, teacher, weight), session.options.windows, staging)
         staging.rename(folder)
     PartialState().wait_for_everyone()
-    return session.loaded.task.open(folder)
+    return opened_features(session.loaded, folder, session.options)
 
 
 def _key(session: Session, teacher: LoadedModel, weight: float) -> str:

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from compresskit import console
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
-from compresskit.checkpoint.store import check_free, differences, sha256_weights, staged_folder
+from compresskit.checkpoint.outputs import check_folder
+from compresskit.checkpoint.store import Workspace, differences, sha256_weights, staged_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
+from compresskit.methods.reading import read_by
 from compresskit.methods.registry import METHODS
 from compresskit.methods.teaching import supervised, taught
 from compresskit.models.counting import count
@@ -26,9 +28,9 @@ from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
 from compresskit.models.family import Family, Regularized
 from compresskit.models.folder import read_config
-from compresskit.models.kinds import base_source, kind_of
+from compresskit.models.kinds import kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
-from compresskit.models.registry import load_trainable, load_whole, require_head
+from compresskit.models.registry import load_trainable, load_whole, require_head, whole_base
 from compresskit.models.source import Source, base_of, resolve
 from compresskit.models.task import Batch, Items
 from compresskit.options import refuse
@@ -43,6 +45,7 @@ from compresskit.training.session import (
     is_complete,
     load_for_training,
     prepare,
+    processes_of,
     starting_point,
 )
 
@@ -59,8 +62,11 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     check_effects(method, asked)
     options, described = job.training, describe(job)
     if is_complete(options, described):
+        Workspace(options.target).remove()  # a crash after the checkpoint was in its place leaves it
         console.info(f"{options.target} is complete already")
         return options.target
+    if processes_of(options).is_main_process:  # the others see what this one makes in the meantime
+        check_places(job)
     source = starting_point(options)
     require_kind(method, source)
     if job.teacher is not None:
@@ -80,6 +86,7 @@ def plan(job: Job) -> list[Plan]:
     method, asked, job = METHODS[job.method], job, completed(job)
     check_effects(method, asked)
     options = job.training
+    check_places(job)
     source = starting_point(options)
     require_kind(method, source)
     given = resolve(job.distillation.teacher) if job.distillation.teacher is not None else None
@@ -125,7 +132,7 @@ def outline(job: Job) -> Outline:
     Raises what `run` finds before it reads data.
     """
     method, job = METHODS[job.method], completed(job)
-    check_free(job.options.target, overwrite=job.options.overwrite)
+    check_places(job)
     loaded = _examined(method, job)
     attached = method.attach(loaded, job.config, torch.float32)
     size = attached.footprint(NUMBER_BYTES["float32"]).checkpoint
@@ -136,7 +143,6 @@ def _examined(method: Method, job: Job) -> TrainableModel:
     """The checkpoint of a job that learns nothing, in memory. Raises the package's errors for what cannot be."""
     source = resolve(job.options.model)
     require_kind(method, source)
-    _refuse_to_replace(source, job.options.target)
     loaded = load_whole(source)
     method.examine(job, loaded)
     return loaded
@@ -148,6 +154,27 @@ def check_effects(method: Method, asked: Job) -> None:
         refuse(asked.options, ("epochs",), "with --max-steps")
         refuse(asked.distillation, ("teacher_epochs",), "with --max-steps")
     method.check(asked)
+
+
+def check_places(job: Job) -> None:
+    """UsageError where a completed job, or the training of its teacher, may not write, or would over what it reads.
+
+    A job that `--resume` finds finished writes nothing. Raises the errors of `resolve` for the model and the teacher.
+    """
+    if METHODS[job.method].trains and is_complete(job.training, describe(job)):
+        return
+    check_folder(job.options.target, read_by(job), overwrite=job.options.overwrite)
+    if METHODS[job.method].trains:
+        Workspace(job.options.target).check(read_by(job))
+    check_teacher(job)
+
+
+def check_teacher(job: Job) -> None:
+    """What `check_places` finds of the teacher that a job trains first; UsageError where another one lies there."""
+    if job.teacher is not None:
+        teacher = completed(job.teacher)
+        _refuse_another(teacher)
+        check_places(teacher)
 
 
 def completed(job: Job) -> Job:
@@ -206,6 +233,7 @@ def require_kind(method: Method, source: Source) -> None:
 def _convert(method: Method, job: Job) -> Path:
     """Run a job that learns nothing: open, change, write."""
     started = time.perf_counter()
+    check_places(job)
     source, target = resolve(job.options.model), job.options.target
     with staged_folder(target, overwrite=job.options.overwrite) as folder:
         loaded = _examined(method, job)
@@ -216,17 +244,11 @@ def _convert(method: Method, job: Job) -> Path:
         seconds = time.perf_counter() - started
         step = Step(method.title(job.config), describe(job), attached.seed, attached.data, seconds, metrics)
         known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
-        known.add(step, kind=method.leaves(job.config), base=base_of(source, target)).write(folder)
+        left = method.leaves(job.config)
+        # An adapter stands on what it stood on; all else is whole, and tells what it was made from.
+        below = whole_base(source) if left == "adapter" else None
+        known.add(step, kind=left, base=base_of(below or source, target)).write(folder)
     return target
-
-
-def _refuse_to_replace(source: Source, target: Path) -> None:
-    """UsageError where a checkpoint would be written over what it is made from."""
-    below: Source | None = source
-    while below is not None:
-        if below.path.resolve() == target.resolve():
-            raise UsageError(f"{target} is what it would be made from; give another --output")
-        below = base_source(below)
 
 
 def examine_first(jobs: Sequence[Job], source: Source) -> None:
@@ -246,17 +268,21 @@ def trained_teacher(job: Job, source: Source) -> Source | None:
     if job.teacher is None:
         return None
     training = completed(job.teacher)
-    target = training.options.target
-    known = read_manifest(target)
-    other = differences(known.steps[-1].config, describe(training)) if known is not None and known.steps else ""
-    if other and not training.options.overwrite:
+    _refuse_another(training)
+    if not is_complete(training.training, describe(training)):
+        console.info(f"no --teacher: fine-tuning {source.ref} first, to {training.options.target}")
+    return resolve(str(run(job.teacher)))
+
+
+def _refuse_another(teacher: Job) -> None:
+    """UsageError where another teacher than the one that is to be trained lies in its place."""
+    target, known = teacher.options.target, read_manifest(teacher.options.target)
+    other = differences(known.steps[-1].config, describe(teacher)) if known is not None and known.steps else ""
+    if other and not teacher.options.overwrite:
         raise UsageError(
             f"the teacher in {target} was trained with other options ({other}); "
             f"give it as --teacher {target}, or --overwrite to train another"
         )
-    if known is None or other:
-        console.info(f"no --teacher: fine-tuning {source.ref} first, to {target}")
-    return resolve(str(run(replace(job.teacher, options=replace(job.teacher.training, resume=True)))))
 
 
 def _opened(teacher: Source, student: TrainableModel, distillation: Distillation) -> LoadedModel:
@@ -291,6 +317,7 @@ def _train(
         session.features.lengths,
         task.collator(loaded.tokenizer),
         with_penalties(objective, loaded, attached),
+        task.rows,
         groups,
         options,
         session.work,

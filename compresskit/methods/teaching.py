@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from compresskit import console
 from compresskit.checkpoint.store import read_json, reserve, sha256_weights, write_json
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError
 from compresskit.methods.retelling import retold_features
 from compresskit.models.device import resolve_device
 from compresskit.models.kinds.bnb import move
@@ -97,7 +97,7 @@ def taught(session: Session, teacher: LoadedModel, temperature: float, weight: f
 
     And a word for what of the teacher it is: its `logits`, or, where its choices are not the student's, its `answers`.
     The first process of the run asks the teacher. Raises InputError where the teacher cannot teach this student,
-    RunFailed where its logits are not numbers.
+    InputError where its logits are not numbers.
     """
     task = session.loaded.task
     pairing = task.pairing(teacher, session.loaded)
@@ -115,7 +115,7 @@ def taught(session: Session, teacher: LoadedModel, temperature: float, weight: f
 def ask_teacher(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, work: Path, device: str, dtype: str) -> None:
     """Keep the teacher's answers about a lesson in the folder `work`, unless they are there already.
 
-    Raises RunFailed where the teacher's logits are not numbers.
+    Raises InputError where the teacher's logits are not numbers.
     """
     card = work / "teacher.json"
     key = _key(teacher, pairing, lesson, dtype)
@@ -210,5 +210,5 @@ def _asked(
         with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
             choices = teacher.task.choices(teacher.model, inputs)
         if bool(choices.logits.isnan().any()):
-            raise RunFailed(f"the teacher {teacher.ref} gives logits that are not numbers; train it again")
+            raise InputError(f"the teacher {teacher.ref} gives logits that are not numbers; train it again")
         yield from zip(order[begin : begin + BATCH], teacher.task.keep(choices, inputs), strict=True)

@@ -32,6 +32,9 @@ class Architecture(Protocol):
     def choose(cls, **given: Any) -> Self:
         """The settings where only those `given` (not None) differ from the defaults; UsageError for a wrong one."""
 
+    def reads(self) -> list[Path]:
+        """The files that it is built from beside the training data."""
+
     def build(self, examples: ExampleSet, seed: int, folder: Path) -> None:
         """Write an untrained checkpoint with its tokenizer into `folder`, the same for the same arguments."""
 

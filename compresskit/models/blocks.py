@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TypeGuard
 
 from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+
+def is_linear_layer(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    """Whether a module is a linear layer: torch's, or GPT-2's `Conv1D`, whose weight is (inputs, outputs)."""
+    return isinstance(module, nn.Linear | Conv1D)
 
 
 def linear_weights(model: nn.Module) -> Mapping[str, nn.Module]:
     """The linear layers of the blocks, by the names of their weights."""
-    return {f"{name}.weight": module for name, module in _block_modules(model) if isinstance(module, nn.Linear)}
+    return {f"{name}.weight": module for name, module in _block_modules(model) if is_linear_layer(module)}
 
 
 def other_parameters(model: nn.Module) -> set[str]:
     """Names of all parameters of the blocks that are not weights of linear layers."""
     names = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
     return names - set(linear_weights(model))
+
+
+def stacked_parameters(model: nn.Module) -> set[str]:
+    """Names of the parameters of the blocks that hold the matrices of many experts at once, and of their biases."""
+    convolutions = {f"{name}.weight" for name, m in _block_modules(model) if isinstance(m, nn.Conv1d | nn.Conv2d)}
+    return {
+        name
+        for name in other_parameters(model) - convolutions
+        if model.get_parameter(name).ndim > (1 if "experts" in name.split(".") else 2)
+    }
 
 
 def _block_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

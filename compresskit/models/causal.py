@@ -15,7 +15,9 @@ from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.mamba import is_mamba
 from compresskit.models.task import Task
-from compresskit.models.tasks.causal import CAUSAL, ROOM
+from compresskit.models.tasks.askable import check_askable
+from compresskit.models.tasks.causal import CAUSAL, ROOM, positions_of
+from compresskit.models.tasks.causal_memory import remembered
 
 
 class CausalFamily:
@@ -35,12 +37,14 @@ class CausalFamily:
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         """Open a folder with AutoModelForCausalLM; also the names of parameters that it lacks.
 
-        A Mamba computes with our own scan, on whatever device.
+        A Mamba computes with our own scan, on whatever device. Raises InputError for a model that cannot be asked.
         """
+        check_askable(config)
         opened: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
         )
         model, info = opened
+        remembered(model, [[0]])  # refuses what mixes layers; nothing is computed
         if is_mamba(model):
             from compresskit.models.mamba.mixer import use_own_mixers  # with it come transformers' Mambas
 
@@ -61,5 +65,5 @@ class CausalFamily:
 
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest prompt in tokens, after which an answer has room; None for a model whose states have no length."""
-        positions: int | None = getattr(config, "max_position_embeddings", None)
+        positions = positions_of(config)
         return None if positions is None else max(positions - ROOM, 1)

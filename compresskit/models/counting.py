@@ -42,7 +42,7 @@ def _effective_weights(model: nn.Module) -> Iterator[tuple[Tensor, bool]]:
             continue
         if isinstance(module, Int8Linear) and not module.shared:
             yield module.codes(), False
-            seen.add((id(module.weight),))
+            seen.add((id(module.kept),))
         for name, parameter in module.named_parameters(recurse=False):
             if (id(parameter),) not in seen and not is_companion(module, name):
                 seen.add((id(parameter),))

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
-from compresskit.checkpoint.store import indexed_names, read_safetensors_metadata, weight_files
+from compresskit.checkpoint.store import indexed_names, read_json, read_safetensors_metadata, weight_files
 from compresskit.errors import CompresskitError, InputError, MissingError
 
 # Loading reads files: it asks no Hub, and runs (or offers to run) no code that a checkpoint brings along.
@@ -33,6 +33,12 @@ def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a checkpoint; InputError where there is none, or transformers cannot read it."""
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is not a checkpoint: it has no config.json{_instead(folder)}")
+    if _is_mamba_ssm(folder / "config.json"):
+        raise InputError(
+            f"{folder} is in mamba-ssm's own format, which transformers does not open; the Hub has such models "
+            "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
+            "others"
+        )
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     if getattr(config, "transformers_weights", None) is not None:
@@ -41,6 +47,18 @@ def read_config(folder: Path) -> PretrainedConfig:
             f"{folder}/config.json names its weights (transformers_weights); call them model.safetensors and remove it"
         )
     return config
+
+
+def _is_mamba_ssm(path: Path) -> bool:
+    """Whether a configuration is of the package mamba-ssm, which names no type of model.
+
+    Where the folder is called after a type, transformers takes any configuration for one of that type.
+    """
+    try:
+        config = read_json(path)
+    except InputError:
+        return False  # whoever opens it tells what is wrong
+    return isinstance(config, dict) and "model_type" not in config and {"d_model", "n_layer"} <= config.keys()
 
 
 def _instead(folder: Path) -> str:
@@ -73,15 +91,20 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
     return tokenizer
 
 
-def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> None:
-    """InputError where a reader of this configuration cannot use the tokenizer: more tokens, or no padding."""
+def check_tokenizer(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig, *, padding: bool = True
+) -> None:
+    """InputError where a model of this configuration cannot use the tokenizer: more tokens, or no `padding`.
+
+    A token of padding that the model never reads may be one more than it knows.
+    """
     mend = "copy the files of its own tokenizer there"
     known = getattr(config, "vocab_size", None)
-    if known is not None and tokenizer.vocab_size > known:
-        raise InputError(
-            f"{folder} holds the tokenizer of another model ({tokenizer.vocab_size:,} tokens, {known:,} known); {mend}"
-        )
-    if tokenizer.pad_token_id is None:
+    unread = set() if padding else {tokenizer.pad_token} - {tokenizer.eos_token}
+    tokens = max((number for token, number in tokenizer.get_vocab().items() if token not in unread), default=-1) + 1
+    if known is not None and tokens > known:
+        raise InputError(f"{folder} holds the tokenizer of another model ({tokens:,} tokens, {known:,} known); {mend}")
+    if padding and tokenizer.pad_token_id is None:
         raise InputError(f"{folder} holds a tokenizer without padding (is tokenizer_config.json not there?); {mend}")
 
 

@@ -107,9 +107,16 @@ class Int8Linear(nn.Module):
         """Whether its codes were laid out for a CPU's product, and are in no tensor of its own any more."""
         return self._packed is not None and not self.shared
 
+    @property
+    def kept(self) -> nn.Parameter:
+        """The parameter of the codes (out, in); empty where they were laid out for a CPU's product."""
+        kept = self._parameters["weight"]
+        assert kept is not None
+        return kept
+
     def codes(self) -> Tensor:
         """The codes (out, in), wherever they are."""
-        return self.weight.data if self._packed is None or self.shared else self._packed.to_dense().T
+        return self.kept.data if self._packed is None or self.shared else self._packed.to_dense().T
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs (…, out) of the format of `inputs` (…, in)."""
@@ -127,11 +134,11 @@ class Int8Linear(nn.Module):
     def _on_cpu(self, rows: Tensor) -> Tensor:
         """By oneDNN's product of unsigned with signed codes, whose weights are laid out for it once."""
         if self._packed is None:
-            self._packed = torch.ops.onednn.qlinear_prepack(self.weight.data, None)
+            self._packed = torch.ops.onednn.qlinear_prepack(self.kept.data, None)
             self._scales = self.weight_scale.flatten().contiguous()
             self._zeros = torch.zeros(self.out_features, dtype=torch.int32)
             if not self.shared:  # the other layout has them
-                self.weight = nn.Parameter(self.weight.data.new_empty(0), requires_grad=False)
+                self.weight = nn.Parameter(self.kept.data.new_empty(0), requires_grad=False)
         levels = input_levels()
         if self.input_scale is not None:
             scales = self.input_scale * (LEVELS / levels)
@@ -159,7 +166,10 @@ class Int8Linear(nn.Module):
             codes = (rows / scales).round_()
         else:
             codes = (rows / scales).round_().clamp_(-LEVELS, LEVELS)
-        return self._scaled(torch._int_mm(codes.to(torch.int8), self.weight.T) * scales, rows.dtype)
+        codes = codes.to(torch.int8)
+        if missing := -len(rows) % MULTIPLE:  # which the product has no code for on all shapes
+            codes = functional.pad(codes, (0, 0, 0, missing))
+        return self._scaled(torch._int_mm(codes, self.kept.T)[: len(rows)] * scales, rows.dtype)
 
     def _scaled(self, sums: Tensor, dtype: torch.dtype) -> Tensor:
         """Sums of codes times the scales of the weight, and the bias, in a format: one kernel on a GPU."""
@@ -180,6 +190,26 @@ class Int8Linear(nn.Module):
         if not early:
             return self._scaled(outputs, rows.dtype)
         return outputs if self.bias is None else outputs.add_(self.bias.detach())
+
+
+class Int8Output(Int8Linear):
+    """One that is read too: a Mamba casts what it hands to its output to the format of that weight.
+
+    So what is seen as `weight` is an empty tensor of `dtype`. The codes are a parameter of that name all the same.
+    """
+
+    dtype: torch.dtype
+
+    @classmethod
+    def turn(cls, layer: Any, dtype: torch.dtype) -> None:
+        """Make such a one of an `Int8Linear`, in place."""
+        layer.__class__ = cls
+        layer.dtype = dtype
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]  # what the class above has as an attribute
+        """Of the format that inputs are to have."""
+        return torch.empty(0, dtype=self.dtype)
 
 
 def input_scale(largest: Tensor) -> Tensor:

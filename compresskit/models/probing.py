@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from compresskit.data.load import load as load_data
-from compresskit.errors import InputError
 from compresskit.models.answering import WindowOptions
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.task import Batch
@@ -91,10 +90,3 @@ def difference(found: Tensor, expected: Tensor) -> float:
     if not bool(here.isfinite().all() and there.isfinite().all()):
         return math.inf
     return float((here - there).abs().max() / there.abs().max().clamp(min=1.0)) if len(here) else 0.0
-
-
-def check_numbers(loaded: TrainableModel) -> None:
-    """InputError where a weight is not a number."""
-    for name, parameter in loaded.model.named_parameters():
-        if not bool(parameter.isfinite().all()):
-            raise InputError(f"{loaded.ref} has weights that are not numbers ({name}); make it again")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from compresskit.checkpoint.finite import first_not_finite
 from compresskit.errors import InputError
-from compresskit.models.kind import How
+from compresskit.models.kind import How, Kind
 from compresskit.models.kinds import base_source, kind_of
 from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
@@ -27,7 +32,26 @@ def open_source(source: Source, how: How) -> LoadedModel:
     """Open a resolved checkpoint of any kind, its base first. Raises the errors of `load`."""
     kind, below = kind_of(source), base_source(source)
     base = open_source(below, kind.base_opened(how)) if below is not None else None
-    return kind.open(source, base, how)
+    return _opened(kind, source, base, how)
+
+
+def _opened(kind: Kind, source: Source, base: LoadedModel | None, how: How) -> LoadedModel:
+    """A checkpoint on its opened base. Raises InputError where a weight is not finite: every answer would be noise."""
+    loaded = kind.open(source, base, how)
+    name = first_not_finite(_stored(loaded.model)) if isinstance(loaded.model, nn.Module) else None
+    if name is not None:
+        other = ", or give another --dtype" if how.dtype == "float16" else ""
+        raise InputError(f"{source.ref} has weights that are not numbers ({name}); make it again{other}")
+    return loaded
+
+
+def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A model's parameters, and the buffers that are saved with it (of the others a mask may hold infinities)."""
+    for prefix, module in model.named_modules():
+        unsaved = module._non_persistent_buffers_set
+        buffers = ((name, b) for name, b in module.named_buffers(recurse=False) if name not in unsaved)
+        for name, tensor in (*module.named_parameters(recurse=False), *buffers):
+            yield f"{prefix}.{name}".lstrip("."), tensor
 
 
 def load_trainable(source: Source, attention_dropout: float | None = None, device: str = "cpu") -> TrainableModel:
@@ -47,11 +71,20 @@ def load_whole(source: Source) -> TrainableModel:
     An adapter of packed weights is put on those that they were packed from. Raises InputError where there are none
     that can be written anew (a graph, another tool's packed weights).
     """
-    kind, below = kind_of(source), base_source(source)
-    if below is not None and isinstance(packing := kind_of(below), QuantizedKind):
-        below = packing.packed_from(below)
+    below = whole_base(source)
     base = load_whole(below) if below is not None else None
-    return _in_torch(kind.open(source, base, How()))
+    return _in_torch(_opened(kind_of(source), source, base, How()))
+
+
+def whole_base(source: Source) -> Source | None:
+    """What an overlay stands on, or where that is packed what it was packed from; None for what stands alone.
+
+    Raises InputError where it is not there, is another one, or does not tell what it was packed from.
+    """
+    below = base_source(source)
+    if below is not None and isinstance(packing := kind_of(below), QuantizedKind):
+        return packing.packed_from(below)
+    return below
 
 
 def _in_torch(loaded: LoadedModel) -> TrainableModel:

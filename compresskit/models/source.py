@@ -129,9 +129,8 @@ def resolve_base(overlay: Path, base: Base) -> Source:
 
     Raises InputError where it is not there, or its weights are not those that the overlay was made on.
     """
-    beside = overlay / base.ref
     try:
-        source = Source(base.ref, beside) if beside.is_dir() else resolve(base.ref, base.revision)
+        source = named_base(overlay, base)
     except (InputError, UsageError) as error:
         raise InputError(
             f"the base {base.ref} of the overlay {overlay} is not there; put it back, or merge where the base is"
@@ -143,6 +142,12 @@ def resolve_base(overlay: Path, base: Base) -> Source:
             "give it its own base"
         )
     return source
+
+
+def named_base(overlay: Path, base: Base) -> Source:
+    """The base that a manifest names, whatever its weights are. Raises what `resolve` raises."""
+    beside = overlay / base.ref
+    return Source(base.ref, beside) if beside.is_dir() else resolve(base.ref, base.revision)
 
 
 def base_of(source: Source, output: Path) -> Base:

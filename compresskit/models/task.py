@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from compresskit.models.answering import AnswerOptions, Prediction, WindowOption
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
     from compresskit.models.loaded import LoadedModel
     from compresskit.models.prompt import Prompt
@@ -117,6 +117,9 @@ class Task(Protocol):
     def choices(self, model: nn.Module, batch: Batch) -> Choices:
         """One forward pass."""
 
+    def rows(self, batch: Batch) -> Tensor:
+        """How many rows of choices a training batch has: a whole number, shape ()."""
+
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """What a teacher's cache keeps of its answers, for each feature of the batch."""
 
@@ -134,3 +137,11 @@ class Task(Protocol):
 
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
         """Perplexity of what the model writes; None for a task that writes no text."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A task whose models have room for so many tokens of a question and its answer together."""
+
+    def check_lengths(self, features: Features, config: PretrainedConfig, options: WindowOptions) -> None:
+        """UsageError where a feature has more tokens than a model of this configuration has room for."""

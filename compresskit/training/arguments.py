@@ -42,7 +42,7 @@ class RunOptions:
         shown="runs/<model>-<method>",
         panel=OUTPUT,
     )
-    overwrite: bool = option(False, "Replace what stands in the output folder.", panel=OUTPUT)
+    overwrite: bool = option(False, "Replace the checkpoint in the output folder.", panel=OUTPUT)
 
     def __post_init__(self) -> None:
         check(self)

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from compresskit import console
+from compresskit.text import finite_or_none, to_json
 from compresskit.training.sampler import LengthGroupedSampler
 
 Fields = Callable[[], Mapping[str, float]]
@@ -49,7 +50,7 @@ class JsonLog(TrainerCallback):
         if state.is_world_process_zero and "loss" in logs:
             line = {"step": state.global_step, "epoch": state.epoch, **logs, **self.fields()}
             with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(to_json(finite_or_none(line)) + "\n")
 
 
 def _step(line: str) -> float:

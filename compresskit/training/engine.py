@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from compresskit.training.callbacks import EpochOrder, JsonLog, Progress
 from compresskit.training.optimizers import ParameterGroup, make_optimizer
 from compresskit.training.sampler import LengthGroupedSampler
 
-# The loss of a batch: (model, batch, fraction of the run's steps done) -> scalar.
+# The loss of a batch, a mean over its rows of choices: (model, batch, fraction of the run's steps done) -> scalar.
 Objective = Callable[[nn.Module, Batch, float], Tensor]
 LOG_STEPS = 10
 
@@ -31,8 +31,10 @@ LOG_STEPS = 10
 class Engine(Trainer):
     """Trains `model` on `features` to lower `objective`.
 
-    `groups` are the optimizer's parameter groups (`lr` and `weight_decay` set in each). `fields` gives
-    further figures for the progress bar and the log, by name. States go to `work`; `resume` takes up the newest one.
+    `rows` counts the rows of choices of a batch: the loss of a step is the mean over all of its rows, however they are
+    cut into batches and spread over processes. `groups` are the optimizer's parameter groups (`lr` and `weight_decay`
+    set in each). `fields` gives further figures for the progress bar and the log, by name. States go to `work`;
+    `resume` takes up the newest one.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class Engine(Trainer):
         lengths: Any,
         collator: Callable[[Any], Batch],
         objective: Objective,
+        rows: Callable[[Batch], Tensor],
         groups: Sequence[ParameterGroup],
         options: TrainingOptions,
         work: Path,
         fields: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._objective = objective
+        self._rows = rows
         self._learner = model
         self._groups = list(groups)
         self._options = options
@@ -56,7 +60,7 @@ class Engine(Trainer):
             checkpoint_activations(model)
         arguments = training_arguments(options, work)
         super().__init__(model=model, args=arguments, train_dataset=features, data_collator=collator)
-        # Our objective is a mean over the batch, so the Trainer divides it by the number of accumulated batches.
+        # The Trainer divides the loss of each batch by their number; `compute_loss` weighs it by its rows before.
         self.model_accepts_loss_kwargs = False
         self._sampler = LengthGroupedSampler(
             lengths, options.batch_size * options.accumulate * arguments.world_size, options.seed
@@ -107,11 +111,32 @@ class Engine(Trainer):
             self.optimizer = make_optimizer(self._options.optimizer, self._groups, self._learner)
         return self.optimizer
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Any]:
+        """The batches of a step, and how many rows of choices one of them has on average, over all processes.
+
+        None where the step is one batch alone.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        parts = len(batches) * self.args.world_size
+        if parts < 2:
+            return batches, None
+        rows = torch.stack([self._rows(batch).to(device) for batch in batches]).sum()
+        return batches, self.accelerator.gather(rows).sum() / parts
+
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The objective at this moment of the run."""
-        return self._objective(model, inputs, self.state.global_step / max(self.state.max_steps - 1, 1))
+        """The objective at this moment of the run, weighed by the batch's part in the rows of the step.
+
+        The mean of these weights is 1, so that a penalty, which is the same for all batches, counts once in a step.
+        Batches of equally many rows have exactly 1.
+        """
+        loss = self._objective(model, inputs, self.state.global_step / max(self.state.max_steps - 1, 1))
+        if num_items_in_batch is None:
+            return loss
+        return loss * (self._rows(inputs).to(loss.device) / num_items_in_batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand figures to the callbacks; a loss that is not a number ends the run."""

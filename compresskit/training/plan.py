@@ -16,7 +16,7 @@ from compresskit.training.arguments import TrainingOptions
 from compresskit.training.engine import Objective, compute_dtype
 from compresskit.training.memory import Memory, expected_memory
 from compresskit.training.optimizers import ParameterGroup
-from compresskit.training.session import check_options, training_examples
+from compresskit.training.session import check_options, opened_features, training_examples
 
 # Questions whose windows are counted to estimate those of all.
 PROBE = 2000
@@ -63,7 +63,7 @@ def make_plan(
     parameters = count(loaded.model).total or 0
     with tempfile.TemporaryDirectory() as folder:
         loaded.task.write(loaded.tokenizer, probe, options.windows, Path(folder))
-        features = loaded.task.open(Path(folder))
+        features = opened_features(loaded, Path(folder), options)
         windows = round(len(features) / len(probe) * len(examples))
         memory = expected_memory(loaded, features, groups, objective, options, copies)
     per_step = options.batch_size * options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))

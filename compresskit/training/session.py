@@ -34,7 +34,7 @@ from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
-from compresskit.models.task import Features
+from compresskit.models.task import Bounded, Features
 from compresskit.training.arguments import Evaluator, TrainingOptions
 
 LONGEST_WAIT = timedelta(days=1)
@@ -133,9 +133,18 @@ def prepare(
         loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
         staging.rename(folder)
     PartialState().wait_for_everyone()
+    features = opened_features(loaded, folder, options)
     info = examples.info
     data = Data(options.data, info.sha256, info.questions, info.unanswerable)
-    return Session(options, work, workspace, source, loaded, examples, loaded.task.open(folder), data, started)
+    return Session(options, work, workspace, source, loaded, examples, features, data, started)
+
+
+def opened_features(loaded: TrainableModel, folder: Path, options: TrainingOptions) -> Features:
+    """The features in a folder. Raises UsageError where one has more tokens than the model has room for."""
+    features = loaded.task.open(folder)
+    if isinstance(loaded.task, Bounded):
+        loaded.task.check_lengths(features, loaded.model.config, options.windows)
+    return features
 
 
 def load_for_training(source: Source, *, device: str) -> TrainableModel:
@@ -237,7 +246,7 @@ def _free_device(loaded: LoadedModel) -> None:
 
 
 def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
-    """Whether `--resume` finds the run finished: its checkpoint is there; a workspace that a crash left is removed.
+    """Whether `--resume` finds the run finished: its checkpoint is there.
 
     Raises UsageError where what is there was made with another configuration than `config` (unless it is to be
     overwritten).
@@ -248,5 +257,4 @@ def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
     if options.overwrite and differences(manifest.steps[-1].config, config):
         return False
     check_same_job(manifest.steps[-1].config, config, options.target)
-    Workspace(options.target).remove()
     return True

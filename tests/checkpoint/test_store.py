@@ -55,6 +55,38 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert names(tmp_path) == ["a.json"]
 
 
+@pytest.mark.parametrize("text", ["NaN", '{"a": [-Infinity]}', "1e999"])
+def test_what_is_not_finite_is_not_read_either(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"a\.json is not valid JSON"):
+        store.read_json(path)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e5m2])
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path, number: float, dtype: torch.dtype) -> None:
+    good = {"a": torch.ones(3, dtype=dtype), "b": torch.tensor([1, 2]), "c": torch.zeros(0)}
+    bad = {**good, "head.bias": torch.tensor([1.0, number, 2.0]).to(dtype)}
+
+    def write(name: str, tensors: dict[str, torch.Tensor]) -> None:
+        with store.staged_folder(tmp_path / name) as folder:
+            store.save_tensors(folder / "weights.safetensors", tensors)
+
+    def finish(tensors: dict[str, torch.Tensor]) -> None:
+        staging = store.staging_beside(tmp_path / "out")
+        store.save_tensors(staging / "weights.safetensors", tensors)
+        store.Workspace(tmp_path / "out").finish(staging)
+
+    write("good", good)
+    refusal = r"out is not written: its tensor head\.bias would not be finite; "
+    with pytest.raises(InputError, match=refusal):
+        write("out", bad)
+    with pytest.raises(InputError, match=refusal):
+        finish(bad)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nan_is_no_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.write_json(tmp_path / "a.json", float("nan"))
@@ -182,11 +214,11 @@ def test_an_error_in_a_staged_folder_leaves_nothing(tmp_path: Path, error: BaseE
 def test_an_error_while_overwriting_leaves_the_old_folder(tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    (output / "old").write_text("old")
+    (output / "config.json").write_text("old")
     with pytest.raises(InputError), store.staged_folder(output, overwrite=True) as folder:
         fill_and_fail(folder, InputError("bad"))
     assert names(tmp_path) == ["out"]
-    assert names(output) == ["old"]
+    assert names(output) == ["config.json"]
 
 
 def test_a_kill_in_a_staged_folder_leaves_no_final_name(tmp_path: Path) -> None:
@@ -209,17 +241,13 @@ def test_a_kill_in_a_staged_folder_leaves_no_final_name(tmp_path: Path) -> None:
 def test_a_taken_output(tmp_path: Path) -> None:
     output = tmp_path / "out"
     output.mkdir()
-    store.check_free(output, overwrite=False)  # an empty folder is free
-    (output / "old").write_text("old")
+    (output / "config.json").write_text("old")
     with pytest.raises(UsageError, match="not empty; pass --overwrite"), store.staged_folder(output):
         pass
     with store.staged_folder(output, overwrite=True) as folder:
         (folder / "new").write_text("new")
     assert names(output) == ["new"]
     assert names(tmp_path) == ["out"]
-    for overwrite in (False, True):
-        with pytest.raises(UsageError, match="is a file"):
-            store.check_free(output / "new", overwrite=overwrite)
 
 
 def test_publishing_keeps_the_old_folder_until_the_new_one_is_on_disk(

@@ -44,8 +44,6 @@ def finish(workspace: Workspace, work: Path) -> None:
 def test_an_output_without_a_name(output: str) -> None:
     with pytest.raises(UsageError, match="has no name of its own"):
         Workspace(Path(output))
-    with pytest.raises(UsageError, match="has no name of its own"):
-        store.check_free(Path(output), overwrite=True)
 
 
 def test_a_finished_job_leaves_its_result_alone(workspace: Workspace, tmp_path: Path) -> None:
@@ -105,13 +103,13 @@ def test_resume_without_a_run_starts_one(workspace: Workspace) -> None:
 
 def test_a_taken_output_is_left_alone(workspace: Workspace, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("old")
+    (tmp_path / "out" / "config.json").write_text("old")
     for resume in (False, True):
         with pytest.raises(UsageError, match="not empty"), workspace.claim(JOB, resume=resume, overwrite=False):
             pass
     assert names(tmp_path) == ["out"]
     with workspace.claim(JOB, resume=False, overwrite=True) as work:
-        assert names(tmp_path / "out") == ["old"]  # until the new result is there
+        assert names(tmp_path / "out") == ["config.json"]  # until the new result is there
         finish(workspace, work)
     assert names(tmp_path / "out") == ["result"]
     assert names(tmp_path) == ["out"]
@@ -155,3 +153,30 @@ def test_a_crash_between_publishing_and_cleaning_leaves_a_finished_job(
     workspace.remove()
     assert names(tmp_path) == ["out"]
     workspace.remove()  # nothing there is no fault
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "dangling link"])
+def test_what_is_not_of_a_job_is_left_alone(kind: str, workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("mine")
+    place = tmp_path / "out.partial"
+    if kind == "folder":
+        (tmp_path / "mine").rename(place)
+    elif kind == "file":
+        place.write_text("mine")
+    else:
+        place.symlink_to("mine" if kind == "link" else "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    claim = workspace.claim(JOB, resume=False, overwrite=True)
+    with pytest.raises(UsageError, match=r"out\.partial is in the way"), claim:
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("left", [["lock"], ["lock", ".run.json.abc"], []])
+def test_a_job_that_was_killed_as_it_began_is_begun_anew(left: list[str], workspace: Workspace) -> None:
+    workspace.path.mkdir()
+    for name in left:
+        (workspace.path / name).touch()
+    with workspace.claim(JOB, resume=False, overwrite=False) as work:
+        assert names(work) == ["lock", "run.json"]

@@ -82,7 +82,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
 def tree(*folders: Path) -> dict[Path, tuple[int, int] | None]:
     """Everything below the folders: of files size and time of change, of folders the name alone."""
     paths = [path for folder in folders for path in [folder, *sorted(folder.rglob("*"))]]
-    return {path: None if path.is_dir() else (path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
+    return {path: None if path.is_dir() else (path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths}
 
 
 @pytest.fixture

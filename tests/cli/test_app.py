@@ -46,7 +46,7 @@ EXPECTED = {
     "missing": (4, "error: no GPU here; use --device cpu"),
     "failed": (5, "error: loss is NaN at step 7; use a smaller --lr"),
     "interrupt": (130, "error: interrupted"),
-    "denied": (5, "error: out: Permission denied"),
+    "denied": (3, "error: out: Permission denied; check the name and its permissions"),
 }
 # What the program itself says of an error: which words have to be in it.
 TOLD: dict[str, tuple[str, ...]] = {
@@ -285,6 +285,25 @@ def test_a_full_disk_behind_stdout_is_one_line():
         )
     assert (done.returncode, done.stderr.count("\n")) == (5, 1)
     assert done.stderr.startswith("error: disk full")
+
+
+@pytest.mark.parametrize(
+    ("words", "streams", "code", "out", "err"),
+    [
+        ("--version", "2>&-", 0, True, ""),
+        ("--version", "2>/dev/full", 0, True, ""),
+        ("inspect ./nowhere", "2>&-", 3, False, ""),
+        ("inspect ./nowhere", "2>/dev/full", 3, False, ""),
+        ("inspect ./nowhere", "<&- >&- 2>&-", 3, False, ""),
+        ("--version", ">&-", 5, False, "error: standard output is closed; open it, or send it to a file\n"),
+        ("--help", ">&- 2>&-", 5, False, ""),
+    ],
+)
+def test_a_closed_stream_does_not_change_the_exit_code(words, streams, code, out, err):
+    """Unless it is the one that results go to. 1 means that a gate has failed, and nothing else."""
+    command = f'exec "$0" -m compresskit {words} {streams}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, bool(done.stdout), done.stderr) == (code, out, err)
 
 
 def test_a_reader_that_goes_away_is_silent():

@@ -347,6 +347,7 @@ def test_an_interrupted_run_is_not_touched(trained: Trained, place: Path, refuse
 
 def test_overwrite_replaces_the_output(trained: Trained, place: Path, run: Run) -> None:
     (place / "out").mkdir()
+    (place / "out" / "config.json").write_text("{}")
     (place / "out" / "mine.txt").write_text("old")
     assert run(*words_of("merge", trained.pruned("smp"), trained), "--overwrite").code == 0
     assert not (place / "out" / "mine.txt").exists()

@@ -70,8 +70,8 @@ def seq2seq(folder: Path) -> Path:
     return folder
 
 
-def causal(folder: Path) -> Path:
-    """A Llama of two blocks, with tied embeddings."""
+def causal(folder: Path, positions: int = 128) -> Path:
+    """A Llama of two blocks, with tied embeddings, that reads so many tokens."""
     tokenizer = tiny.tokenizer()
     tokenizer.eos_token = tokenizer.sep_token
     config = LlamaConfig(
@@ -80,7 +80,7 @@ def causal(folder: Path) -> Path:
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,

@@ -1,5 +1,6 @@
 """What every kind of checkpoint must fulfil. A new one is tested by being registered (see makers.py)."""
 
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from compresskit.checkpoint.manifest import FILE, Manifest
 from compresskit.cli.app import main
@@ -102,6 +104,23 @@ def test_it_opens_and_answers(case: Case) -> None:
     found = list(loaded.task.answer(loaded, questions, AnswerOptions(48, 8, null_threshold=1e9)))
     assert [each.id for each in found] == [question.id for question in questions]
     assert all(each.text for each in found)
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_a_weight_that_is_not_finite_is_told_by_name(copy: Case, number: float) -> None:
+    files = sorted(copy.folder.glob("*.safetensors"))
+    if not files:
+        pytest.skip("a graph is opened by onnxruntime, which does not tell its weights")
+    file = files[-1]  # of a mask: what was learned beside it
+    tensors = load_file(file)
+    name = max(name for name, tensor in tensors.items() if tensor.is_floating_point() and ".absmax" not in name)
+    tensors[name].view(-1)[-1] = number
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="has weights that are not numbers") as caught:
+        load(str(copy.folder), device="cpu")
+    parts = name.removeprefix("base_model.model.").split(".")
+    assert ".".join(parts[:-2]) in str(caught.value)
+    assert parts[-2] in str(caught.value)
 
 
 def test_it_stands_on_what_it_says(copy: Case) -> None:

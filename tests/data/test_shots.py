@@ -46,6 +46,14 @@ def test_where_one_sort_is_scarce_the_other_fills_up(tmp_path: Path) -> None:
     assert all(example.answers for example in drawn(questions(tmp_path / "none.json", 6, 0), 5, 0))
 
 
+def test_fewer_than_were_asked_for_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    examples = questions(tmp_path / "few.json", 1, 1)
+    assert len(drawn(examples, 2, 0)) == 2
+    assert capsys.readouterr().err == ""
+    assert len(drawn(examples, 5, 0)) == 2
+    assert "has 2 examples to show, 5 were asked for" in capsys.readouterr().err
+
+
 def test_examples_without_any_answer_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no question with an answer to show"):
         drawn(questions(tmp_path / "data.json", 0, 6), 2, 0)

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -262,10 +263,17 @@ class TestWithAFakeWorker:
         assert json.loads(Path(row.predictions).read_text()) == {"q1": "Tiber", "q2": ""}
         assert [path.name for path in (tmp_path / "answers" / "a").iterdir()] == ["b c.json"]
 
-    def test_answers_that_cannot_be_written(self, data: str, tmp_path: Path) -> None:
+    def test_answers_that_cannot_be_written(self, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(RunFailed, match=r"em70\.json: cannot be written"):
+        with pytest.raises(UsageError, match=r"em70\.json cannot be made \(.*file is not a folder"):
             evaluate(["em70"], data, EvalSettings(), extras=Extras(predictions=tmp_path / "file"))
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(shutil, "copyfile", full)
+        with pytest.raises(RunFailed, match=r"em70\.json: cannot be written"):
+            evaluate(["em70"], data, EvalSettings(), extras=Extras(False, predictions=tmp_path / "answers"))
 
     def test_flips(self, data: str) -> None:
         report = evaluate(["em70", "em72", "killed"], data, EvalSettings(), baseline="em75", extras=Extras(flips=2))

@@ -5,9 +5,12 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -18,9 +21,11 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import drawn
-from compresskit.errors import MissingError, RunFailed, UsageError
+from compresskit.errors import InputError, MissingError, UsageError
+from compresskit.evaluate import evaluate as evaluation
 from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
@@ -40,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("language")
     torch.manual_seed(0)
     causal = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=128, n_embd=16, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=3
+        vocab_size=VOCABULARY, n_positions=256, n_embd=16, n_layer=2, n_head=2, bos_token_id=3, eos_token_id=3
     )
     seq2seq = T5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
     seq2seq.decoder_start_token_id = 0
@@ -116,10 +121,27 @@ def test_perplexity_is_that_of_a_plain_loop(folders: dict[str, Path], data: str)
     assert seq2seq.task.perplexity(seq2seq, examples, options) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_paragraphs_without_a_token_are_passed_over(folders: dict[str, Path], size: int) -> None:
+    """Whether a batch has others or not; padding outside of the model's vocabulary is not read."""
+    causal = load(str(folders["causal"]), device="cpu")
+    causal.tokenizer.backend_tokenizer.post_processor = TemplateProcessing("$A", special_tokens=[])
+    causal.tokenizer.add_special_tokens({"pad_token": "<more>"})
+    assert causal.tokenizer.pad_token_id >= VOCABULARY
+    long, short = " ".join(tiny.WORDS[:20]), " ".join(tiny.WORDS[5:8])
+    data: Any = SimpleNamespace(paragraphs=lambda: [("t", text) for text in ("", long, "   ", short)])
+    expected = naive_causal(causal.model, causal.tokenizer, [long, short], 24, 8)
+    options = AnswerOptions(max_length=24, stride=8, batch_size=size)
+    assert language.perplexity(causal, data, options) == pytest.approx(expected, rel=1e-4)
+    data.paragraphs = lambda: [("t", "")]
+    with pytest.raises(InputError, match="perplexity needs text to predict"):
+        language.perplexity(causal, data, options)
+
+
 def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> None:
     loaded = load(str(folders["causal"]), device="cpu")
     torch.nn.init.constant_(loaded.model.get_parameter("transformer.wte.weight"), float("nan"))
-    with pytest.raises(RunFailed, match="not numbers"):
+    with pytest.raises(InputError, match="not numbers"):
         language.perplexity(loaded, load_data(data, "eval"), OPTIONS)
 
 
@@ -137,7 +159,22 @@ def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data:
     assert None not in (asked.em, causal.em)
 
 
-def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> None:
+def others(data: str, folder: Path) -> str:
+    """A file like `data` that asks other questions."""
+    path = folder / "others.json"
+    path.write_text(Path(data).read_text().replace('"question": "', '"question": "And '))
+    return str(path)
+
+
+def test_examples_must_not_be_of_the_questions(folders: dict[str, Path], data: str) -> None:
+    settings = replace(SETTINGS, max_length=200, shots=1, shots_data=data)
+    with pytest.raises(
+        UsageError, match=r"--shots-data .* shares 10 questions with the evaluation data; show examples"
+    ):
+        evaluate([str(folders["causal"])], data, settings)
+
+
+def test_examples_before_the_questions(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
     """They are in the prompt, as many as fit, and the row tells of them."""
     loaded = load(str(folders["causal"]), device="cpu")
     shots = tuple(drawn(load_data(data, "train"), 2, 0))
@@ -146,14 +183,38 @@ def test_examples_before_the_questions(folders: dict[str, Path], data: str) -> N
     told = [shot.answers[0].text if shot.answers else "I don't know" for shot in shots]
     parts = [f"{prompt.text(shot.question, shot.context)} {answer}" for shot, answer in zip(shots, told, strict=True)]
     assert own.text("Q?", "C") == "\n\n".join([*parts, prompt.text("Q?", "C")])
-    assert text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots)).front == ""
-    settings = replace(SETTINGS, max_length=96, shots=1, shots_data=data, prompt_template=PROMPTS["plain"])
+    length = 8 + text_answers.LEAST_ROOM + len(loaded.tokenizer(parts[0] + "\n\n")["input_ids"])
+    one = text_answers.with_shots(loaded, prompt, AnswerOptions(length, 8, shots=shots))
+    assert one.text("Q?", "C") == "\n\n".join([parts[0], prompt.text("Q?", "C")])
+    with pytest.raises(UsageError, match="0 of 2 examples fit before a question in --max-length 120 with --stride 8; "):
+        text_answers.with_shots(loaded, prompt, AnswerOptions(120, 8, shots=shots))
+    ref = others(data, tmp_path)
+    settings = replace(SETTINGS, max_length=200, shots=1, shots_data=ref, prompt_template=PROMPTS["plain"])
     (row,) = evaluate([str(folders["causal"])], data, settings).rows
     assert row.error is None
-    assert (row.settings["shots"], row.settings["shots_data"]) == (1, data)
+    assert (row.settings["shots"], row.settings["shots_data"]) == (1, ref)
     assert row.settings["prompt_template"] == PROMPTS["plain"].to_dict()
-    with pytest.raises(UsageError, match="--shots and --shots-data belong together"):
-        replace(SETTINGS, shots=2)
+
+
+@pytest.mark.parametrize("ref", ["demo", "rajpurkar/squad_v2"])
+def test_examples_are_from_the_training_set_of_the_data(
+    ref: str, folders: dict[str, Path], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is one, and other data are not given."""
+    asked: list[tuple[str, str]] = []
+
+    def loaded(name: str, split: Any) -> ExampleSet:
+        asked.append((name, split))
+        return load_data(data if split == "eval" else others(data, tmp_path), split)
+
+    monkeypatch.setattr(evaluation, "load_data", loaded)
+    settings = replace(SETTINGS, max_length=200, shots=1, latency_questions=0)
+    (row,) = evaluate([str(folders["causal"])], ref, settings).rows
+    assert row.error is None
+    assert asked == [(ref, "eval"), (ref, "train")]
+    assert row.settings["shots_data"] == ref
+    assert replace(settings, shots_data="own.json").for_data(ref).shots_data == "own.json"
+    assert SETTINGS.for_data(ref) == SETTINGS
 
 
 def test_the_harness_has_to_be_there(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,8 +164,8 @@ def test_report_round_trip(report: Report) -> None:
 def test_a_figure_that_is_not_finite_is_never_written() -> None:
     report = a_report()
     bad = Report(report.created, {}, {}, report.dataset, (Row("x", "x", "-", "-", False, em=float("nan")),))
-    with pytest.raises(ValueError, match="JSON"):
-        bad.to_json()
+    again = Report.from_json(bad.to_json())
+    assert again == replace(bad, rows=(replace(bad.rows[0], em=None),))
 
 
 def broken(path: list[str | int], value: object) -> str:

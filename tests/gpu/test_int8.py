@@ -28,8 +28,8 @@ def test_a_checkpoint_says_the_same_on_both_devices(family: str, activations: An
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("rows", [1, 16, 17, 300])
-@pytest.mark.parametrize("sides", [(64, 48), (60, 44)])
+@pytest.mark.parametrize("rows", [1, 16, 17, 158, 300])
+@pytest.mark.parametrize("sides", [(64, 48), (60, 44), (64, 1024)])
 def test_a_linear_layer(sides: tuple[int, int], rows: int, dtype: torch.dtype) -> None:
     """Few rows, and sides that no product of codes takes, go by the weights turned into numbers."""
     torch.manual_seed(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -81,8 +80,9 @@ def test_logits_are_those_of_the_cpu(family: str, path: str) -> None:
     """In training and evaluation, and in parts that follow each other: the state is not lost."""
     model, tokens = model_of(family), ids(2, 21)
     wanted = passes(model, tokens)
+    bound = 5e-3 if family == "mamba2" else 1e-3  # whose kernels multiply in fewer bits
     for one, two in zip(passes(model.cuda(), tokens.cuda()), wanted, strict=True):
-        torch.testing.assert_close(one.cpu(), two, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(one.cpu(), two, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -131,8 +131,8 @@ def test_merged_and_in_evaluation_it_computes_the_same(path: str) -> None:
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
         training = model.train()(tokens).logits
         evaluated = model.eval()(tokens).logits
-        fold(TrainableModel(model, None, CausalFamily(), FullKind(), "", None, None))  # type: ignore[arg-type]
-        merged = model(tokens).logits
+        fold(TrainableModel(model.cpu(), None, CausalFamily(), FullKind(), "", None, None))  # type: ignore[arg-type]
+        merged = model.cuda()(tokens).logits
     torch.testing.assert_close(training, evaluated, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(merged, evaluated, rtol=1e-4, atol=1e-4)
 
@@ -149,15 +149,13 @@ def test_peft_as_shipped_does_not_train_x_proj_on_the_kernels() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_model_on_the_cpu_reaches_no_cuda_function(family: str) -> None:
+def test_a_model_on_the_cpu_reaches_no_kernel(family: str) -> None:
+    """Though transformers has bound them when it was imported."""
     model, tokens = model_of(family), ids(2, 21)
-    before = torch.cuda.memory_allocated()
-    there = copy.deepcopy(model).cuda()
-    passes(model, tokens)
-    model.train()(tokens, labels=tokens).loss.backward()
+    with mock.patch.object(kernels, "_kernels", side_effect=AssertionError("a kernel was looked for")):
+        passes(model, tokens)
+        model.train()(tokens, labels=tokens).loss.backward()
     assert all(parameter.grad.device.type == "cpu" for parameter in model.parameters())
-    del there
-    assert torch.cuda.memory_allocated() == before
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -85,6 +85,9 @@ def test_an_output_in_use(overlay: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"plain is not empty.*--overwrite"):
         merge(overlay, tmp_path / "plain")
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["mine.txt"]
+    with pytest.raises(UsageError, match="no checkpoint, which alone --overwrite replaces"):
+        merge(overlay, tmp_path / "plain", overwrite=True)
+    (tmp_path / "plain" / "config.json").write_text("{}")
     merge(overlay, tmp_path / "plain", overwrite=True)
     assert not (tmp_path / "plain" / "mine.txt").exists()
     assert (tmp_path / "plain" / "model.safetensors").exists()

@@ -12,7 +12,7 @@ from transformers import BertTokenizer
 
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
-from compresskit.errors import InputError, RunFailed
+from compresskit.errors import InputError
 from compresskit.methods import teaching
 from compresskit.methods.teaching import (
     TaughtFeatures,
@@ -322,7 +322,7 @@ def test_a_computation_cut_short_is_taken_again(
 
 def test_a_teacher_that_gives_no_numbers(teacher: LoadedModel, lesson: Lesson, tmp_path: Path) -> None:
     torch.nn.init.constant_(teacher.model.get_parameter("qa_outputs.bias"), float("nan"))
-    with pytest.raises(RunFailed, match="teacher tiny gives logits that are not numbers") as caught:
+    with pytest.raises(InputError, match="teacher tiny gives logits that are not numbers") as caught:
         ask(teacher, lesson, tmp_path)
     assert caught.value.exit_code == 5
     assert not (tmp_path / "teacher.json").exists()

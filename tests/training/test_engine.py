@@ -33,6 +33,7 @@ def build(
         spans.lengths,
         SPANS.collator(tiny.tokenizer()),
         objective or supervised(SPANS),
+        SPANS.rows,
         weight_groups(model.parameters(), settings),
         settings,
         work,

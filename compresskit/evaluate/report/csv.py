@@ -8,6 +8,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 
 from compresskit.evaluate.row import Report, Row
+from compresskit.text import printable
+
+# A spreadsheet takes a cell that begins so for a formula, which can read other cells and ask the network.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # What is not a single value; the JSON has it.
 _NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips")
@@ -16,18 +20,27 @@ _NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips")
 def render(report: Report) -> str:
     """The rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
 
-    Each of the metrics that were asked for has a column of its own name; what is not a single value is left out.
+    Each of the metrics that were asked for has a column of its own name; what is not a single value is left out. A text
+    that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
     """
     names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
     keys = [field.name for field in fields(Row) if field.name not in _NESTED]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, [*keys, *names], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_flat(row) for row in report.rows)
-    return stream.getvalue().rstrip("\n")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*keys, *map(_cell, names)])
+    for row in report.rows:
+        values = _flat(row)
+        writer.writerow([values.get(key) for key in (*keys, *names)])
+    return printable(stream.getvalue().rstrip("\n"))
+
+
+def _cell(value: object) -> object:
+    """A value as it stands in a cell; the single `-` of what is not known is no formula."""
+    is_formula = isinstance(value, str) and value != "-" and value.startswith(_FORMULA)
+    return f"'{value}" if is_formula else value
 
 
 def _flat(row: Row) -> Mapping[str, object]:
-    values = {key: value for key, value in row.to_dict().items() if key not in _NESTED}
+    values = {key: _cell(value) for key, value in row.to_dict().items() if key not in _NESTED}
     joined = {key: " ".join(map(str, value)) for key, value in values.items() if isinstance(value, tuple)}
     return {**values, **joined, **row.metrics}

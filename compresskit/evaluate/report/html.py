@@ -20,6 +20,7 @@ from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.report.table import UNMEASURED, foot
 from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
 from compresskit.evaluate.units import per_cent
+from compresskit.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -76,7 +77,7 @@ def render(report: Report) -> str:
     cells = [tuple(column.cells[index] for column in columns) for index in range(len(report.rows))]
     devices = [row.device for row in report.rows if row.device] or [report.device]
     verdicts = [_gate(gate) for gate in report.gates]
-    return (
+    page = (
         _environment()
         .get_template("page.html.j2")
         .render(
@@ -96,6 +97,7 @@ def render(report: Report) -> str:
             versions=pairs(report.versions),
         )
     )
+    return printable(page)
 
 
 @functools.cache

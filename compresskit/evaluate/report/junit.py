@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.row import Report
+from compresskit.text import printable
 
 
 def render(report: Report) -> str:
@@ -27,4 +28,5 @@ def render(report: Report) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=row.name, name="scored")
         ElementTree.SubElement(case, "error", message=row.error or "")
     ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+    # XML forbids most control characters, even written as references.
+    return printable(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))

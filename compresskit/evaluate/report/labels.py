@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from compresskit.text import printable
+
 MARK_RADIUS = 4.5
 _LONGEST = 24
 _GAP = 3.0
@@ -90,7 +92,7 @@ def place_labels(
 
     `letter` is the mean width of a letter and the height of a line; see `place_boxes` for the rest.
     """
-    texts = [_shortened(name) for name in names]
+    texts = [_shortened(printable(name)) for name in names]
     sizes = [(_columns(text) * letter[0], letter[1]) for text in texts]
     boxes = place_boxes(points, sizes, important, lines, bounds)
     return [

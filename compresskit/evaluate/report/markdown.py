@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.report.table import columns_of, foot, notes
 from compresskit.evaluate.row import Report
+from compresskit.text import printable
 
 
 def render(report: Report) -> str:
@@ -27,7 +28,7 @@ def render(report: Report) -> str:
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
     lines += [f"- {'✅' if gate.passed else '❌'} {_escaped(explain(gate))}" for gate in report.gates]
     lines += [f"- {_escaped(row.name)}: not scored: {_escaped(row.error)}" for row in report.rows if row.error]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
-from compresskit.evaluate.units import per_cent, signed
+from compresskit.evaluate.units import bounded, per_cent, signed, threshold
+from compresskit.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -46,9 +47,9 @@ class Column:
     def show(self, row: Row) -> str:
         """What stands in a row's cell."""
         if self.figure is None:
-            return str(getattr(row, self.key))
+            return printable(str(getattr(row, self.key)))
         value = self.value(row)
-        return UNMEASURED if value is None else self.figure.unit.cell(value)
+        return UNMEASURED if value is None else bounded(self.figure.unit.cell(value), value)
 
     def best(self, rows: Sequence[Row]) -> float | None:
         """The best figure; None where there is nothing to compare."""
@@ -134,7 +135,8 @@ class TerminalTable:
 
         rows = self._report.rows
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        names = [f"{row.name} (baseline)" if row.baseline else row.name for row in rows]
+        # Made printable before it is measured: the console would do so after.
+        names = [printable(f"{row.name} (baseline)" if row.baseline else row.name) for row in rows]
         if name_width is not None:
             name_width = min(name_width, max(map(len, names), default=0))
         table.add_column("Name", overflow="fold", width=name_width)
@@ -168,12 +170,12 @@ def foot(report: Report) -> str:
 def notes(report: Report) -> list[str]:
     """Lines on what the columns do not tell: null thresholds, and the statistics of the differences."""
     best = [
-        f"{row.name} {per_cent(row.best_em)} at {row.best_null_threshold:.2f}"
+        f"{row.name} {per_cent(row.best_em)} at {threshold(row.best_null_threshold)}"
         for row in report.rows
         if row.best_em is not None and row.best_null_threshold is not None
     ]
     lines = [f"EM at the null threshold that suits these questions best: {', '.join(best)}"] if best else []
-    given = [f"{row.name} {row.null_threshold:.2f}" for row in report.rows if row.null_threshold]
+    given = [f"{row.name} {threshold(row.null_threshold)}" for row in report.rows if row.null_threshold]
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")

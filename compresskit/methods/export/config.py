@@ -14,10 +14,12 @@ from compresskit.training.arguments import RunOptions
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions(RunOptions):
-    """What an export is told: the checkpoint, and the folder of the graph."""
+    """What an export is told: the checkpoint, and the folder of the graph or the adapter."""
 
     model: str = like(RunOptions, "model", help="A plain checkpoint, a mask or an adapter.", metavar="CKPT")
-    output: Path | None = like(RunOptions, "output", help="Folder to write.", shown="runs/<model>-onnx", panel=None)
+    output: Path | None = like(
+        RunOptions, "output", help="Folder to write.", shown="runs/<model>-onnx, or -peft", panel=None
+    )
     overwrite: bool = like(RunOptions, "overwrite")
 
 
@@ -26,12 +28,13 @@ class ExportConfig:
     """The format to write."""
 
     onnx: bool = option(False, "Write ONNX, under the file names that Optimum uses.")
+    peft_plain: bool = option(False, "Write a Mamba's adapter in the form that plain PEFT opens.")
 
     def __post_init__(self) -> None:
         check(self)
-        if not self.onnx:
-            raise UsageError("export does not choose a format by itself; give --onnx")
+        if self.onnx == self.peft_plain:
+            raise UsageError("export writes one format, and does not choose it by itself; give --onnx or --peft-plain")
 
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values."""
-        return {"onnx": self.onnx}
+        return {"onnx": self.onnx, "peft_plain": self.peft_plain}

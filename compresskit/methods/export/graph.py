@@ -20,7 +20,7 @@ from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
 from compresskit.models.kinds.onnx_graph import OnnxReader
 from compresskit.models.loaded import TrainableModel
-from compresskit.models.probing import check_numbers, difference
+from compresskit.models.probing import difference
 from compresskit.models.task import Batch
 
 if TYPE_CHECKING:
@@ -53,10 +53,12 @@ def check_exportable(loaded: TrainableModel) -> None:
     attention needs a graph with a past that is not written here.
     """
     if loaded.family.name == "causal":
-        raise UsageError(f"{loaded.ref} goes on with a text, of which no graph is written yet; export a reader or a T5")
+        raise UsageError(
+            f"{loaded.ref} goes on with a text, of which no graph is written yet; --onnx takes readers of spans and "
+            "encoder-decoders (T5, BART), and --peft-plain takes the adapter of a Mamba"
+        )
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
-    check_numbers(loaded)
     if lacking := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise MissingError(f"a graph needs {' and '.join(lacking)}; pip install 'compresskit[onnx]'")
 

@@ -1,4 +1,4 @@
-"""`export`: a model as ONNX graphs, compared with the model that they were made from."""
+"""`export`: a model in a form that other programs open, compared with the model that it was made from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.methods.export.config import ExportConfig
 from compresskit.methods.export.graph import check_exportable, save_configs, write_graph
+from compresskit.methods.export.plain import PlainAdapter, check_adapter
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.merge import fold
 from compresskit.methods.method import Attached, Conversion
@@ -20,31 +21,32 @@ from compresskit.models.probing import windows
 
 
 class ExportMethod(Conversion):
-    """Overlays are folded in; the graphs take batches of any size and length."""
+    """Graphs take batches of any size and length, and overlays are folded into them; an adapter stays one."""
 
     name = "export"
     Config = ExportConfig
     accepts: frozenset[KindName] = frozenset({"full", "mask", "adapter"})
 
     def leaves(self, config: ExportConfig) -> KindName:
-        """A graph."""
-        return "onnx"
+        """A graph, or an adapter on the same base."""
+        return "adapter" if config.peft_plain else "onnx"
 
     def title(self, config: ExportConfig) -> str:
-        """`export/onnx`."""
-        return f"{self.name}/onnx"
+        """`export/onnx` or `export/peft-plain`."""
+        return f"{self.name}/{'peft-plain' if config.peft_plain else 'onnx'}"
 
     def output(self, job: Job) -> Path:
-        """`runs/<model>-onnx`."""
-        return default_output(job.options.model, "onnx")
+        """`runs/<model>-onnx` or `runs/<model>-peft`."""
+        return default_output(job.options.model, "peft" if job.config.peft_plain else "onnx")
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """InputError for a model whose answers would be random, MissingError for a package that is not here."""
-        check_exportable(loaded)
+        """Refuse what cannot be written in the format, or need not be: see `check_exportable`, `check_adapter`."""
+        check = check_adapter if asked.config.peft_plain else check_exportable
+        check(loaded)
 
     def attach(self, loaded: TrainableModel, config: ExportConfig, dtype: torch.dtype) -> Attached:
-        """The model, to be written as graphs."""
-        return Exported(loaded)
+        """The model, to be written."""
+        return PlainAdapter(loaded) if config.peft_plain else Exported(loaded)
 
 
 class Exported(Attached):

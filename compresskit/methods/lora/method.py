@@ -19,11 +19,13 @@ from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import read_json, save_tensors, write_json
 from compresskit.errors import InputError, RunFailed, UsageError
+from compresskit.methods.experts import check_experts
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.lora.config import DEFAULTS, LoraConfig
 from compresskit.methods.lora.targets import adaptable, chosen, in_a_mamba, shortened, told
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
+from compresskit.models.blocks import is_linear_layer
 from compresskit.models.defaults import TrainingDefaults, is_built_in
 from compresskit.models.kinds.adapter import CONFIG
 from compresskit.models.kinds.bnb import compute_in, follow_autocast, keep_in_place
@@ -34,6 +36,7 @@ from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.mamba import is_mamba
 from compresskit.models.mamba.adapters import (
     NAME,
+    PEFT_OPENS,
     adapter_tensors,
     checked_targets,
     put_adapters,
@@ -47,8 +50,6 @@ from compresskit.training.plan import WEIGHT
 
 # What PEFT calls what a family does.
 TASKS: Mapping[str, str] = {"encoder": "QUESTION_ANS", "seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
-# In a Mamba plain PEFT opens adapters of these to the same logits.
-PEFT_OPENS = {"in_proj", "x_proj", "in_x", "in_z"}
 # B starts as zeros, so A has no gradient before B has moved; and the first step of a warm-up moves nothing.
 STEPS_TO_MOVE = 3
 
@@ -106,8 +107,9 @@ class LoraMethod:
         if is_mamba(loaded.model):
             _check_mamba(loaded, config)
             return
+        check_experts(loaded, self.name, needed=False)
         modules, rank = chosen(loaded, config.targets), config.rank
-        narrow = [name for name, m in modules.items() if isinstance(m, nn.Linear) and rank > min(m.weight.shape)]
+        narrow = [name for name, m in modules.items() if is_linear_layer(m) and rank > min(m.weight.shape)]
         if narrow and asked.config.init == "pissa":
             raise UsageError(f"--rank {rank} is more than {narrow[0]} has with --init pissa; lower it")
         if not is_linear(loaded.family.weights(loaded.model)):

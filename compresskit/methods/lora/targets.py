@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from compresskit.errors import UsageError
 from compresskit.methods.lora.config import PRESETS
+from compresskit.models.blocks import is_linear_layer
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
@@ -67,7 +68,7 @@ def _matches(target: str, name: str, in_block: bool, module: nn.Module) -> bool:
         return in_block
     if target == "query-value":
         # A recurrent layer has no queries; all its matrices are adapted.
-        return in_block and (_last(name) in QUERY_VALUE or not isinstance(module, nn.Linear))
+        return in_block and (_last(name) in QUERY_VALUE or not is_linear_layer(module))
     if target == "attention":
         return in_block and any(part in name.lower() for part in ATTENTION)
     return name == target or name.endswith(f".{target}") or fnmatchcase(name, target)

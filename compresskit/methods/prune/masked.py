@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from transformers.pytorch_utils import Conv1D
 
 from compresskit.errors import UsageError
 
@@ -143,8 +144,13 @@ def attach(name: str, module: nn.Module, block: Block, *, with_scores: bool) -> 
 
 
 def check_block(name: str, module: nn.Module, block: Block) -> None:
-    """UsageError where the parameter `name` of `module` cannot be cut into blocks of that shape."""
+    """UsageError where the parameter `name` of `module` cannot be cut into blocks of that shape.
+
+    A block's rows are of outputs. Those of a `Conv1D` are its weight's columns, so that its blocks have to be square.
+    """
     weight = module.get_parameter(own_name(name))
+    if isinstance(module, Conv1D) and block[0] != block[1]:
+        raise UsageError(f"{name} has its outputs in columns (Conv1D), so a block has to be square; give a --block NxN")
     if weight.shape[0] % block[0] or weight.shape[1] % block[1]:
         shape = "x".join(map(str, weight.shape))
         raise UsageError(

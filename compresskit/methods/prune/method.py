@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.mask import Mask, shannon_bits
 from compresskit.errors import UsageError
+from compresskit.methods.experts import check_experts
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.prune.config import DEFAULTS, PruneConfig
@@ -72,7 +73,11 @@ class PruneMethod:
         return teacher
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """UsageError for a block that does not divide what is masked, and for `--lr` where nothing learns at it."""
+        """UsageError for a block that does not divide what is masked, and for `--lr` where nothing learns at it.
+
+        Raises InputError where masks would not reach most of the weights.
+        """
+        check_experts(loaded, self.name, needed=True)
         for name, module in maskable(loaded, asked.config).items():
             check_block(name, module, asked.config.block)
         _refuse_lr(asked, loaded)

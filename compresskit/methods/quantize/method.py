@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from compresskit import console
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
-from compresskit.errors import UsageError
+from compresskit.errors import InputError, UsageError
+from compresskit.methods.experts import check_experts
 from compresskit.methods.export.graph import check_exportable
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached, Conversion, Footprint
@@ -25,7 +27,6 @@ from compresskit.models.kinds.int8 import SMALLEST_SIDE, quantizable
 from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
-from compresskit.models.probing import check_numbers
 from compresskit.models.registry import require_head
 from compresskit.options import refuse
 
@@ -52,8 +53,14 @@ class QuantizeMethod(Conversion):
         return default_output(job.options.model, f"{graph}{job.config.bits}bit")
 
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
-        """UsageError where a backend cannot pack such weights, InputError where they are not numbers."""
-        check_numbers(loaded)
+        """UsageError where a backend cannot pack such weights, InputError where none can."""
+        check_experts(loaded, self.name, needed=True)
+        weights = loaded.family.weights(loaded.model)
+        if any(isinstance(module, Conv1D) for module in weights.values()):
+            raise InputError(
+                f"{loaded.ref} has the weights of its blocks transposed (Conv1D, as GPT-2), which no backend packs; "
+                "prune it, or take a model of another type"
+            )
         if asked.config.calibrate is not None:
             require_head(loaded)
             training_data(loaded, asked.config)
@@ -68,7 +75,7 @@ class QuantizeMethod(Conversion):
             check_exportable(loaded)
             if loaded.model.config.is_encoder_decoder:
                 refuse(asked.config, ("calibrate",), f"with the graphs of {loaded.ref}, which writes its answers")
-        if asked.config.backend == "bitsandbytes" and not is_linear(loaded.family.weights(loaded.model)):
+        if asked.config.backend == "bitsandbytes" and not is_linear(weights):
             raise UsageError(
                 f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
                 "leave out --backend"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from compresskit import console
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError
 from compresskit.models.int8 import dequantize, is_plain, quantize, replacement, rounded
 from compresskit.models.kinds import int8
 from compresskit.models.loaded import TrainableModel
@@ -55,7 +55,7 @@ def sensitivities(
     2018, arXiv 1801.05787). The error is that of a layer's outputs, so that the inputs that are rounded count, those of
     the layers in `inputs`. One pass forward and back a window tells it of all weights.
 
-    Raises RunFailed where a loss is not a number.
+    Raises InputError where a loss is not a number.
     """
     model: nn.Module = loaded.model.eval().requires_grad_(False)
     watch = _Watch(loaded, names, inputs)
@@ -65,7 +65,7 @@ def sensitivities(
             assert choices.labels is not None
             loss = nn.functional.cross_entropy(choices.logits, choices.labels, reduction="sum")
             if not bool(loss.isfinite()):
-                raise RunFailed(f"the loss of {loaded.ref} is not a number on the training data; train it again")
+                raise InputError(f"the loss of {loaded.ref} is not a number on the training data; train it again")
             loss.backward()  # type: ignore[no-untyped-call]
             watch.count()
             bar.update(done)

@@ -6,18 +6,19 @@ Nothing needs torch.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from compresskit.checkpoint.store import sha256_file
-from compresskit.errors import InputError
+from compresskit.errors import CompresskitError, InputError
 from compresskit.models.kind import Kind
 from compresskit.models.kinds.adapter import AdapterKind
 from compresskit.models.kinds.full import FullKind
 from compresskit.models.kinds.mask import MaskKind
 from compresskit.models.kinds.onnx import OnnxKind
 from compresskit.models.kinds.quantized import QuantizedKind
-from compresskit.models.source import Source, own_files, resolve
+from compresskit.models.source import Source, named_base, own_files, resolve
 
 # In this order: the first that owns a folder is its kind. Full owns whatever is none of the others'.
 KINDS: Sequence[Kind] = (MaskKind(), AdapterKind(), OnnxKind(), QuantizedKind(), FullKind())
@@ -51,6 +52,30 @@ def checkpoint_files(source: Source) -> list[Path]:
     """
     base = base_source(source)
     return own_files(source.path) + (checkpoint_files(base) if base is not None else [])
+
+
+def places(source: Source) -> list[Path]:
+    """What is read where a checkpoint is opened: its folder, the files that links in it lead to, and its base's.
+
+    What int8 or packed weights were made from counts too: a merge reads it. A base that is not there, or a manifest
+    that is broken, ends the list: whoever opens the checkpoint says what is wrong. Nothing is hashed.
+    """
+    found: dict[str, list[Path]] = {}
+    below: Source | None = source
+    while below is not None and (real := os.path.realpath(below.path)) not in found:
+        found[real] = [below.path, *(path for path in below.path.iterdir() if path.is_symlink())]
+        below = _named_below(below)
+    return [path for paths in found.values() for path in paths]
+
+
+def _named_below(source: Source) -> Source | None:
+    try:
+        kind, manifest = kind_of(source), source.manifest
+        if manifest is not None and manifest.base is not None and (kind.stands_on or isinstance(kind, QuantizedKind)):
+            return named_base(source.path, manifest.base)
+        return kind.base(source)
+    except CompresskitError:
+        return None
 
 
 def fingerprint(ref: str) -> str:

@@ -73,6 +73,9 @@ class AdapterKind:
 
         config: Any = read_json(source.path / CONFIG) if (source.path / CONFIG).is_file() else {}
         facts = [(key, _told(config[key])) for key in _SHOWN if isinstance(config, dict) and config.get(key)]
+        opened_by = _opened_by(source.manifest)
+        if opened_by is not None:
+            facts.append(("opened by", opened_by))
         return Contents(stored_matrices(source.path), facts)
 
     def stored(self, loaded: LoadedModel) -> ParameterCount:
@@ -96,6 +99,15 @@ _SHOWN = (
 
 def _told(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _opened_by(manifest: Manifest | None) -> str | None:
+    """Which programs open an adapter, in words, as its manifest tells; None where that does not."""
+    steps = manifest.steps if manifest is not None else ()
+    found = next((step.metrics["adapter"] for step in reversed(steps) if "adapter" in step.metrics), None)
+    mends = "export --peft-plain, or merge," if manifest is not None and manifest.family == "causal" else "merge"
+    told = {"peft": "plain PEFT, and compresskit", "weights": f"compresskit alone; {mends} makes what others open"}
+    return told.get(str(found))
 
 
 def _base_of_peft(adapter: Path) -> Source:

@@ -24,7 +24,7 @@ from compresskit.checkpoint.coded import save_coded
 from compresskit.checkpoint.store import read_safetensors_metadata, save_tensors, weight_files
 from compresskit.errors import InputError
 from compresskit.models.family import Family
-from compresskit.models.int8 import Activations, Int8Linear, compute, dequantize, is_plain, put, quantize
+from compresskit.models.int8 import Activations, Int8Linear, Int8Output, compute, dequantize, is_plain, put, quantize
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.mamba import is_mamba
 
@@ -32,7 +32,6 @@ from compresskit.models.mamba import is_mamba
 METHOD = "int8"
 SCALE = "_scale"
 INPUT_SCALE = ".input_scale"
-OUTPUT = "lm_head.weight"
 _CODES = "I8"  # safetensors' name of their format
 # Of our layout: all groups have such weights, and their inputs, if they have scales, such ones.
 _WEIGHTS = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "channel"}
@@ -99,13 +98,10 @@ def _is_our_group(group: Any) -> bool:
 def quantizable(loaded: TrainableModel) -> list[str]:
     """The weights to be kept in 8 bits: of linear layers, of tables of vectors, and whatever the family masks.
 
-    A tied weight is named once. The head stays as it is: it decides the answers by small differences. So does a Mamba's
-    output over the vocabulary, and the embeddings that it shares.
+    A tied weight is named once. The head stays as it is: it decides the answers by small differences.
     """
     model, family = loaded.model, loaded.family
     left = family.head(model) | set(model.all_tied_weights_keys)
-    if is_mamba(model):  # it casts what its output reads to the format of that weight: to codes
-        left |= {OUTPUT, model.all_tied_weights_keys.get(OUTPUT, OUTPUT)}
     names = [f"{name}.weight" for name, module in model.named_modules() if is_plain(module)]
     return [
         name
@@ -131,6 +127,14 @@ def pack(model: PreTrainedModel, names: Iterable[str], inputs: Mapping[str, Tens
         for other in tied.get(name, ()):
             put(model, other, codes, scales, shared=True)
             _share(model, name, other)
+    _show_numbers(model)
+
+
+def _show_numbers(model: PreTrainedModel) -> None:
+    """Let a Mamba's output over the vocabulary, which is read for its format, show one of numbers."""
+    output = model.get_output_embeddings()
+    if is_mamba(model) and isinstance(output, Int8Linear):
+        Int8Output.turn(output, model.dtype)
 
 
 def _share(model: nn.Module, name: str, other: str) -> None:
@@ -296,6 +300,7 @@ class Int8Quantizer(HfQuantizer):
             compute(model, name)
             for other in tied.get(name, ()):
                 _share(model, name, other)
+        _show_numbers(model)
         return model
 
     def is_serializable(self, **_: Any) -> bool:

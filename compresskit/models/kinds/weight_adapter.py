@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, write_json
 from compresskit.errors import InputError
+from compresskit.models.blocks import is_linear_layer
 from compresskit.models.kinds.adapter import CONFIG
 from compresskit.models.kinds.peft_adapter import PREFIX, WEIGHTS
 
@@ -44,7 +45,7 @@ class LowRank(nn.Module):
 
 def is_linear(weights: Mapping[str, nn.Module]) -> bool:
     """Whether all weights belong to linear layers, which PEFT adapts by itself."""
-    return all(isinstance(module, nn.Linear) for module in weights.values())
+    return all(map(is_linear_layer, weights.values()))
 
 
 def put_on(name: str, module: nn.Module, rank: int, factor: float) -> LowRank:

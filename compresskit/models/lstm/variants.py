@@ -101,6 +101,10 @@ class LstmOptions:
         """The file of word vectors, None where they are random."""
         return None if self.embeddings == RANDOM else Path(self.embeddings)
 
+    def reads(self) -> list[Path]:
+        """The file of word vectors, where there is one."""
+        return [] if self.vector_file is None else [self.vector_file]
+
     def build(self, examples: ExampleSet, seed: int, folder: Path) -> None:
         """Write the untrained reader with its tokenizer; InputError where the vector file is not one."""
         from compresskit.models.lstm.build import build

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.reading import reading
 from compresskit.errors import InputError
 from compresskit.models.lstm import fasttext_bin
 from compresskit.models.lstm.vectors import NAMED, Selection, Vectors
@@ -37,6 +38,8 @@ def read_vectors(
     """
     if not path.is_file():
         raise InputError(f"there is no vector file {path}; check --embeddings")
+    with reading(path), path.open("rb"):
+        pass
     selection = Selection(frozenset(needed), extra, lowercase)
     if fasttext_bin.is_binary(path):
         return fasttext_bin.read(path, selection, dimension)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -28,6 +29,8 @@ DEFAULT_TARGETS = ("in_proj", "x_proj", "out_proj")
 # The rows of in_proj that make what is convolved and scanned, and those that make the gate.
 HALVES = ("in_x", "in_z")
 TARGETS = (*DEFAULT_TARGETS, "dt_proj", "embeddings", *HALVES)
+# Plain PEFT opens adapters of these to the same logits.
+PEFT_OPENS = {"in_proj", "x_proj", *HALVES}
 # Called on every path, so that there is an input to drop; the others' weights are read, or looked up.
 WITH_DROPOUT = {"in_proj", *HALVES}
 NAME = "default"
@@ -155,6 +158,15 @@ def open_adapters(model: PreTrainedModel, folder: Path) -> MambaLora:
     for name, parameter in own.items():
         parameter.copy_(saved[name])
     return adapted
+
+
+def take_adapters_off(model: PreTrainedModel) -> None:
+    """Put the layers below PEFT's back in their places, as they were."""
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, layer.get_base_layer())
+    del model.peft_config  # else PEFT takes it for a model that has adapters
 
 
 def untie_head(model: PreTrainedModel) -> None:

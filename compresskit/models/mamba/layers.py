@@ -1,7 +1,7 @@
 """PEFT's LoRA layers whose `weight` is the effective one, for whatever reads a weight instead of calling its layer.
 
-Mamba's fused kernel takes the weights of x_proj, dt_proj and out_proj in training; on other paths dt_proj's is read
-too. PEFT's own layers show those readers the weight without its adapter, which then is not trained.
+Mamba's fused kernel takes the weights of x_proj, dt_proj and out_proj; transformers' mixer reads dt_proj's on every
+path. PEFT's own layers show those readers the weight without its adapter, which then is not trained.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from torch.nn import functional
 
 
 class EffectiveWeight:
-    """What is mixed into a LoRA layer of PEFT: read, its weight is W + s · B A, and so it computes while it learns."""
+    """What is mixed into a LoRA layer of PEFT: called it computes as before, read it is W + s · B A."""
+
+    fuses = True
+    """Whether a fused kernel may take the effective weight instead of calling the layer."""
 
     def base_weight(self: Any) -> Tensor:
         """W, of shape (out, in)."""
@@ -34,21 +37,22 @@ class EffectiveWeight:
                 effective = added.to(effective.dtype)
         return effective
 
-    def forward(self: Any, x: Tensor, *args: Any, **more: Any) -> Tensor:
-        """Outputs (…, out) of inputs (…, in).
-
-        With gradients, of the effective weight: PEFT's own way takes a dozen small kernels more a layer, and two passes
-        over the outputs. Without, as PEFT does: one token's outputs are less than a weight.
-        """
-        drops = any(isinstance(self.lora_dropout[name], nn.Dropout) for name in self.lora_dropout)
-        if args or more or not torch.is_grad_enabled() or self.disable_adapters or self.merged or drops:
-            outputs: Tensor = super().forward(x, *args, **more)  # type: ignore[misc]  # PEFT's, which this is mixed into
-            return outputs
-        weight, bias = self.weight, self.get_base_layer().bias
-        if not torch.is_autocast_enabled(x.device.type):
-            x = x.to(weight.dtype)
-        return functional.linear(x, weight, bias)
-
 
 class EffectiveLinear(EffectiveWeight, Linear):
     """LoRA on a linear layer."""
+
+    def forward(self: Any, x: Tensor, *args: Any, **more: Any) -> Tensor:
+        """Outputs (…, out) of inputs (…, in).
+
+        While it learns on a GPU, of the effective weight: PEFT's own way takes a dozen small kernels more a layer, and
+        two passes over the outputs, but fewer products.
+        """
+        drops = any(isinstance(self.lora_dropout[name], nn.Dropout) for name in self.lora_dropout)
+        learns = x.is_cuda and torch.is_grad_enabled() and not (self.disable_adapters or self.merged)
+        if not learns or drops or args or more:
+            outputs: Tensor = super().forward(x, *args, **more)
+            return outputs
+        weight = self.weight
+        if not torch.is_autocast_enabled(x.device.type):
+            x = x.to(weight.dtype)
+        return functional.linear(x, weight, self.get_base_layer().bias)

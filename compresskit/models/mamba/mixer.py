@@ -49,11 +49,9 @@ class _OwnMixer:
         mask = None if attention_mask is None else attention_mask[:, -length:, None].to(hidden_states.dtype)
         xz = self.in_proj(hidden_states if mask is None else hidden_states * mask).transpose(1, 2)
         found = kernels_for(xz) if self._fits() else None
-        if found is not None and cache is None and self.fuses:
-            weights = [layer.weight for layer in (self.x_proj, self.dt_proj, self.out_proj)]
-            if all(weight.is_floating_point() for weight in weights):
-                fused: Tensor = self._fused(found, xz, weights)
-                return fused
+        if found is not None and cache is None and self.fuses and (weights := self._shown_weights()):
+            fused: Tensor = self._fused(found, xz, weights)
+            return fused
         x, z = xz.chunk(2, dim=1)
         state = None
         if cache is not None:
@@ -85,10 +83,20 @@ class _OwnMixer:
         """Whether there is kernel code for this mixer."""
         return self.activation in ("silu", "swish") and self.conv_kernel_size in WIDTHS
 
+    def _shown_weights(self: Any) -> list[Tensor]:
+        """The weights of x_proj, dt_proj and out_proj, if they are what the layers compute with; else none."""
+        layers = (self.x_proj, self.dt_proj, self.out_proj)
+        if not all(isinstance(each, nn.Linear) or getattr(each, "fuses", False) for each in layers):
+            return []  # other layers of PEFT, or packed ones
+        weights = [each.weight for each in layers]
+        shapes = [(each.out_features, each.in_features) for each in layers]
+        plain = all(weight.is_floating_point() for weight in weights)
+        return weights if plain and [tuple(weight.shape) for weight in weights] == shapes else []
+
     def _fused(self: Any, found: Kernels, xz: Tensor, weights: list[Tensor]) -> Tensor:
         """All but in_proj in one kernel, which keeps little for the backward pass and computes the rest again.
 
-        `weights` are the effective ones of x_proj, dt_proj and out_proj: gradients reach their adapters.
+        `weights` are the effective ones of x_proj, dt_proj and out_proj: gradients reach adapters and masks.
         """
         outputs: Tensor = found.mamba_inner_fn(
             xz,
@@ -105,10 +113,15 @@ class _OwnMixer:
 
     def _convolved(self: Any, found: Kernels | None, x: Tensor, length: int) -> Tensor:
         """x (batch, d, n) after the convolution and silu: the last `length` tokens, behind those of the cache."""
-        if found is not None:
-            return convolved(found, x, self.conv1d.weight, self.conv1d.bias)[..., -length:]
-        end = x.shape[-1]
-        after: Tensor = self.act(self.conv1d(x)[..., end - length : end])
+        end, width = x.shape[-1], self.conv_kernel_size
+        if length == 1 and end >= width:  # one dot product a channel: a convolution is for more of them
+            summed = (x[..., -width:].float() * self.conv1d.weight.squeeze(1).float()).sum(dim=-1, keepdim=True)
+            summed = summed if self.conv1d.bias is None else summed + self.conv1d.bias.float().unsqueeze(-1)
+            after: Tensor = self.act(summed.to(x.dtype))
+        elif found is not None:
+            after = convolved(found, x, self.conv1d.weight, self.conv1d.bias)[..., -length:]
+        else:
+            after = self.act(self.conv1d(x)[..., end - length : end])
         return after
 
 

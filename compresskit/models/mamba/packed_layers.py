@@ -23,7 +23,7 @@ class EffectiveLinear4bit(EffectiveWeight, Linear4bit):
 class EffectiveLinear8bit(EffectiveWeight, Linear8bitLt):
     """LoRA on a linear layer in 8 bits."""
 
-    forward = Linear8bitLt.forward  # whose inputs are rounded, as they are in evaluation
+    fuses = False  # called, it rounds its inputs, and so it should learn
 
     def base_weight(self: Any) -> Tensor:
         """What the packed weight stands for, (out, in)."""

@@ -15,8 +15,8 @@ from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from compresskit.errors import InputError
-from compresskit.models.tasks.memory import Memory
-from compresskit.models.tasks.steps import steps_of
+from compresskit.models.tasks.memory import Memory, log_probabilities
+from compresskit.models.tasks.steps import states_of, steps_of, with_states
 
 # Fewer tokens than these are not worth a pass of their own.
 LEAST = 32
@@ -58,7 +58,7 @@ class Shared:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.steps = steps_of(model, read, _with_states)
+        self.steps = steps_of(model, read)
         self._ids: list[int] = []
         self._cache: Any = None
 
@@ -116,15 +116,17 @@ class CausalMemory(Memory):
         """The prompts one after the other."""
         return type(self)(self.model, [prompt for each in (self, *others) for prompt in each.prompts], self.shared)
 
-    def first(self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The prompts are read, and the target after them, by a memory that is thrown away."""
         logits = self._read_prompts()
         found, other, likely = logits, copy.copy(self), logits.new_zeros(len(logits), dtype=torch.float32)
         other.cache = copy.deepcopy(self.cache)
         for token in null[:-1]:
-            likely = likely + found.float().log_softmax(dim=-1)[:, token]
+            likely = likely + log_probabilities(found, unknown)[:, token]
             found = other.read(torch.full((len(likely),), token, device=likely.device))
-        ends = found.float().log_softmax(dim=-1)[:, [null[-1], *closing]]
+        ends = log_probabilities(found, unknown)[:, [null[-1], *closing]]
         return likely + ends.logsumexp(dim=1), logits
 
     @abstractmethod
@@ -248,7 +250,7 @@ class StateMemory(CausalMemory):
 
     def read(self, tokens: Tensor) -> Tensor:
         """One step of the states."""
-        return self.shared.steps.step(self.cache, _states(self.cache), tokens)
+        return self.shared.steps.step(self.cache, tokens)
 
     def repeat(self, times: int) -> None:
         """All states."""
@@ -265,29 +267,9 @@ class StateMemory(CausalMemory):
         self.cache = _joined([each.cache for each in (self, *others)])
 
 
-def _states(cache: Any) -> list[Tensor]:
-    """All states of a cache, (rows, …) each."""
-    return [
-        state
-        for layer in cache.layers
-        for kind in (layer.conv_states, layer.recurrent_states)
-        for state in kind.values()
-    ]
-
-
-def _with_states(cache: Any, states: Sequence[Tensor]) -> Any:
-    """A cache like another one with other states."""
-    made, left = copy.copy(cache), iter(states)
-    made.layers = [copy.copy(layer) for layer in cache.layers]
-    for layer in made.layers:
-        layer.conv_states = {key: next(left) for key in layer.conv_states}
-        layer.recurrent_states = {key: next(left) for key in layer.recurrent_states}
-    return made
-
-
 def _selected(cache: Any, places: Tensor) -> Any:
-    return _with_states(cache, [state[places] for state in _states(cache)])
+    return with_states(cache, [state[places] for state in states_of(cache)])
 
 
 def _joined(caches: Sequence[Any]) -> Any:
-    return _with_states(caches[0], [torch.cat(each) for each in zip(*map(_states, caches), strict=True)])
+    return with_states(caches[0], [torch.cat(each) for each in zip(*map(states_of, caches), strict=True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from compresskit.data.examples import Example, ExampleSet
-from compresskit.errors import InputError, RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, Prediction, WindowOptions
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import T5, Prompt
@@ -31,10 +32,14 @@ INPUTS = ("input_ids", "attention_mask")
 
 
 class GenerationTask:
-    """Texts: a row of choices is one token of a target, over the vocabulary (Raffel et al. 2020)."""
+    """Texts: a row of choices is one token of a target, over the vocabulary (Raffel et al. 2020).
+
+    `goes_on` says whether the answer follows the prompt in one sequence, or begins another.
+    """
 
     name = "generation"
     prompt: Prompt | None = T5
+    goes_on: bool = False
     Options: type[WindowOptions] = WindowOptions
     graph_outputs: tuple[str, ...] = ("logits",)
 
@@ -44,10 +49,11 @@ class GenerationTask:
         """Prompts with the tokens of the answer."""
         prompt = options.prompt_template or self.prompt
         assert prompt is not None
-        write_features(tokenizer, examples, prompt, options, folder, lambda texts: self.target(tokenizer, texts))
+        tokens = functools.partial(self.target, tokenizer, prompt=prompt)
+        write_features(tokenizer, examples, prompt, options, folder, tokens, self.goes_on)
 
-    def target(self, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Sequence[Sequence[int]]:
-        """The tokens that a model is to write for some texts, with what ends them."""
+    def target(self, tokenizer: PreTrainedTokenizerFast, texts: list[str], prompt: Prompt) -> Sequence[Sequence[int]]:
+        """The tokens that a model is to write for some texts after a prompt, with what ends them."""
         found: Sequence[Sequence[int]] = tokenizer(text_target=texts)["input_ids"]
         return found
 
@@ -67,6 +73,10 @@ class GenerationTask:
         )
         told = labels != IGNORED
         return Choices(outputs.logits[told].float(), labels[told])
+
+    def rows(self, batch: Batch) -> Tensor:
+        """The tokens of all targets."""
+        return (batch["labels"] != IGNORED).sum()
 
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """The top 64 tokens of each token of each target: `teacher` (tokens, 64), fp32, and `teacher_tokens`, int32."""
@@ -107,16 +117,16 @@ class GenerationTask:
     def perplexity(self, loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions) -> float | None:
         """Exp of the mean negative log-likelihood of a token of the first gold answers, read as training reads them.
 
-        A window that does not show the answer is left out. None where no window does. Raises RunFailed where a
+        A window that does not show the answer is left out. None where no window does. Raises InputError where a
         likelihood is not a number.
         """
         prompt = text_answers.prompt_of(loaded, options.prompt_template)
         collate, total, count = self.collator(loaded.tokenizer), 0.0, 0
         for chunk in chunked((each for each in examples if each.answers), options.batch_size):
             features = []
-            for window in encode_prompts(loaded.tokenizer, chunk, prompt, options.windows):
+            for window in encode_prompts(loaded.tokenizer, chunk, prompt, options.windows, self.goes_on):
                 if shows_answer(example := chunk[window.example], window):
-                    (labels,) = self.target(loaded.tokenizer, [prompt.target(example.answers[0].text)])
+                    (labels,) = self.target(loaded.tokenizer, [prompt.target(example.answers[0].text)], prompt)
                     features.append({"input_ids": window.ids, "labels": labels})
             if features:
                 batch = {name: tensor.to(loaded.device) for name, tensor in collate(features).items()}
@@ -125,7 +135,7 @@ class GenerationTask:
                 total += float(nn.functional.cross_entropy(choices.logits, choices.labels, reduction="sum"))
                 count += len(choices.labels)
         if not math.isfinite(total):
-            raise RunFailed(f"{loaded.ref} gives likelihoods that are not numbers; it is broken, make it again")
+            raise InputError(f"{loaded.ref} gives likelihoods that are not numbers; it is broken, make it again")
         return math.exp(total / count) if count else None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compresskit.models.tasks.memory import Memory
+from compresskit.models.tasks.memory import Memory, log_probabilities
 
 # Rows that are done are carried along until they are this part of all: to leave them out copies the others.
 DONE = 0.25
@@ -55,13 +55,15 @@ class Stops:
 class Target:
     """What the decoder begins with (`start`), and the unanswerable target: `null`, token ids with the `end` last.
 
-    `stops` ends a text before its `end`; its log-probability is then that of the tokens that were written.
+    `stops` ends a text before its `end`; its log-probability is then that of the tokens that were written. `unknown`
+    are token ids (n,) that stand for no text, and are never written.
     """
 
     start: Sequence[int]
     null: Sequence[int]
     end: int
     stops: Stops | None = None
+    unknown: Tensor | None = None
 
     @property
     def closing(self) -> Sequence[int]:
@@ -102,8 +104,8 @@ class Rows(ABC):
         self.questions, self.found = list(questions), found
         self.closed = [False] * len(self.questions)
         self.written = 0
-        self.null, logits = memory.first(target.start, target.null, target.closing)
-        self.logp = logits.float().log_softmax(dim=-1).unsqueeze(1)
+        self.null, logits = memory.first(target.start, target.null, target.closing, target.unknown)
+        self.logp = log_probabilities(logits, target.unknown).unsqueeze(1)
         shape, device = (len(self.questions), how.beams), self.null.device
         self.scores = torch.full(shape, float("-inf"), device=device)
         self.scores[:, 0] = 0.0  # all beams are one still
@@ -152,7 +154,7 @@ class Rows(ABC):
     def _read(self, tokens: Tensor) -> None:
         """Show the model the last token of each hypothesis, (rows, beams)."""
         logits = self.memory.read(tokens.reshape(-1))
-        self.logp = logits.float().log_softmax(dim=-1).view(*tokens.shape, -1)
+        self.logp = log_probabilities(logits, self.target.unknown).view(*tokens.shape, -1)
 
     def _without_null(self, totals: Tensor) -> Tensor:
         """What hypotheses rank by: their log-probability without that of the unanswerable target."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from compresskit.data.examples import ExampleSet
-from compresskit.errors import InputError, RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import IGNORED
@@ -25,13 +25,13 @@ def perplexity(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions
     They are read in windows of `max_length` tokens, each token predicted once, with at least `stride` tokens before it
     where the paragraph has them (Hugging Face's "perplexity of fixed-length models").
 
-    Raises InputError where there is no token to predict, RunFailed where a likelihood is not a number.
+    Raises InputError where there is no token to predict, or a likelihood is not a number.
     """
     model: Any = loaded.model
     total, count = 0.0, 0
     with torch.inference_mode():
         for batch in _batches(_paragraphs(loaded, examples, options), options.batch_size, loaded):
-            logits = model(**{name: batch[name] for name in batch if name != "targets"}).logits.float()
+            logits = model(**{name: batch[name] for name in batch if name != "targets"}, use_cache=False).logits.float()
             logits, targets = logits[:, :-1], batch["targets"][:, 1:]  # position t predicts token t + 1
             loss = torch.nn.functional.cross_entropy(
                 logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
@@ -41,7 +41,7 @@ def perplexity(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions
     if not count:
         raise InputError("perplexity needs text to predict, and the data has none; give data with longer contexts")
     if not math.isfinite(total):
-        raise RunFailed("the model's likelihoods are not numbers; the checkpoint is broken, make it again")
+        raise InputError("the model's likelihoods are not numbers; the checkpoint is broken, make it again")
     return math.exp(total / count)
 
 
@@ -57,6 +57,8 @@ def _paragraphs(loaded: LoadedModel, examples: ExampleSet, options: AnswerOption
     limit = min(options.max_length, loaded.family.max_positions(loaded.model.config) or options.max_length)
     for _, context in examples.paragraphs():
         ids: list[int] = loaded.tokenizer(context)["input_ids"]
+        if not ids:
+            continue
         seen = 0
         for begin in range(0, max(len(ids) - options.stride, 1), max(limit - options.stride, 1)):
             window = ids[begin : begin + limit]
@@ -68,14 +70,15 @@ def _batches(rows: Iterable[_Row], size: int, loaded: LoadedModel) -> Iterator[d
     """Pad rows on the right to batches on the model's device."""
 
     def padded(sequences: Iterable[list[int]], value: int) -> Tensor:
-        made = pad_sequence([torch.tensor(each) for each in sequences], batch_first=True, padding_value=value)
+        made = pad_sequence(
+            [torch.tensor(each, dtype=torch.int64) for each in sequences], batch_first=True, padding_value=value
+        )
         return made.to(loaded.device)
 
-    pad = loaded.tokenizer.pad_token_id or 0  # masked, so any token will do
     iterator = iter(rows)
     while chunk := list(itertools.islice(iterator, size)):
         yield {
-            "input_ids": padded((row.inputs for row in chunk), pad),
+            "input_ids": padded((row.inputs for row in chunk), 0),  # masked, so any token will do
             "attention_mask": padded(([1] * len(row.inputs) for row in chunk), 0),
             "targets": padded((row.targets for row in chunk), IGNORED),
         }

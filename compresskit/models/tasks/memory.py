@@ -16,6 +16,15 @@ from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutput
 
 
+def log_probabilities(logits: Tensor, unknown: Tensor | None) -> Tensor:
+    """Of the tokens of a vocabulary, the last dimension of `logits`: natural, in fp32.
+
+    Those of the `unknown` ones, token ids (n,), are -inf: a vocabulary is often padded to a round number of rows.
+    """
+    logits = logits.float()
+    return (logits if unknown is None else logits.index_fill(-1, unknown, float("-inf"))).log_softmax(dim=-1)
+
+
 class Memory(ABC):
     """What a decoder asks of a memory."""
 
@@ -29,11 +38,14 @@ class Memory(ABC):
         """One memory of the prompts of several, none of which has been read yet."""
 
     @abstractmethod
-    def first(self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Read the prompts: how likely the target `null` is, and the logits of an answer's first token.
 
-        Log-probabilities (rows,), and (rows, vocabulary). Answers begin with `start`. The target is there as well with
-        any of the tokens `closing` in place of its last one: the probabilities are added.
+        Log-probabilities (rows,) as `log_probabilities` has them, and (rows, vocabulary). Answers begin with `start`.
+        The target is there as well with any of the tokens `closing` in place of its last one: the probabilities are
+        added.
         """
 
     @abstractmethod
@@ -80,7 +92,9 @@ class EncoderMemory(Memory):
         mask = torch.cat([pad(each.mask, (0, length - each.mask.shape[1])) for each in every])
         return type(self)(self.model, hidden, mask)
 
-    def first(self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One pass tells both; what was read of the target is forgotten."""
         ids = torch.tensor([[*start, *null[:-1]]], device=self.mask.device).expand(len(self.mask), -1)
         outputs = self.model(
@@ -92,7 +106,7 @@ class EncoderMemory(Memory):
         del self.hidden  # the cache has what is needed of it
         logits = outputs.logits[:, len(start) - 1 :]
         wanted = torch.tensor(null, device=ids.device).expand(len(ids), -1).unsqueeze(2)
-        logp = logits.float().log_softmax(dim=-1)
+        logp = log_probabilities(logits, unknown)
         likely = logp.gather(2, wanted).squeeze(2)
         if closing:
             likely[:, -1] = logp[:, -1, [null[-1], *closing]].logsumexp(dim=1)

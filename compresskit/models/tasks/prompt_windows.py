@@ -7,7 +7,8 @@ prompt says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 # A window begins with a word; where none begins, as in languages without blanks, so many tokens back it does anyway.
 LONGEST_WORD = 16
+# The tokens of prompts.
+Read = Callable[[list[str]], list[list[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +42,48 @@ class PromptWindow:
 
 
 def encode_prompts(
-    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], prompt: Prompt, options: WindowOptions
+    tokenizer: PreTrainedTokenizerFast,
+    examples: Sequence[Example],
+    prompt: Prompt,
+    options: WindowOptions,
+    goes_on: bool = False,
 ) -> list[PromptWindow]:
     """The windows of a chunk of examples, in order; too long questions are cut, with a warning that counts them.
+
+    Where a model `goes_on` with a prompt, the end of a text that a tokenizer puts behind it is left out.
 
     Raises UsageError where the options leave no room for a question.
     """
     texts = [prompt.text(example.question.strip(), example.context) for example in examples]
+    read = functools.partial(_ids, tokenizer, goes_on)
     windows: list[PromptWindow] = []
     cut = 0
-    for number, (example, ids) in enumerate(zip(examples, tokenizer(texts)["input_ids"], strict=True)):
+    for number, (example, ids) in enumerate(zip(examples, read(texts), strict=True)):
         if len(ids) <= options.max_length:
             windows.append(PromptWindow(ids, number, 0, len(example.context)))
             continue
-        question, was_cut = _fitting(tokenizer, example.question.strip(), prompt, options)
+        question, was_cut = _fitting(tokenizer, read, example.question.strip(), prompt, options)
         cut += was_cut
-        windows += _cut(tokenizer, number, question, example.context, prompt, options)
+        offsets = tokenizer(example.context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        windows += _cut(read, offsets, number, question, example.context, prompt, options)
     if cut:
         console.warn(f"{cut} question(s) too long for a window were cut; raise --max-length to keep them whole")
     return windows
 
 
+def _ids(tokenizer: PreTrainedTokenizerFast, goes_on: bool, texts: list[str]) -> list[list[int]]:
+    """The tokens of prompts, without an end of text where a model goes on with them."""
+    rows: list[list[int]] = tokenizer(texts)["input_ids"]
+    end = tokenizer.eos_token_id if goes_on else None
+    return rows if end is None else [row[:-1] if row[-1:] == [end] else row for row in rows]
+
+
 def _fitting(
-    tokenizer: PreTrainedTokenizerFast, question: str, prompt: Prompt, options: WindowOptions
+    tokenizer: PreTrainedTokenizerFast, read: Read, question: str, prompt: Prompt, options: WindowOptions
 ) -> tuple[str, bool]:
     """The question, cut where it leaves no room for the stride and MIN_STEP tokens of context; whether it was cut."""
     own = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
-    frame = len(tokenizer(prompt.text("", ""))["input_ids"])
+    frame = len(read([prompt.text("", "")])[0])
     limit = options.max_length - options.stride - MIN_STEP - frame
     if limit < 8:
         raise UsageError(
@@ -78,17 +96,22 @@ def _fitting(
 
 
 def _cut(
-    tokenizer: PreTrainedTokenizerFast, number: int, question: str, context: str, prompt: Prompt, options: WindowOptions
+    read: Read,
+    offsets: Sequence[tuple[int, int]],
+    number: int,
+    question: str,
+    context: str,
+    prompt: Prompt,
+    options: WindowOptions,
 ) -> Iterator[PromptWindow]:
-    """The windows of one long context."""
-    offsets = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    room = options.max_length - len(tokenizer(prompt.text(question, ""))["input_ids"])
+    """The windows of one long context, whose tokens stand at these `offsets`."""
+    room = options.max_length - len(read([prompt.text(question, "")])[0])
     begin = 0
     while True:
         end = min(begin + room, len(offsets))
         while True:
             start, stop = offsets[begin][0], offsets[end - 1][1]
-            ids = tokenizer(prompt.text(question, context[start:stop].strip()))["input_ids"]
+            (ids,) = read([prompt.text(question, context[start:stop].strip())])
             # The first and the last word may be other tokens here than in the whole text, and more of them.
             if len(ids) <= options.max_length or end - begin <= 1:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch
@@ -21,7 +22,7 @@ from compresskit.models.tasks.windows import Windows, encode, null_position, tok
 def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
     """Answer questions in their order; the next chunk is tokenized while the model works on this one.
 
-    Raises RunFailed where the model's logits are not numbers.
+    Raises InputError where the model's logits are not numbers.
     """
     for chunk, windows in prepared_chunks(examples, lambda chunk: encode(loaded.tokenizer, chunk, options.windows)):
         yield from _answer_chunk(loaded, chunk, windows, options)
@@ -45,8 +46,9 @@ def _answer_chunk(
         for row, (null_score, *numbers) in zip(rows, result.tolist(), strict=True):
             n = len(numbers) // 3
             scores, starts, ends = numbers[:n], numbers[n : 2 * n], numbers[2 * n :]
-            if null_score != null_score or scores[0] != scores[0]:
-                raise RunFailed(
+            # -inf is the score of a span that there is not; +inf or NaN is no number of a whole model.
+            if not math.isfinite(null_score) or not scores[0] < math.inf:
+                raise InputError(
                     f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again"
                 )
             example = windows.example[row]

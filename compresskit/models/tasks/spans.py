@@ -49,6 +49,10 @@ class SpanTask:
         labels = torch.cat((batch["start"], batch["end"])) if "start" in batch else None
         return Choices(_rows(span_logits(model, batch)), labels)
 
+    def rows(self, batch: Batch) -> Tensor:
+        """A start and an end for each window."""
+        return torch.tensor(2 * len(batch["input_ids"]))
+
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """All positions of each window: its start and end logits, shape (length, 2), fp32, as `teacher`."""
         lengths = batch["attention_mask"].sum(dim=1).tolist()

@@ -83,8 +83,11 @@ def write_features(
     options: WindowOptions,
     folder: Path,
     tokens: Callable[[list[str]], Sequence[Sequence[int]]],
+    goes_on: bool = False,
 ) -> None:
     """Tokenize examples into prompts with their targets, written to `folder`; `tokens` tells those of some targets.
+
+    `goes_on` as `encode_prompts` has it.
 
     The target is the first answer where the window shows all of it, else the prompt's word for unanswerable. Memory use
     does not grow with the number of examples, but for 16 bytes a window. Raises UsageError where a window leaves no
@@ -94,7 +97,7 @@ def write_features(
     inputs, bounds = [0], [0]
     with (folder / "ids.i32").open("wb") as ids_file, (folder / "targets.i32").open("wb") as targets_file:
         for chunk in chunked(examples, CHUNK):
-            windows = encode_prompts(tokenizer, chunk, prompt, options)
+            windows = encode_prompts(tokenizer, chunk, prompt, options, goes_on)
             texts = [target_text(chunk[window.example], window, prompt) for window in windows]
             for window, target in zip(windows, tokens(texts), strict=True):
                 ids_file.write(np.asarray(window.ids, dtype=np.int32).tobytes())

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from compresskit import console
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError, UsageError
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import Prompt
@@ -45,16 +46,22 @@ Remember = Callable[[LoadedModel, Sequence[Sequence[int]], int], Memory]
 
 
 def answer(
-    loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions, target_of: TargetOf, remember: Remember
+    loaded: LoadedModel,
+    examples: Iterable[Example],
+    options: AnswerOptions,
+    target_of: TargetOf,
+    remember: Remember,
+    goes_on: bool = False,
 ) -> Iterator[Prediction]:
     """Answer questions in their order; the next chunk is tokenized while the model works on this one.
 
-    `target_of` tells what an answer begins and ends with, `remember` makes the memory of a batch of prompts.
+    `target_of` tells what an answer begins and ends with, `remember` makes the memory of a batch of prompts; `goes_on`
+    as `encode_prompts` has it.
 
     Each window is answered by itself. The window that answers a question is the one whose best text is likeliest
     against "unanswerable" there; score and null score are the two log-probabilities of that window.
 
-    Raises RunFailed where the model's logits are not numbers.
+    Raises InputError where the model's logits are not numbers.
     """
     prompt = with_shots(loaded, prompt_of(loaded, options.prompt_template), options)
     target = target_of(loaded, prompt)
@@ -65,7 +72,7 @@ def answer(
         options.max_answer_length,
     )
     for chunk, windows in prepared_chunks(
-        examples, lambda chunk: encode_prompts(loaded.tokenizer, chunk, prompt, options.windows)
+        examples, lambda chunk: encode_prompts(loaded.tokenizer, chunk, prompt, options.windows, goes_on)
     ):
         answered = _answer_windows(loaded, windows, target, how, options, remember)
         by_example: list[list[Answered]] = [[] for _ in chunk]
@@ -89,7 +96,10 @@ def prompt_of(loaded: LoadedModel, given: Prompt | None) -> Prompt:
 
 
 def with_shots(loaded: LoadedModel, prompt: Prompt, options: AnswerOptions) -> Prompt:
-    """The prompt with examples before it: as many as leave a window room for a question and a part of its context."""
+    """The prompt with examples before it: as many as leave a window room for a question and a part of its context.
+
+    Raises UsageError where not one does.
+    """
     fronts = [""]
     for shot in options.shots:
         answer = shot.answers[0].text if shot.answers else prompt.unanswerable
@@ -98,10 +108,13 @@ def with_shots(loaded: LoadedModel, prompt: Prompt, options: AnswerOptions) -> P
     fitting = [front for front in fronts if len(loaded.tokenizer(front)["input_ids"]) <= room or not front]
     if len(fitting) < len(fronts):
         least = options.max_length - room + len(loaded.tokenizer(fronts[-1])["input_ids"])
-        _warn_once(
+        told = (
             f"{len(fitting) - 1} of {len(options.shots)} examples fit before a question in --max-length "
-            f"{options.max_length}; with {least} all do"
+            f"{options.max_length} with --stride {options.stride}; with --max-length {least} all do"
         )
+        if len(fitting) == 1:
+            raise UsageError(told)
+        _warn_once(told)
     return replace(prompt, front=fitting[-1])
 
 
@@ -135,8 +148,22 @@ def decoder_target(loaded: LoadedModel, prompt: Prompt) -> Target:
     *front, end = loaded.tokenizer(text_target="")["input_ids"] or [loaded.tokenizer.eos_token_id]
     null = loaded.tokenizer(text_target=prompt.target(prompt.unanswerable))["input_ids"]
     null = null[len(front) :]
-    start = (decoder_start(loaded.model.config), *front)
-    return Target(start, tuple(null), end, stops_of(loaded.tokenizer, prompt, null))
+    start, stops = (decoder_start(loaded.model.config), *front), stops_of(loaded.tokenizer, prompt, null)
+    return Target(start, tuple(null), end, stops, unknown_tokens(loaded))
+
+
+def unknown_tokens(loaded: LoadedModel) -> Tensor | None:
+    """The ids (n,) of a model's vocabulary that its tokenizer has no text for; None where there are none.
+
+    Embeddings are often padded to a round number of rows, such as Mamba's 50,280 for 50,277 tokens.
+    """
+    unknown = _unknown(loaded.tokenizer, loaded.model.config.vocab_size)
+    return torch.tensor(unknown, device=loaded.device) if unknown else None
+
+
+@functools.lru_cache(maxsize=4)
+def _unknown(tokenizer: PreTrainedTokenizerFast, vocabulary: int) -> list[int]:
+    return sorted(set(range(vocabulary)) - set(tokenizer.get_vocab().values()))
 
 
 def stops_of(tokenizer: PreTrainedTokenizerFast, prompt: Prompt, null: Sequence[int]) -> Stops | None:
@@ -193,8 +220,8 @@ def _answer_windows(
         decoder.add(remember(loaded, [windows[row].ids for row in rows], multiple), rows)
     found = decoder.finish()
     answered = [Answered(*found[row]) for row in range(len(windows))]
-    if any(math.isnan(each.null) or not each.found or math.isnan(each.found[0].score) for each in answered):
-        raise RunFailed(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
+    if any(not each.null < math.inf or not each.found or not each.found[0].score < math.inf for each in answered):
+        raise InputError(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
     return answered
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoHaConfig, LoKrConfig, get_peft_model
 from torch import Tensor
 from torch.nn import functional
 from transformers.models.mamba2 import modeling_mamba2
@@ -104,6 +105,20 @@ def test_every_adapter_learns_on_the_fused_kernel(monkeypatch: pytest.MonkeyPatc
     for one, two in zip(*grads, strict=True):
         assert bool(one.any())
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("stand_ins")
+@pytest.mark.parametrize("kind", [LoKrConfig, LoHaConfig])
+def test_other_adapters_of_peft_are_called_and_not_read(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their `weight` is that of the base."""
+    base = small()
+    use_own_mixers(base)
+    adapted: Any = get_peft_model(base, kind(r=2, target_modules=["x_proj", "out_proj"], init_weights=False)).eval()
+    tokens = ids(2, 16)
+    with torch.no_grad():
+        found = adapted(tokens, use_cache=False).logits
+        monkeypatch.setattr(mixer, "kernels_for", lambda _: None)
+        torch.testing.assert_close(found, adapted(tokens, use_cache=False).logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("stand_ins")

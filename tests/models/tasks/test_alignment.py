@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compresskit.checkpoint.store import read_json
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError
 from compresskit.methods import teaching
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job
@@ -329,7 +329,7 @@ def test_it_is_computed_once(readers: Readers, ask: Ask, tmp_path: Path, monkeyp
 def test_logits_that_are_no_numbers(ask: Ask, readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
     bias = readers["roberta"].model.get_parameter("qa_outputs.bias")
     monkeypatch.setattr(bias, "data", torch.full_like(bias, float("nan")))
-    with pytest.raises(RunFailed, match="gives logits that are not numbers"):
+    with pytest.raises(InputError, match="gives logits that are not numbers"):
         ask("roberta", "bert")
 
 

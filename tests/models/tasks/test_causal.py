@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from transformers import (
     MambaForCausalLM,
 )
 
+from compresskit.methods.teaching import cross_entropy
 from compresskit.models.mamba.mixer import use_own_mixers
 from compresskit.models.task import IGNORED
 from compresskit.models.tasks import causal_memory
@@ -163,6 +165,27 @@ def test_beams_find_the_best_of_all_texts(kind: str) -> None:
         assert ended[0].score == pytest.approx(scores[best], abs=2e-4)
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+def test_tokens_that_stand_for_no_text_are_never_written(kind: str, beams: int) -> None:
+    """Though the model would rather write them than all others: as a model that cannot write them."""
+    own, unknown = model(kind), torch.tensor([20, 22])
+    found = []
+    for bias, known in ((50.0, unknown), (float("-inf"), None)):
+        hook = own.lm_head.register_forward_hook(
+            lambda _, __, logits, bias=bias: logits.index_add(-1, unknown, torch.full((*logits.shape[:-1], 2), bias))
+        )
+        target = Target((), (9, 4, END), END, unknown=known)
+        found.append(answered(own, target, Search(beams, 1.0, 6), [[0, 1, 2, 3, 4]]))
+        hook.remove()
+    for row, (null, texts) in found[0].items():
+        expected_null, expected = found[1][row]
+        assert null == pytest.approx(expected_null, abs=1e-4)
+        assert [each.tokens for each in texts] == [each.tokens for each in expected]
+        assert [each.score for each in texts] == pytest.approx([each.score for each in expected], abs=1e-4)
+        assert not {20, 22} & {token for each in texts for token in each.tokens}
+
+
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
 def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     """Labels and logits of the tokens of targets, as a pass over each sequence has them."""
@@ -174,8 +197,47 @@ def test_the_loss_is_on_the_answer_alone(kind: str) -> None:
     assert batch["input_ids"].shape[1] % 4 == 0
     assert int(batch["attention_mask"].diff(dim=1).max()) <= 0  # padding is on the right alone
     assert int((batch["labels"] != IGNORED).sum()) == sum(map(len, targets))
+    written: list[int] = []
+    own.get_output_embeddings().register_forward_hook(lambda _, args, out: written.append(out.shape[:-1].numel()))
     choices = CAUSAL.choices(own, batch)
+    assert written == [sum(map(len, targets))]  # the vocabulary is written for no other token
     assert choices.labels is not None
     assert choices.labels.tolist() == [token for target in targets for token in target]
     rows = [log_probabilities(own, PROMPTS[row], tuple(target))[:-1] for row, target in enumerate(targets)]
     torch.testing.assert_close(choices.logits.log_softmax(-1), torch.cat(rows), atol=2e-4, rtol=1e-4)
+
+
+def learned(own: Any, features: Sequence[Any], *, pad_id: int, multiple: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a batch as in training, and what it asks of each parameter."""
+    own.train().zero_grad()
+    choices = CAUSAL.choices(own, CausalCollator(pad_id, multiple)(features))
+    loss = cross_entropy(choices)
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in own.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba", "falcon", "mamba2"])
+def test_no_example_of_a_batch_sees_another_or_its_padding(kind: str) -> None:
+    """Loss and gradients are the mean of those of each example alone and without padding, by its tokens.
+
+    In fp64, where nothing else could make a difference.
+    """
+    own = model(kind).double()
+    use_own_mixers(own)
+    targets = [[8, 3, END], [2, END], [4, 4, 5, 11, 9, END], [7, END], [3, END]]
+    features = [{"input_ids": PROMPTS[row], "labels": target, "index": row} for row, target in enumerate(targets)]
+    loss, grads = learned(own, features, pad_id=0, multiple=8)
+    total = sum(map(len, targets))
+    mean, sums = torch.tensor(0.0), {name: torch.zeros_like(grad) for name, grad in grads.items()}
+    for feature, target in zip(features, targets, strict=True):
+        each, those = learned(own, [feature], pad_id=0, multiple=1)
+        mean = mean + each * len(target) / total
+        sums = {name: sums[name] + grad * len(target) / total for name, grad in those.items()}
+    torch.testing.assert_close(loss, mean, rtol=1e-5, atol=1e-6)
+    assert grads.keys() == dict(own.named_parameters()).keys()
+    for name, grad in grads.items():
+        assert bool(grad.any()), name
+        torch.testing.assert_close(grad, sums[name], rtol=1e-5, atol=1e-6, msg=name)
+    other, those = learned(own, features, pad_id=17, multiple=32)
+    torch.testing.assert_close(other, loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(those, grads, rtol=1e-5, atol=1e-6)

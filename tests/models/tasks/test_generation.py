@@ -8,7 +8,7 @@ import torch
 
 from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.data.examples import Answer, Example
-from compresskit.errors import InputError, RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, WindowOptions
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.prompt import PROMPTS, T5, Prompt
@@ -158,5 +158,5 @@ def spoiled(tmp_path: Path) -> TrainableModel:
 
 
 def test_logits_that_are_not_numbers(spoiled: TrainableModel) -> None:
-    with pytest.raises(RunFailed, match="spoiled gives logits that are not numbers"):
+    with pytest.raises(InputError, match="spoiled gives logits that are not numbers"):
         list(GENERATION.answer(spoiled, [example("who ?", CONTEXT)], AnswerOptions()))

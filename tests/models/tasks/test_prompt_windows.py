@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers.processors import TemplateProcessing
 
 from compresskit.data.examples import Example
 from compresskit.errors import UsageError
 from compresskit.models.answering import WindowOptions
-from compresskit.models.prompt import Prompt
+from compresskit.models.prompt import LINES, Prompt
 from compresskit.models.tasks.prompt_windows import encode_prompts
-from tests.models import tiny
+from tests.models import texts, tiny
 
 PROMPT = Prompt("a {question} b {context} c")
 TOKENIZERS = {"wordpiece": tiny.wordpiece(), "bpe": tiny.bpe()}
@@ -65,6 +66,20 @@ def test_a_long_question_is_cut_and_told(capsys: pytest.CaptureFixture[str]) -> 
     assert len(windows) > 1
     assert all(len(window.ids) <= 52 for window in windows)
     assert "1 question(s) too long for a window were cut" in capsys.readouterr().err
+
+
+def test_a_model_goes_on_with_a_prompt_that_has_no_end() -> None:
+    """A tokenizer that ends texts by itself gives the windows of one that does not; both begin them."""
+    tokenizer = texts.metaspace()
+    own = TemplateProcessing("<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    tokenizer.backend_tokenizer.post_processor = own
+    asked = [example("Where does Anna live?", " ".join(["Anna lives in Rome."] * n)) for n in (1, 30)]
+    windows = encode_prompts(tokenizer, asked, LINES, WindowOptions(52, 8), True)
+    assert len(windows) > 2
+    assert windows == encode_prompts(texts.metaspace(), asked, LINES, WindowOptions(52, 8))
+    assert all(window.ids[0] == tokenizer.bos_token_id for window in windows)
+    kept = encode_prompts(tokenizer, asked, LINES, WindowOptions(52, 8))
+    assert all(window.ids[-1] == tokenizer.eos_token_id for window in kept)
 
 
 def test_no_room_for_a_question() -> None:

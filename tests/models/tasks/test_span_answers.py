@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compresskit.data.examples import Example
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
@@ -260,20 +260,21 @@ def test_logits_that_are_not_numbers_end_the_run(where: str, tmp_path: Path) -> 
     loaded = load(str(tiny.save("bert", tmp_path / "broken")), device="cpu")
     with torch.no_grad():
         loaded.model.get_parameter(where)[0, 0] = float("nan")
-    with pytest.raises(RunFailed, match=r"broken gives logits that are not numbers; .* make it again"):
+    with pytest.raises(InputError, match=r"broken gives logits that are not numbers; .* make it again"):
         answers(loaded, asked(3))
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize("position", [0, 9])
-def test_one_logit_that_is_no_number_ends_the_run(position: int, tmp_path: Path) -> None:
+def test_one_logit_that_is_no_number_ends_the_run(position: int, number: float, tmp_path: Path) -> None:
     """Be it that of the null score or that of a span."""
     loaded = load(str(tiny.save("bert", tmp_path / "broken")), device="cpu")
 
     def spoil(module: nn.Module, inputs: object, logits: torch.Tensor) -> torch.Tensor:
-        return logits.index_fill(1, torch.tensor([position]), float("nan"))
+        return logits.index_fill(1, torch.tensor([position]), number)
 
     loaded.model.get_submodule("qa_outputs").register_forward_hook(spoil)
-    with pytest.raises(RunFailed, match="gives logits that are not numbers"):
+    with pytest.raises(InputError, match="gives logits that are not numbers"):
         answers(loaded, asked(3))
 
 

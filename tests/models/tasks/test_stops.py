@@ -96,6 +96,10 @@ def test_greedily_the_next_token_is_taken(seed: int) -> None:
         assert not void(best.tokens)
 
 
+# All that is asked of a model beside its memory.
+MODEL = SimpleNamespace(config=SimpleNamespace(vocab_size=400))
+
+
 class Table(Memory):
     """A model that knows some texts (token ids) and how likely each is, and no other."""
 
@@ -110,14 +114,16 @@ class Table(Memory):
         raise NotImplementedError
 
     def logits(self, rows: Sequence[list[int]]) -> Tensor:
-        logits = torch.full((len(rows), 400), 1e-9)
+        logits = torch.full((len(rows), MODEL.config.vocab_size), 1e-9)
         for row, written in enumerate(rows):
             for text, chance in self.table:
                 if text[: len(written)] == written and len(text) > len(written):
                     logits[row, text[len(written)]] += chance
         return logits.log()
 
-    def first(self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
+    def first(
+        self, start: Sequence[int], null: Sequence[int], closing: Sequence[int] = (), unknown: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         told = [self.logits([list(null[:n])])[0].softmax(0) for n in range(len(null))]
         chance = math.prod(float(step[token]) for step, token in zip(told[:-1], null[:-1], strict=True))
         chance *= sum(float(told[-1][token]) for token in (null[-1], *closing))
@@ -142,7 +148,7 @@ def predicted(likely: dict[str, float], options: AnswerOptions) -> Prediction:
     tokenizer = texts.byte_level()
     table = [(tokenizer(text.replace("$", "<|end|>"))["input_ids"], chance) for text, chance in likely.items()]
     loaded: Any = SimpleNamespace(
-        tokenizer=tokenizer, task=CAUSAL, manifest=None, ref="table", device=torch.device("cpu"), model=None
+        tokenizer=tokenizer, task=CAUSAL, manifest=None, ref="table", device=torch.device("cpu"), model=MODEL
     )
     asked = [Example("q", "t", "Where?", "Anna lives in Rome.", (), False, 0)]
     (answered,) = text_answers.answer(
@@ -185,7 +191,8 @@ def test_tokens_that_stop_the_word_for_unanswerable(kind: str) -> None:
     """Blanks may stand before the line break, and anything behind it."""
     tokenizer = getattr(texts, kind)()
     tokenizer.add_tokens(["\nQ", "x\n", "\t\n"])
-    target = _target(CAUSAL, SimpleNamespace(tokenizer=tokenizer), LINES)  # type: ignore[arg-type]
+    loaded: Any = SimpleNamespace(tokenizer=tokenizer, model=MODEL, device=torch.device("cpu"))
+    target = _target(CAUSAL, loaded, LINES)
     assert target.stops is not None
     told = {tokenizer.decode([token]) for token in target.stops.closing}
     assert told == {"\n", "\nQ", "\t\n"} | ({"\n\n", " \n"} if kind == "byte_level" else set())

@@ -1,0 +1,43 @@
+"""What a run reads of this machine's files, so that nothing is written over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from compresskit.data.load import local_files
+from compresskit.methods.job import Job
+from compresskit.methods.quantize.config import QuantizeConfig
+from compresskit.models.kinds import places
+from compresskit.models.source import Source, resolve
+from compresskit.training.arguments import TrainingOptions
+
+
+def read_by(job: Job) -> Iterator[Path]:
+    """The checkpoints of a completed job (its model, a given teacher, and what they stand on), and its data.
+
+    Raises the errors of `resolve`, and InputError for a broken manifest.
+    """
+    yield from job.reads
+    architecture = job.training.architecture if isinstance(job.options, TrainingOptions) else None
+    if architecture is not None:
+        yield from architecture.reads()
+    source = None if architecture is not None else resolve(job.options.model)
+    if source is not None:
+        yield from places(source)
+    if job.distillation.teacher is not None:
+        yield from places(resolve(job.distillation.teacher))
+    for ref in _data(job, source):
+        yield from local_files(ref)
+
+
+def _data(job: Job, source: Source | None) -> list[str]:
+    if isinstance(job.options, TrainingOptions):
+        return [job.options.data]
+    if not isinstance(job.config, QuantizeConfig) or not job.config.calibrate:
+        return []
+    if job.config.train_data is not None:
+        return [job.config.train_data]
+    # What calibrates is what the checkpoint learned from.
+    steps = source.manifest.steps if source is not None and source.manifest is not None else ()
+    return [step.data.path for step in steps if step.data is not None]
