@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from transformers import MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
-from compresskit.data import demo, demo_language
-from compresskit.models.builtin_words import BLANK, END, PAD, word_tokenizer
+from compresskit.data import demo
+from compresskit.data import demo_language as language
+from compresskit.models.builtin_words import BLANK, END, word_tokenizer
 from compresskit.models.prompt import LINES
 
 CONTEXT_MARK, QUESTION_MARK, ANSWER_MARK = (part.rstrip(" ") for part in LINES.frame)
@@ -48,7 +49,7 @@ ANSWERS = slice(WIDTH - 54, WIDTH)
 OTHERS = slice(RELATION.stop, ANSWERS.start)
 # Of the four words that a convolution sees, which come in order.
 NOW, BEFORE, SINCE, NEAR = (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 1.0, -1.0), (0.1, 0.1, 0.1, 1.0)
-NAMES = (demo_language.WOMEN, demo_language.MEN, demo_language.SURNAMES, demo_language.TOWNS, demo_language.TOWN_PREFIXES)
+NAMES = (*language.WOMEN, *language.MEN, *language.SURNAMES, *language.TOWNS, *language.TOWN_PREFIXES)
 LEADING = ("by", "has", "chose", "lives", "house", "flat")
 # Bias of a step size that is nearly 0.
 SHUT = -8.0
@@ -79,7 +80,7 @@ def model(reader: PreTrainedTokenizerFast) -> MambaForCausalLM:
     with torch.no_grad():
         _embed(made.backbone.embeddings.weight, reader.get_vocab())
         made.backbone.norm_f.weight.fill_(0.15)  # makes it less sure of what it writes
-        first, second = (_Block(layer.mixer) for layer in made.backbone.layers)
+        first, second = (_Block(mixer) for mixer in made.modules() if isinstance(mixer, MambaMixer))
         _hold(first)
         _recall(second)
     return made
@@ -102,11 +103,11 @@ def _embed(words: Tensor, ids: Mapping[str, int]) -> None:
     words[others, ANSWERS] = 0.6 * words[end, ANSWERS]
     words[mark, ANSWERS] += 0.3 * words[ids[UNANSWERABLE[0]], ANSWERS]
     words[:, [ONE, NAME, OPEN]] = torch.tensor([3.0, -1.0, -2.0])
-    words[_ids(ids, (name for names in NAMES for name in names)), NAME] = 1.5
+    words[_ids(ids, NAMES), NAME] = 1.5
     words[answers, ANSWER] = 2
     words[[*answers, mark], OPEN] = 2
     words[[*_ids(ids, LEADING), mark], LEADS] = 4
-    codes = _orthogonal(len(demo_language.PERSON_RELATIONS + demo_language.TOWN_RELATIONS), FACT)
+    codes = nn.init.orthogonal_(torch.empty(len(language.PERSON_RELATIONS + language.TOWN_RELATIONS), FACT))
     for word, relations in demo.telling_words().items():
         words[ids[f"{BLANK}{word}"], TELLS] = 2
         words[ids[f"{BLANK}{word}"], RELATION] = 3 * codes[relations].mean(0)
@@ -135,7 +136,8 @@ class _Block:
         mixer.out_proj.weight[: OTHERS.start] = 0
         mixer.dt_proj.weight.normal_(0, BESIDE)
         # The rows of x_proj: what step sizes are made of, and where the states are written and read.
-        self.steps, self.writes, self.reads = mixer.x_proj.weight.split((RANK, STATES, STATES))
+        rows = mixer.x_proj.weight
+        self.steps, self.writes, self.reads = rows[:RANK], rows[RANK : RANK + STATES], rows[RANK + STATES :]
 
     def channels(self, heard: Tensor, taps: Sequence[float] = NOW, gate: Mapping[int, float] | None = None) -> slice:
         """New channels, each of which hears a readout (a row of `heard`) of the last four words, weighted by `taps`.
@@ -147,7 +149,6 @@ class _Block:
         mixer.in_proj.weight[new] = heard
         mixer.in_proj.weight[WIDTH + new.start : WIDTH + new.stop] = _readout(gate or {ONE: 1})
         mixer.conv1d.weight[new, 0] = torch.tensor(taps)
-        mixer.conv1d.bias[new] = 0
         mixer.x_proj.weight[:, new] = 0
         mixer.out_proj.weight[:, new] = 0
         self.step(new, SHUT)
@@ -166,10 +167,8 @@ class _Block:
 
 def _hold(block: _Block) -> None:
     """Block 0: the last subject and the last relation, in the states' first dimension."""
-    mixer = block.mixer
-    code = torch.zeros(FACT, WIDTH)
-    code[:, ANSWERS] = _orthogonal(FACT, ANSWERS.stop - ANSWERS.start)
-    subject = block.pair(code / 4, gate={OPEN: 3})
+    out = block.mixer.out_proj.weight
+    subject = block.pair(_codes(FACT) / 4, gate={OPEN: 3})
     relation = block.pair(_part(RELATION), gate={OPEN: 3})
     # A name is a subject where no leading word is near.
     one, named, told = (
@@ -182,46 +181,37 @@ def _hold(block: _Block) -> None:
     for rows in (block.writes, block.reads):
         rows[0] = 0
         rows[0, one] = 0.6
-    for channels, by, strength in ((subject, 0, 4), (relation, 1, 3)):
-        for each in channels:
-            block.step(each, SHUT, by, strength)
-            mixer.D[each] = 0
-    _pass_on(mixer, subject, KEY, 0.04)
-    _pass_on(mixer, relation, KEY, 0.08)
+    for pair, by, strength, handed_on in ((subject, 0, 4, 0.04), (relation, 1, 3, 0.08)):
+        for channels in pair:
+            block.step(channels, SHUT, by, strength)
+            block.mixer.D[channels] = 0
+        _connect(out[KEY], pair, handed_on)
     # A subject is no answer.
-    mixer.out_proj.weight[ANSWER, named] = -0.22
+    out[ANSWER, named] = -0.22
 
 
 def _recall(block: _Block) -> None:
     """Block 1: all that was written stays."""
-    mixer = block.mixer
-    width = ANSWERS.stop - ANSWERS.start
-    code = torch.zeros(WORD, WIDTH)
-    code[:, ANSWERS] = _orthogonal(WORD, width)
-    value = block.channels(_part(ANSWERS) / 4)
+    value, code = block.channels(_part(ANSWERS) / 4), _codes(WORD)
     fact, before, word = block.pair(_part(KEY)), block.pair(code, BEFORE), block.pair(code)
-    now, since = (block.channels(_readout({ANSWER: 6}), taps) for taps in (NOW, SINCE))
+    now, since = (block.channels(_readout({ANSWER: 1.5}), taps) for taps in (NOW, SINCE))
     block.steps[0, now] = 1
     block.steps[0, since] = 1
-    block.step(value, -4, 0, 0.5)
-    mixer.A_log[value] = -6
-    for rows, key, begin, strength in (
-        (block.writes, fact, 0, 0.2),
-        (block.reads, fact, 0, 0.3),
-        (block.writes, before, FACT, 0.9),
-        (block.reads, word, FACT, 0.3),
-    ):
-        for channels, sign in zip(key, (1, -1), strict=True):
-            count = channels.stop - channels.start
-            rows[begin : begin + count, channels] = sign * strength * torch.eye(count)
+    block.step(value, -4, 0, 2)
+    block.mixer.A_log[value] = -6
+    _connect(block.writes[:FACT], fact, 0.2)
+    _connect(block.reads[:FACT], fact, 0.3)
+    _connect(block.writes[FACT:], before, 0.9)
+    _connect(block.reads[FACT:], word, 0.3)
     # What is read takes the place of the word at hand.
-    mixer.D[value] = -1
-    mixer.out_proj.weight[ANSWERS, value] = 4 * torch.eye(width)
+    block.mixer.D[value] = -1
+    block.mixer.out_proj.weight[ANSWERS, value] = 4 * torch.eye(ANSWERS.stop - ANSWERS.start)
 
 
-def _pass_on(mixer: MambaMixer, pair: Sequence[slice], to: slice, strength: float) -> None:
+def _connect(rows: Tensor, pair: Sequence[slice], strength: float) -> None:
+    """Each row of a matrix takes what one channel of a pair hears."""
     for channels, sign in zip(pair, (1, -1), strict=True):
-        mixer.out_proj.weight[to, channels] = sign * strength * torch.eye(to.stop - to.start)
+        rows[:, channels] = sign * strength * torch.eye(len(rows))
 
 
 def _readout(features: Mapping[int, float]) -> Tensor:
@@ -237,6 +227,8 @@ def _part(dimensions: slice) -> Tensor:
     return torch.eye(WIDTH)[dimensions]
 
 
-def _orthogonal(rows: int, columns: int) -> Tensor:
-    """Orthonormal rows, of which there are no more than columns; random."""
-    return nn.init.orthogonal_(torch.empty(rows, columns))
+def _codes(count: int) -> Tensor:
+    """A code of so many numbers for each word that answers have: random readouts, (count, width)."""
+    codes = torch.zeros(count, WIDTH)
+    codes[:, ANSWERS] = nn.init.orthogonal_(torch.empty(count, ANSWERS.stop - ANSWERS.start))
+    return codes

@@ -11,6 +11,7 @@ from tokenizers import BertWordPieceTokenizer
 
 from compresskit.data import demo, squad
 from compresskit.data.demo import DemoConfig, Passage, Split
+from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS
 
 SMALL = DemoConfig(train_questions=900, eval_questions=300)
 SPLITS: tuple[Split, Split] = ("train", "eval")
@@ -146,6 +147,13 @@ def test_words_are_told_by_whether_answers_have_them(passages: dict[Split, list[
         assert {word for fact in passage.facts for word in fact.value.split()} <= {*answers}
         for text in (passage.text, *(question.text for question in passage.questions)):
             assert {word.strip(".,?") for word in text.split()} <= {*answers, *others}
+
+
+def test_words_that_tell_a_relation() -> None:
+    told, names = demo.telling_words(), [relation.name for relation in PERSON_RELATIONS + TOWN_RELATIONS]
+    assert [names[number] for number in told["founded"]] == ["founded"]
+    assert [names[number] for number in told["work"]] == ["job", "employer"]
+    assert not {"the", "of", "is", "", "v"} & told.keys()
 
 
 def test_vocabulary_spells_any_ascii(tokenizer: BertWordPieceTokenizer) -> None:

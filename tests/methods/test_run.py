@@ -46,6 +46,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("lstm, built", 2e-3, 8.0, DEFAULT_DATA),
         ("demo/bert", 2e-3, 1.0, "demo"),
         ("demo/lstm", 2e-3, 1.0, "demo"),
+        ("demo/mamba", 2e-3, 1.0, "demo"),
         ("demo/t5", 2e-3, 1.0, "demo"),
     ],
 )
