@@ -26,7 +26,7 @@ from transformers import MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
 from transformers.models.mamba.modeling_mamba import MambaMixer
 
 from compresskit.data import demo, demo_language
-from compresskit.models.builtin_words import BLANK, END, PAD, word_tokenizer
+from compresskit.models.builtin_words import BLANK, END, word_tokenizer
 from compresskit.models.prompt import LINES
 
 CONTEXT_MARK, QUESTION_MARK, ANSWER_MARK = (part.rstrip(" ") for part in LINES.frame)
@@ -48,7 +48,13 @@ ANSWERS = slice(WIDTH - 54, WIDTH)
 OTHERS = slice(RELATION.stop, ANSWERS.start)
 # Of the four words that a convolution sees, which come in order.
 NOW, BEFORE, SINCE, NEAR = (0.0, 0.0, 0.0, 1.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 1.0, -1.0), (0.1, 0.1, 0.1, 1.0)
-NAMES = (demo_language.WOMEN, demo_language.MEN, demo_language.SURNAMES, demo_language.TOWNS, demo_language.TOWN_PREFIXES)
+NAMES = (
+    demo_language.WOMEN,
+    demo_language.MEN,
+    demo_language.SURNAMES,
+    demo_language.TOWNS,
+    demo_language.TOWN_PREFIXES,
+)
 LEADING = ("by", "has", "chose", "lives", "house", "flat")
 # Bias of a step size that is nearly 0.
 SHUT = -8.0
@@ -79,7 +85,8 @@ def model(reader: PreTrainedTokenizerFast) -> MambaForCausalLM:
     with torch.no_grad():
         _embed(made.backbone.embeddings.weight, reader.get_vocab())
         made.backbone.norm_f.weight.fill_(0.15)  # makes it less sure of what it writes
-        first, second = (_Block(layer.mixer) for layer in made.backbone.layers)
+        mixers = [module for module in made.modules() if isinstance(module, MambaMixer)]
+        first, second = map(_Block, mixers)
         _hold(first)
         _recall(second)
     return made
@@ -135,7 +142,7 @@ class _Block:
         mixer.out_proj.weight[: OTHERS.start] = 0
         mixer.dt_proj.weight.normal_(0, BESIDE)
         # The rows of x_proj: what step sizes are made of, and where the states are written and read.
-        self.steps, self.writes, self.reads = mixer.x_proj.weight.split((RANK, STATES, STATES))
+        self.steps, self.writes, self.reads = torch.split(mixer.x_proj.weight, [RANK, STATES, STATES])
 
     def channels(self, heard: Tensor, taps: Sequence[float] = NOW, gate: Mapping[int, float] | None = None) -> slice:
         """New channels, each of which hears a readout (a row of `heard`) of the last four words, weighted by `taps`.
@@ -147,6 +154,7 @@ class _Block:
         mixer.in_proj.weight[new] = heard
         mixer.in_proj.weight[WIDTH + new.start : WIDTH + new.stop] = _readout(gate or {ONE: 1})
         mixer.conv1d.weight[new, 0] = torch.tensor(taps)
+        assert mixer.conv1d.bias is not None
         mixer.conv1d.bias[new] = 0
         mixer.x_proj.weight[:, new] = 0
         mixer.out_proj.weight[:, new] = 0

@@ -29,8 +29,8 @@ class RunOptions:
 
     model: str = option(
         MISSING,
-        f"An alias (bert, t5, mamba, {', '.join(ARCHITECTURES)}; demo/bert, demo/lstm, demo/mamba and demo/t5 are built "
-        "in and need no network), a Hub id, or a folder.",
+        f"An alias (bert, t5, mamba, {', '.join(ARCHITECTURES)}; demo/bert, demo/lstm, demo/mamba and demo/t5 are "
+        "built in and need no network), a Hub id, or a folder.",
         metavar="MODEL",
         argument=True,
     )

@@ -37,7 +37,7 @@ def words_in(line: str) -> set[str]:
 def test_an_unknown_alias(verb: str, refused) -> None:
     first, *rest = verb.split()
     assert {"'demo/brt'", "demo/bert"} <= words_in(refused(2, first, "demo/brt", *rest))
-    assert {"'zzzzz'", "bert", "lstm", "demo/bert", "demo/lstm", "demo/t5"} <= words_in(
+    assert {"'zzzzz'", "bert", "lstm", "demo/bert", "demo/lstm", "demo/mamba", "demo/t5"} <= words_in(
         refused(2, first, "zzzzz", *rest)
     )
 

@@ -47,6 +47,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("demo/bert", 2e-3, 1.0, "demo"),
         ("demo/lstm", 2e-3, 1.0, "demo"),
         ("demo/t5", 2e-3, 1.0, "demo"),
+        ("demo/mamba", 2e-3, 1.0, "demo"),
     ],
 )
 def test_the_defaults_of_a_training(models: Path, model: str, lr: float, epochs: float, data: str) -> None:
