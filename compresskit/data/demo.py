@@ -174,7 +174,7 @@ def whole_words() -> tuple[list[str], list[str]]:
 
 
 def telling_words() -> dict[str, list[int]]:
-    """Words that tell what a sentence or a question is about, with the relations, by number, whose patterns have them.
+    """Words that tell what a sentence or a question is about, with the numbers of the relations that have them.
 
     A word that more than two relations have tells nothing.
     """

@@ -46,12 +46,16 @@ def _opened(kind: Kind, source: Source, base: LoadedModel | None, how: How) -> L
 
 
 def _stored(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A model's parameters, and the buffers that are saved with it (of the others a mask may hold infinities)."""
+    """A model's parameters, and the buffers that are saved with it (of the others a mask may hold infinities).
+
+    What bitsandbytes packed in 4 bits is left out: it may be kept as floats, of which the bytes alone mean something.
+    """
     for prefix, module in model.named_modules():
         unsaved = module._non_persistent_buffers_set
         buffers = ((name, b) for name, b in module.named_buffers(recurse=False) if name not in unsaved)
         for name, tensor in (*module.named_parameters(recurse=False), *buffers):
-            yield f"{prefix}.{name}".lstrip("."), tensor
+            if getattr(tensor, "quant_state", None) is None:
+                yield f"{prefix}.{name}".lstrip("."), tensor
 
 
 def load_trainable(source: Source, attention_dropout: float | None = None, device: str = "cpu") -> TrainableModel:

@@ -102,7 +102,7 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
         (2, "eval DENSE --data DATA --limit 0", "--limit 0 is not "),
         (2, "report", "missing argument 'FILE…'"),
         (2, "report DATA --format pdf", "--format pdf "),
-        (3, "report nowhere.json", "nowhere.json: cannot be read (No such file or directory)"),
+        (3, "report nowhere.json", "nowhere.json does not exist"),
         (3, "report DATA", "DATA: has no schema 'compresskit.eval/1'"),
         (2, "eval DENSE --data DATA --format pdf", "--format pdf "),
         (2, "eval DENSE --data DATA --gate em", "--gate 'em' is not a rule"),

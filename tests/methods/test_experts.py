@@ -57,7 +57,7 @@ def training(root: Path) -> TrainingOptions:
 def test_an_adapter_leaves_them_as_they_are(root: Path, told: list[str]) -> None:
     run(Job("lora", training(root), LoraConfig(rank=2)))
     (warning,) = [each for each in told if "experts" in each]
-    assert warning.endswith("which lora does not reach: 3,072 parameters of its blocks stay as they are")
+    assert warning.endswith("which lora does not reach: 3,072 parameters of its blocks stay as large as they are")
 
 
 @pytest.mark.parametrize("method", ["prune", "quantize"])
@@ -74,7 +74,7 @@ def test_a_few_experts_are_told(told: list[str]) -> None:
     check_experts(tiny.loaded(model=mixtral(8), family=CausalFamily()), "prune", needed=True)
     assert told == [
         "tiny keeps its experts as stacks of matrices, which prune does not reach: "
-        "768 parameters of its blocks stay as they are"
+        "768 parameters of its blocks stay as large as they are"
     ]
 
 

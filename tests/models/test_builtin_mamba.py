@@ -14,6 +14,7 @@ from compresskit.errors import InputError
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models import builtin, builtin_mamba, builtin_words
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.prompt import LINES
 from compresskit.models.registry import load, load_trainable, require_head
@@ -108,6 +109,13 @@ def test_it_is_trained_before_it_answers(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["-q", *words, "-o", str(tmp_path / "dense")]) == 0
     assert main(["predict", str(tmp_path / "dense"), "-q", "Who leads Dalby?", "-c", CONTEXT, "--device", "cpu"]) == 0
     assert capsys.readouterr().out.strip()
+
+
+def test_it_answers_from_the_first() -> None:
+    """Something, in the form of its prompt; what, it has to learn."""
+    loaded = load("demo/mamba", device="cpu")
+    found = list(loaded.task.answer(loaded, list(demo.examples("eval", SMALL))[:8], AnswerOptions(128, 16)))
+    assert len(found) == 8
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from compresskit.data import demo
 from compresskit.data.demo import DemoConfig
 from compresskit.errors import InputError
 from compresskit.models import builtin, builtin_t5
+from compresskit.models.builtin_words import BLANK
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.prompt import T5
 from compresskit.models.registry import load, load_trainable, require_head
@@ -56,7 +57,7 @@ def test_transformers_opens_it() -> None:
 def test_words_are_whole_and_answers_come_back(tokenizer: PreTrainedTokenizerFast, split: demo.Split) -> None:
     for example in demo.examples(split, SMALL):
         tokens = tokenizer.tokenize(T5.text(example.question, example.context))
-        assert all((token[0] == builtin_t5.BLANK and len(token) > 1) or token in ".,?" for token in tokens)
+        assert all((token[0] == BLANK and len(token) > 1) or token in ".,?" for token in tokens)
         text = example.answers[0].text if example.answers else T5.unanswerable
         ids = tokenizer(text_target=text)["input_ids"]
         assert len(ids) == len(text.split()) + 1

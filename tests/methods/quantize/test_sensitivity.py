@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compresskit.errors import RunFailed
+from compresskit.errors import InputError
 from compresskit.methods.quantize.calibration import gathered
 from compresskit.methods.quantize.sensitivity import largest_inputs, sensitivities
 from compresskit.models.int8 import LEVELS, dequantize, quantize
@@ -71,5 +71,5 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
     loaded = opened("encoder", tmp_path)
     with torch.no_grad():
         loaded.model.get_parameter("qa_outputs.bias").fill_(float("inf"))
-    with pytest.raises(RunFailed, match=r"the loss of .* is not a number"):
+    with pytest.raises(InputError, match=r"the loss of .* is not a number"):
         sensitivities(loaded, int8.quantizable(loaded), gathered(loaded, config(tmp_path)).batches, {})
