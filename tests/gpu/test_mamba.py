@@ -30,6 +30,7 @@ from compresskit.models.mamba.scan import selective_scan
 from compresskit.models.registry import load
 from compresskit.models.tasks import steps
 from compresskit.models.tasks.causal_memory import read, remembered
+from compresskit.training.engine import checkpoint_activations
 from tests import tiny
 from tests.contract.test_mamba import checkpoint, job
 from tests.models.mamba.small import ids, small
@@ -97,9 +98,13 @@ def test_right_padding_changes_nothing(family: str, path: str) -> None:
 
 
 @pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_adapter_has_the_cpus_gradient(family: str, autocast: bool, path: str) -> None:
+def test_every_adapter_has_the_cpus_gradient(family: str, checkpointing: bool, autocast: bool, path: str) -> None:
+    """Effective weights of all layers at once, and in checkpointed blocks one by one."""
     model, tokens = model_of(family), ids(4, 32)
+    if checkpointing:
+        checkpoint_activations(model)
     targets = ("in_proj", "out_proj") if family == "mamba2" else ALL
     lora = put_adapters(model, rank=4, alpha=8.0, targets=targets)
     learned = adapter_tensors(lora)

@@ -23,6 +23,7 @@ from compresskit.models.folder import opening
 from compresskit.models.kinds.adapter import CONFIG
 from compresskit.models.kinds.bnb import library
 from compresskit.models.kinds.peft_adapter import PREFIX, WEIGHTS
+from compresskit.models.mamba.effective import ComputedTogether
 from compresskit.models.mamba.layers import EffectiveLinear
 
 DEFAULT_TARGETS = ("in_proj", "x_proj", "out_proj")
@@ -162,6 +163,9 @@ def open_adapters(model: PreTrainedModel, folder: Path) -> MambaLora:
 
 def take_adapters_off(model: PreTrainedModel) -> None:
     """Put the layers below PEFT's back in their places, as they were."""
+    together: Any = model.computed_together
+    together.remove()
+    del model.computed_together
     for name, layer in list(model.named_modules()):
         if isinstance(layer, BaseTunerLayer):
             parent, _, child = name.rpartition(".")
@@ -202,6 +206,7 @@ def _inject(model: PreTrainedModel, config: LoraConfig) -> MambaLora:
     adapted = MambaLora(model, config, NAME)
     for parameter in adapter_tensors(adapted).values():
         parameter.data = parameter.data.float()
+    model.computed_together = ComputedTogether(model.base_model)  # type: ignore[assignment]  # not a module
     return adapted
 
 

@@ -19,6 +19,8 @@ class EffectiveWeight:
 
     fuses = True
     """Whether a fused kernel may take the effective weight instead of calling the layer."""
+    computed: Tensor | None = None
+    """The effective weight in the pass that runs, where it was computed with those of other layers."""
 
     def base_weight(self: Any) -> Tensor:
         """W, of shape (out, in)."""
@@ -27,7 +29,13 @@ class EffectiveWeight:
 
     @property
     def weight(self: Any) -> Tensor:
-        """The weight with all active adapters, (out, in), in W's number format; gradients reach the adapters."""
+        """The weight with all active adapters, (out, in), in W's number format; gradients reach the adapters.
+
+        Where it was computed with others', in the number format that the pass multiplies in.
+        """
+        if self.computed is not None:
+            together: Tensor = self.computed
+            return together
         effective: Tensor = self.base_weight()
         if not self.disable_adapters and not self.merged:
             for name in set(self.active_adapters) & set(self.lora_A):
@@ -41,18 +49,25 @@ class EffectiveWeight:
 class EffectiveLinear(EffectiveWeight, Linear):
     """LoRA on a linear layer."""
 
+    def adapter(self: Any) -> tuple[Tensor, Tensor, float]:
+        """A (rank, in), B (out, rank) and the scaling s of the only adapter."""
+        (name,) = self.lora_A
+        return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+
+    def learns(self: Any) -> bool:
+        """Whether the layer has one adapter, in use, and no dropout: then it may compute with its effective weight."""
+        drops = any(isinstance(dropout, nn.Dropout) for dropout in self.lora_dropout.values())
+        return len(self.lora_A) == 1 and not (drops or self.disable_adapters or self.merged)
+
     def forward(self: Any, x: Tensor, *args: Any, **more: Any) -> Tensor:
         """Outputs (…, out) of inputs (…, in).
 
-        While it learns on a GPU, of the effective weight: PEFT's own way takes a dozen small kernels more a layer, and
-        two passes over the outputs, but fewer products.
+        Of the effective weight, if that was computed: PEFT's own way takes a dozen small kernels more a layer, and two
+        passes over the outputs, but fewer products.
         """
-        drops = any(isinstance(self.lora_dropout[name], nn.Dropout) for name in self.lora_dropout)
-        learns = x.is_cuda and torch.is_grad_enabled() and not (self.disable_adapters or self.merged)
-        if not learns or drops or args or more:
+        if self.computed is None or args or more:
             outputs: Tensor = super().forward(x, *args, **more)
             return outputs
-        weight = self.weight
         if not torch.is_autocast_enabled(x.device.type):
-            x = x.to(weight.dtype)
-        return functional.linear(x, weight, self.get_base_layer().bias)
+            x = x.to(self.computed.dtype)
+        return functional.linear(x, self.computed, self.get_base_layer().bias)

@@ -18,6 +18,9 @@ from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
 from compresskit.models.mamba.kernels import WIDTHS, Kernels, convolved, kernels_for, scan
 from compresskit.models.mamba.scan import selective_scan
 
+# As a step of time before its softplus: its softplus is 0 in every number format, so a state stays as it is.
+NO_TIME = -1e4
+
 
 class _OwnMixer:
     """A mixer's forward pass that goes on from the state of a cache with any number of tokens.
@@ -29,6 +32,8 @@ class _OwnMixer:
 
     fuses = False
     """Whether the fused kernel computes this sort of mixer."""
+    keeps_states = True
+    """Whether padding leaves the states in a cache as they were."""
 
     def forward(
         self: Any,
@@ -41,8 +46,8 @@ class _OwnMixer:
         """Outputs of the mixer for `hidden_states` (batch, length, hidden); the states in the cache are updated.
 
         The attention mask, (batch, length), is 0 for padding. On the right that leaves the outputs of the real tokens
-        as they are; on the left too, but for the fused kernel. On the right it changes the states in the cache, as it
-        does in transformers (transformers#48256).
+        as they are, and the states in the cache, which in transformers go on over it (transformers#48256); on the left
+        too, but for the fused kernel's outputs.
         """
         cache = cache_params if cache is None else cache
         length = hidden_states.shape[1]
@@ -58,11 +63,16 @@ class _OwnMixer:
             if cache.has_previous_state(self.layer_idx):
                 state = cache.layers[self.layer_idx].recurrent_states[0]
             x = cache.update_conv_state(x, self.layer_idx, conv_kernel_size=self.conv_kernel_size)
+            if mask is not None:
+                cache.layers[self.layer_idx].conv_states[0] = _last_columns(x, mask, self.conv_kernel_size)
         x = self._convolved(found, x, length).transpose(1, 2)
         x = x if mask is None else x * mask
         sizes = [self.time_step_rank, self.ssm_state_size, self.ssm_state_size]
         dt, B, C = self.normalized(*self.x_proj(x).split(sizes, dim=-1))
-        dt, x = self.dt_proj(dt).transpose(1, 2), x.transpose(1, 2)
+        dt = self.dt_proj(dt)
+        if mask is not None and cache is not None:
+            dt = dt.masked_fill(mask == 0, NO_TIME)
+        dt, x = dt.transpose(1, 2), x.transpose(1, 2)
         if found is None:
             y, last = selective_scan(x, functional.softplus(dt.float()), self._A(), B, C, self.D, z, state)
         else:
@@ -123,6 +133,17 @@ class _OwnMixer:
         else:
             after = self.act(self.conv1d(x)[..., end - length : end])
         return after
+
+
+def _last_columns(x: Tensor, mask: Tensor, width: int) -> Tensor:
+    """The last `width` columns of x (batch, d, n) up to each row's last real token; zeros before the first column.
+
+    `mask` (batch, length, 1) tells which of the last `length` columns are real.
+    """
+    length = mask.shape[1]
+    ends = ((mask[..., 0] != 0) * torch.arange(1, length + 1, device=x.device)).amax(dim=1)
+    columns = (x.shape[-1] - length + ends).unsqueeze(1) + torch.arange(width, device=x.device)
+    return functional.pad(x, (width, 0)).gather(2, columns.unsqueeze(1).expand(-1, x.shape[1], -1))
 
 
 class OwnMambaMixer(_OwnMixer, MambaMixer):

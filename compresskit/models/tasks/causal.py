@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import extract_model_from_parallel
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import pad
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
@@ -22,7 +21,7 @@ from compresskit.models.prompt import LINES, Prompt
 from compresskit.models.task import IGNORED, Batch, Choices, Features
 from compresskit.models.tasks import language, text_answers
 from compresskit.models.tasks.batching import PAD_MULTIPLE
-from compresskit.models.tasks.causal_memory import Shared, remembered
+from compresskit.models.tasks.causal_memory import Shared, output_of, remembered
 from compresskit.models.tasks.generation import GenerationTask
 from compresskit.models.tasks.hypotheses import Target
 from compresskit.models.tasks.memory import Memory
@@ -70,7 +69,7 @@ class CausalTask(GenerationTask):
         """The tokens of all targets, one target after the other, over the vocabulary."""
         labels = batch["labels"][:, 1:]  # a token is predicted at the one before
         told = pad(labels != IGNORED, (0, 1))
-        with _output_of(extract_model_from_parallel(model), told):
+        with output_of(extract_model_from_parallel(model), told):
             logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
         logits = logits[told] if logits.shape[:2] == told.shape else logits[0]
         return Choices(logits.float(), labels[told[:, :-1]])
@@ -117,28 +116,6 @@ class CausalCollator:
         for name in features[0].keys() - {"input_ids", "labels", "index"}:
             batch[name] = torch.from_numpy(np.concatenate([feature[name] for feature in features]))
         return batch
-
-
-@contextlib.contextmanager
-def _output_of(model: Any, told: Tensor) -> Iterator[None]:
-    """Within it a model writes the vocabulary for the tokens `told` alone (rows, length), as one row of them.
-
-    Prompts take most of a batch, and their logits would take most of a step's memory. A model whose output is no module
-    that it calls writes it for all tokens.
-    """
-    output = model.get_output_embeddings()
-    if output is None:
-        yield
-        return
-
-    def told_alone(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return given[0][told].unsqueeze(0), *given[1:]
-
-    handle = output.register_forward_pre_hook(told_alone)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def end_of(tokenizer: PreTrainedTokenizerFast) -> int:

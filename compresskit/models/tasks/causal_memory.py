@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from compresskit.errors import InputError
 from compresskit.models.tasks.memory import Memory, log_probabilities
 from compresskit.models.tasks.steps import states_of, steps_of, with_states
+from compresskit.models.tasks.target_features import padded
 
 # Fewer tokens than these are not worth a pass of their own.
 LEAST = 32
@@ -54,11 +56,14 @@ def _empty(config: Any) -> Any:
 
 
 class Shared:
-    """What batches have in common: what all prompts begin with, such as examples, read once; and how steps are made."""
+    """What batches have in common: what all prompts begin with, such as examples, read once; and how a model reads."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
         self.steps = steps_of(model, read)
+        # A GPU waits for each pass, a CPU for each token.
+        keeps = any(getattr(module, "keeps_states", False) for module in model.modules())
+        self.pads = keeps and model.device.type == "cuda"
         self._ids: list[int] = []
         self._cache: Any = None
 
@@ -96,6 +101,40 @@ def read(model: Any, cache: Any, ids: Tensor, **more: Any) -> Tensor:
     name = next(name for name in NAMES if takes(model, name))
     logits: Tensor = model(input_ids=ids, use_cache=True, logits_to_keep=1, **{name: cache}, **more).logits[:, -1]
     return logits
+
+
+def read_padded(model: Any, cache: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """As `read`, of rows that are padded on the right, under a mask (rows, length): logits after each row's last token.
+
+    For models whose states stay as they were at padding.
+    """
+    name = next(name for name in NAMES if takes(model, name))
+    ends = mask.sum(dim=1, keepdim=True) - 1 == torch.arange(mask.shape[1], device=mask.device)
+    with output_of(model, ends):
+        logits: Tensor = model(input_ids=ids, attention_mask=mask, use_cache=True, **{name: cache}).logits[0]
+    return logits
+
+
+@contextlib.contextmanager
+def output_of(model: Any, told: Tensor) -> Iterator[None]:
+    """Within it a model writes the vocabulary for the tokens `told` alone (rows, length), as one row of them.
+
+    Prompts take most of a batch, and their logits would take most of a step's memory. A model whose output is no module
+    that it calls writes it for all tokens.
+    """
+    output = model.get_output_embeddings()
+    if output is None:
+        yield
+        return
+
+    def told_alone(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return given[0][told].unsqueeze(0), *given[1:]
+
+    handle = output.register_forward_pre_hook(told_alone)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class CausalMemory(Memory):
@@ -212,12 +251,19 @@ def _shifted(layer: DynamicLayer, places: Tensor) -> DynamicLayer:
 
 
 class StateMemory(CausalMemory):
-    """States of a size that does not depend on what was read, as Mamba's (Gu & Dao 2023, arXiv 2312.00752).
-
-    Padding would change them: each row reads its own tokens alone.
-    """
+    """States of a size that does not depend on what was read, as Mamba's (Gu & Dao 2023, arXiv 2312.00752)."""
 
     def _read_prompts(self) -> Tensor:
+        """In one pass where padding leaves the states as they were."""
+        known, self.cache = self.shared.of(self.prompts)
+        if known:
+            self.cache = _selected(self.cache, torch.zeros(self.rows, dtype=torch.long, device=self.model.device))
+        if not self.shared.pads:
+            return self._read_unpadded(known)
+        ids, mask = padded([prompt[known:] for prompt in self.prompts], 0, 1)
+        return read_padded(self.model, self.cache, ids.to(self.model.device), mask.to(self.model.device))
+
+    def _read_unpadded(self, known: int) -> Tensor:
         """All as far as the shortest goes, then those that have more as far as the next one; the states of each end.
 
         Prompts of like length are asked together, so that few passes are short.
@@ -225,9 +271,6 @@ class StateMemory(CausalMemory):
         device = self.model.device
         order = sorted(range(len(self.prompts)), key=lambda row: len(self.prompts[row]))
         shortest = len(self.prompts[order[0]])
-        known, self.cache = self.shared.of(self.prompts)
-        if known:
-            self.cache = _selected(self.cache, torch.zeros(len(order), dtype=torch.long, device=device))
         ids = torch.tensor([self.prompts[row][known:shortest] for row in order], device=device)
         logits = read(self.model, self.cache, ids)
         done: list[tuple[Any, Tensor]] = []

@@ -13,6 +13,7 @@ from peft.tuners.lora import LoraModel
 from torch import Tensor
 from transformers.models.mamba import modeling_mamba
 
+from compresskit.models.mamba import mixer
 from compresskit.models.mamba.mixer import use_own_mixers
 from docs.concepts.figures.block import LAYERS, PATHS
 from tests.models.mamba import fused
@@ -49,10 +50,9 @@ def test_transformers_forgets_the_state_where_several_tokens_follow(family: str)
     assert float((rest - logits(model, tokens, use_cache=False)[:, 20:]).abs().max()) > 0.01
 
 
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("place", ["middle", "right"])
+@pytest.mark.parametrize(("place", "own"), [("middle", False), ("middle", True), ("right", False)])
 def test_padding_after_the_first_token_changes_the_state(place: str, own: bool) -> None:
-    """Under an attention mask, on our scan too: so nobody here pads before a cache is read."""
+    """Under an attention mask; the convolution sees it between tokens on our scan too."""
     model, tokens, after = small(), ids(2, 20), ids(2, 1)
     if own:
         use_own_mixers(model)
@@ -61,6 +61,28 @@ def test_padding_after_the_first_token_changes_the_state(place: str, own: bool) 
     cache = read(model, with_padding, attention_mask=mask)
     found = logits(model, after, cache_params=cache, use_cache=True)
     assert float((found - wanted).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_the_right_our_mixers_keep_the_state(family: str, kernels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From nothing and from a state before, in rows of fewer tokens than the convolution is wide too."""
+    if kernels:
+        monkeypatch.setattr(mixer, "kernels_for", lambda _: fused.KERNELS)
+    model = small(family)
+    use_own_mixers(model)
+    before, after = ids(3, 5), ids(3, 1)
+    rows = [ids(1, length) for length in (1, 2, 9)]
+    given = torch.cat([torch.nn.functional.pad(row, (0, 12 - row.shape[1])) for row in rows])
+    mask = torch.stack([(torch.arange(12) < row.shape[1]).long() for row in rows])
+    for known in (before[:, :0], before[:, :1], before):
+        cache = read(model, known) if known.shape[1] else read(model, given, attention_mask=mask)
+        if known.shape[1]:
+            model(given, attention_mask=mask, cache_params=cache, use_cache=True)
+        found = logits(model, after, cache_params=cache, use_cache=True)
+        for row, own in enumerate(rows):
+            whole = torch.cat((known[row : row + 1], own, after[row : row + 1]), dim=1)
+            torch.testing.assert_close(found[row, -1], logits(model, whole)[0, -1], rtol=1e-4, atol=1e-4)
 
 
 def test_padding_on_the_left_leaves_the_state_as_it_is() -> None:

@@ -87,6 +87,22 @@ def test_rows_of_unlike_length_go_on_from_what_they_share(kind: str) -> None:
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("front", [[], FRONT])
+def test_states_are_the_same_where_prompts_are_padded(front: list[int]) -> None:
+    """As they are on a GPU."""
+    own = model("mamba")
+    texts = [front + prompt for prompt in PROMPTS]
+    shared = Shared(own)
+    shared.pads = True
+    memory = remembered(own, texts, shared)
+    _, logits = memory.first((), (9, 4, 1))
+    same(logits, own, texts)
+    for token in (5, 6):
+        texts = [[*text, token + row] for row, text in enumerate(texts)]
+        same(memory.read(torch.tensor([text[-1] for text in texts])), own, texts)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("kind", [*ATTENTION, "mamba"])
 def test_memories_are_joined(kind: str) -> None:
     """Those of short prompts and of long ones, some with a shared beginning, as beams that have written."""
