@@ -21,6 +21,8 @@ from compresskit import console
 PACKAGES = {"mamba_ssm": "mamba-ssm", "causal_conv1d": "causal-conv1d"}
 # Widths of a convolution that causal-conv1d has code for.
 WIDTHS = (2, 3, 4)
+# A step of time in which nothing decays.
+SHORT = 2.0**-60
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,9 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """`scan.selective_scan` by CUDA kernels, but `dt` is given before its softplus.
 
-    y has the number format of x; sums and the last state are fp32. The kernel begins with zeros. A `state` before the
-    first token adds C_t · exp(A · Σ dt) · state to y_t, and exp(A · Σ dt) · state to the last state, which is exact.
-    Where one token follows a state, that is overwritten. No gradient comes through the last state.
+    y has the number format of x; sums and the last state are fp32. The kernel begins with zeros, so a `state` before
+    the first token is written by tokens of its own, see `_with_state`. Where one token follows a state, that is
+    overwritten. No gradient comes through the last state.
     """
     dt, B, C = (tensor.to(x.dtype) for tensor in (dt, B, C))
     z, D = None if z is None else z.to(x.dtype), D.float()
@@ -83,16 +85,30 @@ def scan(
         gate, nothing = None if z is None else z[..., 0], torch.zeros_like(D)  # mamba-ssm 2.3 needs a bias of dt
         y = found.selective_state_update(state, x[..., 0], dt[..., 0], A, B[:, 0], C[:, 0], D, gate, nothing, True)
         return y.unsqueeze(-1), state
-    transposed = B.mT.contiguous(), C.mT.contiguous()
-    y, last = found.selective_scan_fn(x, dt, A, *transposed, D, z, delta_softplus=True, return_last_state=True)
-    if state is None:
-        return y, last
-    passed = functional.softplus(dt.float()).cumsum(dim=-1)
-    more = torch.zeros_like(passed)
-    for n in range(A.shape[1]):  # one state at a time: all of them take n times the memory of y
-        more.addcmul_(torch.exp(A[:, n, None] * passed) * state[..., n, None], C[:, None, :, n].float())
-    more = more if z is None else more * functional.silu(z.float())
-    return y + more.to(y.dtype), last + torch.exp(A * passed[..., -1:]) * state
+    B, C, written = B.mT.contiguous(), C.mT.contiguous(), 0
+    dtype = x.dtype
+    if state is not None:
+        dt, written = functional.softplus(dt.float()), state.shape[-1]
+        x, dt, B, C, z = _with_state(x.float(), dt, B.float(), C.float(), z, state)
+    more: dict[str, Any] = {"delta_softplus": state is None, "return_last_state": True}
+    y, last = found.selective_scan_fn(x, dt, A, B, C, D, z, **more)
+    return y[..., written:].to(dtype), last
+
+
+def _with_state(
+    x: Tensor, dt: Tensor, B: Tensor, C: Tensor, z: Tensor | None, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """A scan's fp32 inputs with n tokens more in front, that write a state (batch, d, n) column by column.
+
+    A token's step dt multiplies its input, and decays what is there by exp(dt · A). In a step of 2⁻⁶⁰ an input of
+    2⁶⁰ times the column arrives whole, and exp(dt · A) is 1 in fp32 for any |A| below 2³⁵: that is exact.
+    """
+    n = state.shape[-1]
+    front = torch.full_like(state, SHORT)
+    columns = torch.eye(n, device=state.device).expand(len(state), n, n)
+    x, dt = torch.cat((state / SHORT, x), dim=-1), torch.cat((front, dt), dim=-1)
+    B, C = torch.cat((columns, B), dim=-1), functional.pad(C, (n, 0))
+    return x, dt, B, C, None if z is None else functional.pad(z.float(), (n, 0))
 
 
 def convolved(found: Kernels, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

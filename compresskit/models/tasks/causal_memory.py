@@ -72,8 +72,10 @@ class Shared:
 
         At least one token of each prompt is left to read.
         """
-        first, shortest = prompts[0], min(map(len, prompts))
-        common = next((at for at in range(shortest) if any(p[at] != first[at] for p in prompts)), shortest)
+        # What the first and the last in order begin with, all between them do.
+        first, last = min(map(list, prompts)), max(map(list, prompts))
+        shortest = min(map(len, prompts))
+        common = next((at for at in range(shortest) if first[at] != last[at]), shortest)
         common = min(common, shortest - 1)
         known = len(self._ids)
         if not (known and known <= common and list(first[:known]) == self._ids):
