@@ -29,7 +29,7 @@ ALIASES: Mapping[str, str] = {
 BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
+HUB_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
 # What lies in a checkpoint's folder and is not needed to run it: hidden files, the log of its training, and what
 # transformers' Trainer keeps there to go on training.
