@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from compresskit import __version__
+from compresskit.checkpoint.listing import Listed, list_files
 from compresskit.checkpoint.store import read_json, write_json
 from compresskit.errors import InputError
 from compresskit.text import finite_or_none
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = "compresskit.checkpoint/1"
 FILE = "compresskit.json"
@@ -25,6 +31,9 @@ DECISIVE = (
 """Packages whose version may change what a checkpoint answers, or how a figure is counted."""
 
 KindName = Literal["full", "mask", "adapter", "quantized", "onnx"]
+
+# Metrics that are computed with or rounded where they are shown; None where one was not measured.
+_NUMBERS = ("em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em", "params_trainable", "sparsity", "train_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Step:
     """One step of a checkpoint's history: a method with its whole configuration, and what came of it.
 
     `wall_time_s` is in seconds; `metrics` are the last figures of the run (loss, sparsity, …), per cent where a
-    metric of evaluation.
+    metric of evaluation. Raises ValueError for a time below 0, and for a figure that is no number.
     """
 
     method: str
@@ -62,16 +71,37 @@ class Step:
     metrics: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=lambda: package_versions())
 
+    def __post_init__(self) -> None:
+        if self.wall_time_s < 0:
+            raise ValueError("wall_time_s is below 0")
+        for name in _NUMBERS:
+            value = self.metrics.get(name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"the metric {name} is not a number")
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Contents of `compresskit.json`; `steps` starts with the oldest."""
+    """Contents of `compresskit.json`; `steps` starts with the oldest.
+
+    `files` are the others of its folder, by name; None in a checkpoint that was made before they were listed. Raises
+    ValueError for a name that leads elsewhere.
+    """
+
+    # How pydantic reads it and all within: no text for a number, no key that is not known.
+    __pydantic_config__: ClassVar[Mapping[str, object]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
     family: str
     kind: KindName
     base: Base | None
     steps: Sequence[Step]
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    files: Mapping[str, Listed] | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.files or ():
+            if name in ("", ".", "..", FILE) or "/" in name or "\0" in name:
+                raise ValueError(f"files: {name!r} is not the name of another file in its folder")
 
     @property
     def method(self) -> str:
@@ -81,7 +111,7 @@ class Manifest:
     def add(self, step: Step, *, kind: KindName, base: Base | None) -> Manifest:
         """The manifest of a checkpoint made from this one by `step`."""
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        return replace(self, kind=kind, base=base, steps=[*self.steps, step], created=created)
+        return replace(self, kind=kind, base=base, steps=[*self.steps, step], created=created, files=None)
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest as it stands in its file; a figure that is not finite counts as not measured."""
@@ -89,14 +119,14 @@ class Manifest:
         return {"schema": SCHEMA, **asdict(replace(self, steps=steps))}
 
     def write(self, folder: Path) -> None:
-        """Write the manifest into a checkpoint folder."""
-        write_json(folder / FILE, self.to_dict())
+        """Write the manifest into a checkpoint folder whose other files are all there, and list them in it."""
+        write_json(folder / FILE, replace(self, files=list_files(folder, but=FILE)).to_dict())
 
 
 def read_manifest(folder: Path) -> Manifest | None:
     """The manifest of a checkpoint folder, or None where the folder has none (a checkpoint of another tool).
 
-    Raises InputError where the file is broken, of another schema, or lacks a key.
+    Raises InputError where the file is broken, of another schema, or a key is missing, misspelled or of another type.
     """
     path = folder / FILE
     if not path.exists():
@@ -105,18 +135,31 @@ def read_manifest(folder: Path) -> Manifest | None:
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
         raise InputError(f"{path} has schema {found!r}; this version of compresskit reads {SCHEMA!r}")
+    del raw["schema"]
+    return _typed(raw, path)
+
+
+def _typed(raw: dict[str, Any], path: Path) -> Manifest:
+    """The manifest of a JSON object; InputError naming the first key that is not as the dataclasses say."""
+    from pydantic import ValidationError
+
     try:
-        return _from_json(raw)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} lacks or misspells a key ({error}); it is damaged: copy or make it again") from error
+        # Of Python's values pydantic would take a tuple for a list. A missing date is not that of today.
+        return _reader().validate_json(json.dumps({"created": None, **raw}))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        told = f"{place}: " * bool(place) + first["msg"].removeprefix("Value error, ")
+        raise InputError(
+            f"{path} is not a manifest ({told}); it is damaged: copy or make the checkpoint again"
+        ) from error
 
 
-def _from_json(raw: dict[str, Any]) -> Manifest:
-    if raw["kind"] not in get_args(KindName):
-        raise TypeError(f"kind {raw['kind']!r} is none of {', '.join(get_args(KindName))}")
-    steps = [Step(**{**step, "data": Data(**step["data"]) if step["data"] else None}) for step in raw["steps"]]
-    base = Base(**raw["base"]) if raw["base"] else None
-    return Manifest(raw["family"], raw["kind"], base, steps, raw["created"])
+@functools.cache
+def _reader() -> TypeAdapter[Manifest]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)
 
 
 def package_versions() -> dict[str, str]:

@@ -12,12 +12,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.headers import Header, read_headers
 from compresskit.checkpoint.store import read_safetensors_metadata, save_arrays
 from compresskit.errors import InputError
+from compresskit.text import from_json
 
 SCHEMA = "compresskit.mask/1"
 FILE = "mask.safetensors"
@@ -54,6 +57,37 @@ class Mask:
         return self.bits.repeat(self.block[0], axis=0).repeat(self.block[1], axis=1)
 
 
+@dataclass(frozen=True, slots=True)
+class MaskEntry:
+    """What a file tells of a mask before it is decoded: the `shape` of its bits, the `block`, and `ones` of its bits.
+
+    Raises ValueError where that cannot be.
+    """
+
+    shape: tuple[int, ...]
+    block: tuple[int, int]
+    ones: int
+
+    def __post_init__(self) -> None:
+        sides = (*self.shape, *self.block)
+        if not all(type(side) is int and side > 0 for side in sides) or not self.shape or len(self.block) != 2:
+            raise ValueError("shape and block are not lists of whole numbers above 0")
+        if self.block != (1, 1) and len(self.shape) != 2:
+            raise ValueError("blocks are of matrices alone")
+        if type(self.ones) is not int or not 0 <= self.ones <= math.prod(self.shape):
+            raise ValueError("ones is not a number of its bits")
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the weight under the mask."""
+        return self.shape if self.block == (1, 1) else (self.shape[0] * self.block[0], self.shape[1] * self.block[1])
+
+    @property
+    def kept(self) -> int:
+        """Number of weights kept."""
+        return self.ones * self.block[0] * self.block[1]
+
+
 def shannon_bits(ones: int, size: int) -> float:
     """Least number of bits that a mask of `size` entries with `ones` ones costs on average: n·H(k/n) (Shannon 1948)."""
     if ones in (0, size):
@@ -84,6 +118,8 @@ def decode(words: Words, shape: tuple[int, ...], ones: int) -> Bits:
 
     size = math.prod(shape)
     if ones in (0, size):
+        if words.size:
+            raise InputError("it has words, and its count of ones needs none")
         return np.full(shape, ones > 0, dtype=np.bool_)
     try:
         coder = constriction.stream.stack.AnsCoder(np.ascontiguousarray(words))
@@ -108,6 +144,39 @@ def save_masks(folder: Path, masks: Mapping[str, Mask]) -> None:
     save_arrays(folder / FILE, arrays, metadata)
 
 
+def read_masks(folder: Path) -> dict[str, MaskEntry]:
+    """What `mask.safetensors` of a checkpoint folder tells of its masks, by name; nothing is decoded.
+
+    Raises InputError where the file is missing, truncated, of another format, holds no mask, or does not fit together.
+    """
+    path = folder / FILE
+    metadata = read_safetensors_metadata(path)
+    if metadata.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path} is not a mask file of compresskit (schema {metadata.get('schema')!r}, not {SCHEMA!r})"
+        )
+    words, masks, name = read_headers(path), {}, "?"
+    try:
+        table = dict(from_json(metadata["masks"]))
+        if odd := sorted(table.keys() ^ words.keys()):
+            name = odd[0]
+            raise ValueError("it stands in the table alone" if name in table else "it does not stand in the table")
+        for name, entry in table.items():
+            masks[name] = _entry(entry, words[name])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(path, name, error) from error
+    if not masks:
+        raise InputError(f"{path} holds no mask; it is damaged: copy or make it again")
+    return masks
+
+
+def _entry(raw: Any, words: Header) -> MaskEntry:
+    """An entry of the table. Raises ValueError, TypeError or KeyError where it is none, or its words are none."""
+    if words.dtype != "U32" or len(words.shape) != 1:
+        raise ValueError(f"its words are {words.dtype} of shape {words.shape}, not U32 in one row")
+    return MaskEntry(tuple(raw["shape"]), tuple(raw["block"]), raw["ones"])
+
+
 def load_masks(folder: Path) -> dict[str, Mask]:
     """Read `mask.safetensors` of a checkpoint folder.
 
@@ -115,20 +184,15 @@ def load_masks(folder: Path) -> dict[str, Mask]:
     """
     from safetensors.numpy import load_file
 
-    path = folder / FILE
-    metadata = read_safetensors_metadata(path)
-    if metadata.get("schema") != SCHEMA:
-        raise InputError(
-            f"{path} is not a mask file of compresskit (schema {metadata.get('schema')!r}, not {SCHEMA!r})"
-        )
-    words = load_file(path)
-    masks = {}
-    name = "?"
-    try:
-        for name, entry in json.loads(metadata["masks"]).items():
-            rows, columns = entry["block"]
-            masks[name] = Mask(decode(words[name], tuple(entry["shape"]), entry["ones"]), (rows, columns))
-    except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
-        # A damaged header can say anything, also a shape that no memory holds.
-        raise InputError(f"{path}, mask of {name}: {error}; it is damaged: copy or make it again") from error
+    path, entries = folder / FILE, read_masks(folder)
+    words, masks = load_file(path), {}
+    for name, entry in entries.items():
+        try:
+            masks[name] = Mask(decode(words[name], entry.shape, entry.ones), entry.block)
+        except (InputError, ValueError, OverflowError, MemoryError) as error:  # a shape that no memory holds, too
+            raise _damaged(path, name, error) from error
     return masks
+
+
+def _damaged(path: Path, name: str, error: Exception) -> InputError:
+    return InputError(f"{path}, mask of {name}: {error}; it is damaged: copy or make it again")

@@ -27,6 +27,7 @@ class InspectOptions:
         "Draw the remaining weights, and what 8 bits cost, as heat maps (.png or .svg; needs the extra plot).",
         metavar="FILE",
     )
+    verify: bool = option(False, "Look at every file, of what it stands on too: is it there, and unchanged?")
 
 
 @with_flags()
@@ -35,16 +36,20 @@ def inspect(options: InspectOptions) -> None:
     from compresskit import console
     from compresskit.checkpoint.outputs import check_file
     from compresskit.evaluate.heatmap import HeatMap, plot, remaining_weights
-    from compresskit.models.kinds import kind_of, places
+    from compresskit.models.kinds import check_here, kind_of, places, verify
     from compresskit.models.source import resolve
 
     source = resolve(options.checkpoint)
     if options.plot is not None:
         check_file(options.plot, places(source), flag="--plot")
     kind = kind_of(source)
+    check_here(source)
+    verified = verify(source) if options.verify else []
     found = kind.contents(source)
     costs = _sensitivities(source)
     console.out(_summary(source, kind.name, found))
+    for each in verified:
+        console.out(f"verified    {_verified(each)}")
     if found.matrices:
         console.out(_table("remaining weights, %", found.matrices, _percent, total=True))
     if len({matrix.dtype for matrix in found.matrices}) > 1:
@@ -98,6 +103,15 @@ def _summary(source: Source, kind: str, found: Contents) -> str:
     if others:
         lines.append(f"elsewhere   {_COST}: {', '.join(others)}")
     return "\n".join(lines)
+
+
+def _verified(source: Source) -> str:
+    """Which files of a checkpoint were found as they were made, in words."""
+    manifest = source.manifest
+    if manifest is None or manifest.files is None:
+        return f"{source.path}: nothing, its files are listed nowhere"
+    size = sum(each.bytes for each in manifest.files.values())
+    return f"{source.path}: {len(manifest.files)} files, {size:,} bytes"
 
 
 _SHOWN = ("train_loss", "sparsity", "head", "em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em")

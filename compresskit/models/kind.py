@@ -129,6 +129,12 @@ class Kind(Protocol):
         Raises InputError for a damaged folder, MissingError for a package.
         """
 
+    def check(self, source: Source, bottom: Source) -> None:
+        """InputError where its tensors cannot be on those of the plain or packed weights at the `bottom`.
+
+        The headers of their files alone are read.
+        """
+
     def contents(self, source: Source) -> Contents:
         """What is in the folder; no model is built. Raises InputError for a damaged folder."""
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from compresskit import console
+from compresskit.checkpoint.listing import check_listed
 from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
@@ -27,7 +29,7 @@ ALIASES: Mapping[str, str] = {
 BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
-HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
+HUB_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
 # What lies in a checkpoint's folder and is not needed to run it: hidden files, the log of its training, and what
 # transformers' Trainer keeps there to go on training.
@@ -40,6 +42,8 @@ NOT_NEEDED = (
     "scheduler.pt",
     "rng_state*",
 )
+# What weights are opened from.
+_WEIGHTS = (".safetensors", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ def resolve_base(overlay: Path, base: Base) -> Source:
 def named_base(overlay: Path, base: Base) -> Source:
     """The base that a manifest names, whatever its weights are. Raises what `resolve` raises."""
     beside = overlay / base.ref
-    return Source(base.ref, beside) if beside.is_dir() else resolve(base.ref, base.revision)
+    return Source(base.ref, beside) if os.path.isdir(beside) else resolve(base.ref, base.revision)
 
 
 def base_of(source: Source, output: Path) -> Base:
@@ -160,5 +164,34 @@ def base_of(source: Source, output: Path) -> Base:
 
 def own_files(folder: Path) -> list[Path]:
     """The files of a checkpoint's folder that are needed to run it, sorted by name (see `NOT_NEEDED`)."""
-    needed = (path for path in folder.iterdir() if not any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED))
-    return sorted(path for path in needed if path.is_file())
+    return sorted(path for path in folder.iterdir() if _is_needed(path.name) and path.is_file())
+
+
+def _is_needed(name: str) -> bool:
+    return not any(fnmatch(name, pattern) for pattern in NOT_NEEDED)
+
+
+def check_own_files(source: Source, *, every: bool = False) -> None:
+    """InputError where the files of a checkpoint's folder are not those that its manifest lists.
+
+    Those that are needed to run it, or `every` one. Weights that are not listed are refused, any other file may lie
+    there. A manifest from before there was a list is told so, once.
+    """
+    if source.manifest is None:
+        return
+    listed = source.manifest.files
+    if listed is None:
+        _tell_unlisted(source.path)
+        return
+    foreign = [path.name for path in own_files(source.path) if path.suffix in _WEIGHTS and path.name not in listed]
+    if foreign:
+        raise InputError(f"{source.path} holds {foreign[0]}, which its manifest does not list; move it elsewhere")
+    check_listed(source.path, listed, (name for name in listed if every or _is_needed(name)))
+
+
+@functools.cache
+def _tell_unlisted(folder: Path) -> None:
+    console.info(
+        f"{folder} was made before manifests listed files: whether its own have changed is not known; "
+        "make it again for that"
+    )

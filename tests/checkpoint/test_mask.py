@@ -134,6 +134,11 @@ def rewrite(folder: Path, **metadata: str) -> None:
     [
         '{"b.weight": {"shape": [60, 60], "block": [1, 1], "ones": 700}}',
         '{"a.weight": {"shape": [60, 60], "block": [1, 1], "ones": 5}}',
+        '{"a.weight": {"shape": [60, 60], "block": [1, 1], "ones": 0}}',
+        '{"a.weight": {"shape": [60, 60], "block": [1, 1], "ones": 700.0}}',
+        '{"a.weight": {"shape": [3600], "block": [2, 1], "ones": 700}}',
+        '{"a.weight": {"shape": [], "block": [1, 1], "ones": 1}}',
+        "{}",
         '{"a.weight": {"shape": [60, 60], "block": [1, 1], "ones": 3601}}',
         '{"a.weight": {"shape": [60, 60], "block": [1, 1], "ones": -1}}',
         '{"a.weight": {"shape": [60, 61], "block": [1, 1], "ones": 700}}',

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.cli.conftest import Trained, words_of
+from tests.listing import relisted
 
 
 def copy(trained: Trained, *names: str) -> list[Path]:
@@ -88,7 +89,7 @@ def test_weights_that_are_not_finite(verb: str, number: float, trained: Trained,
     tensors = load_file(folder / "model.safetensors")
     tensors["qa_outputs.bias"][0] = number
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    line = refused(3, *words_of(verb, folder, trained))
+    line = refused(3, *words_of(verb, relisted(folder), trained))
     assert line == f"{folder} has weights that are not numbers (qa_outputs.bias); make it again"
 
 
@@ -97,4 +98,4 @@ def test_a_merge_writes_no_weights_that_are_not_finite(trained: Trained, refused
     tensors = load_file(folder / "weights.safetensors")
     tensors["qa_outputs.bias"] = torch.full((2,), math.nan)
     save_file(tensors, folder / "weights.safetensors", metadata={"format": "pt"})
-    assert "not numbers (qa_outputs.bias)" in refused(3, "merge", folder, "-o", "out")
+    assert "not numbers (qa_outputs.bias)" in refused(3, "merge", relisted(folder), "-o", "out")

@@ -24,6 +24,7 @@ from compresskit.models.registry import load, load_trainable
 from compresskit.models.source import Source
 from tests import tiny
 from tests.contract import makers
+from tests.listing import unlisted
 
 NAMES = [kind.name for kind in KINDS]
 
@@ -69,7 +70,7 @@ def copy(case: Case, tmp_path: Path) -> Case:
     folder = tmp_path / "all" / case.folder.name
     for path in folder.glob("adapter_config.json"):  # PEFT writes the base's whole path
         path.write_text(path.read_text().replace(str(case.folder.parent), str(tmp_path / "all")))
-    return Case(case.kind, folder, case.counted)
+    return Case(case.kind, unlisted(folder), case.counted)
 
 
 def test_a_kind_without_a_maker_is_told() -> None:

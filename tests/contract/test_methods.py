@@ -146,6 +146,9 @@ def test_its_manifest_tells_how_it_came_to_be(case: Case) -> None:
     assert manifest.steps[-1].config == json.loads(json.dumps(describe(job)))
     assert manifest.base is not None
     assert (case.out / manifest.base.ref).resolve() == case.root / "source"
+    assert manifest.files is not None
+    left = {path.name: path.stat().st_size for path in case.out.iterdir() if path.name != FILE}
+    assert {name: each.bytes for name, each in manifest.files.items()} == left
 
 
 def test_it_opens_and_answers(case: Case) -> None:

@@ -12,11 +12,12 @@ from compresskit.models.encoder import EncoderFamily
 from compresskit.models.kinds.overlay import save_overlay
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import base_of, resolve
+from tests.listing import unlisted
 from tests.models.tiny import random_masks
 
 
 def make(base: Path, folder: Path, *, learns: bool, block: tuple[int, int] = (1, 1)) -> dict[str, Tensor]:
-    """Write an overlay on `base` and return the state dict that it stands for.
+    """Write an overlay on `base`, whose files may be changed, and return the state dict that it stands for.
 
     Every prunable weight gets a mask, and the head other values; with `learns` every masked weight too.
     """
@@ -33,6 +34,7 @@ def make(base: Path, folder: Path, *, learns: bool, block: tuple[int, int] = (1,
     loaded.model.config.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     Manifest("encoder", "mask", base_of(resolve(str(base)), folder), []).write(folder)
+    unlisted(folder)
     state.update(learned)
     for name, mask in masks.items():
         rows, columns = mask.block

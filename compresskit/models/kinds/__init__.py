@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from compresskit.checkpoint.store import sha256_file
@@ -18,7 +18,7 @@ from compresskit.models.kinds.full import FullKind
 from compresskit.models.kinds.mask import MaskKind
 from compresskit.models.kinds.onnx import OnnxKind
 from compresskit.models.kinds.quantized import QuantizedKind
-from compresskit.models.source import Source, named_base, own_files, resolve
+from compresskit.models.source import Source, check_own_files, named_base, own_files, resolve
 
 # In this order: the first that owns a folder is its kind. Full owns whatever is none of the others'.
 KINDS: Sequence[Kind] = (MaskKind(), AdapterKind(), OnnxKind(), QuantizedKind(), FullKind())
@@ -43,6 +43,53 @@ def base_source(source: Source) -> Source | None:
             f"it can stand on {' or '.join(sorted(kind.stands_on))}; {found.instead.format(ref=base.path)}"
         )
     return base
+
+
+def checked_base(source: Source) -> Source | None:
+    """What `base_source` gives, once a checkpoint's files are those of its manifest and fit what it stands on.
+
+    Whoever opens a checkpoint asks here first. Raises InputError where they are not, and what `base_source` raises.
+    """
+    check_own_files(source)
+    base = base_source(source)
+    _check_fit(source, base, base_source)
+    return base
+
+
+def check_here(source: Source) -> None:
+    """What `checked_base` raises of a checkpoint's own files, and where its base is on this machine of their fit.
+
+    The base itself is not hashed, and nothing is downloaded.
+    """
+    check_own_files(source)
+    _check_fit(source, _base_here(source), _base_here)
+
+
+def verify(source: Source) -> list[Source]:
+    """Look at every listed file of a checkpoint and of all that it stands on; those checkpoints, itself first.
+
+    Raises InputError for the first that is not as its manifest says, and what `base_source` raises.
+    """
+    check_own_files(source, every=True)
+    base = checked_base(source)
+    return [source, *(verify(base) if base is not None else [])]
+
+
+def _check_fit(source: Source, base: Source | None, below: Callable[[Source], Source | None]) -> None:
+    bottom = base
+    while base is not None:
+        bottom, base = base, below(base)
+    if bottom is not None:
+        kind_of(source).check(source, bottom)
+
+
+def _base_here(source: Source) -> Source | None:
+    """The folder that an overlay's manifest names as its base; None where it is not on this machine."""
+    manifest = source.manifest
+    if manifest is None or manifest.base is None or not kind_of(source).stands_on:
+        return None
+    ref = manifest.base.ref
+    return next((Source(ref, path) for path in (source.path / ref, Path(ref)) if os.path.isdir(path)), None)
 
 
 def checkpoint_files(source: Source) -> list[Path]:

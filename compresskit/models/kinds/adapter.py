@@ -9,6 +9,7 @@ from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.store import read_json
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.kind import Contents, How, ParameterCount
+from compresskit.models.kinds.fit import check_adapter, finder
 from compresskit.models.source import Source, download, known_aliases, resolve, resolve_base
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class AdapterKind:
         if has_tokenizer(source.path, base.tokenizer):
             base.tokenizer = tokenizer_of(source.path, base.family, base.model.config)
         return stand_on(self, source, base)
+
+    def check(self, source: Source, bottom: Source) -> None:
+        """Formats and shapes of its matrices, against the weights that they are added to."""
+        check_adapter(source.path, finder(bottom.path))
 
     def contents(self, source: Source) -> Contents:
         """The adapter's own matrices, and PEFT's settings."""

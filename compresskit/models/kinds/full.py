@@ -41,6 +41,9 @@ class FullKind:
 
         return open_full(self, source, how)
 
+    def check(self, source: Source, bottom: Source) -> None:
+        """There is no base."""
+
     def contents(self, source: Source) -> Contents:
         """The matrices in its safetensors files. Raises InputError where there is none."""
         from compresskit.models.matrices import stored_matrices

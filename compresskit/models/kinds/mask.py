@@ -10,6 +10,7 @@ from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.mask import FILE, load_masks, shannon_bits
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, How, Matrix, ParameterCount
+from compresskit.models.kinds.fit import check_overlay, finder
 from compresskit.models.source import Source, resolve_base
 
 if TYPE_CHECKING:
@@ -45,10 +46,16 @@ class MaskKind:
         from compresskit.models.loading import place, stand_on
 
         assert isinstance(base, TrainableModel)
-        apply_overlay(base.model, source.path)
+        learned = apply_overlay(base.model, source.path)
+        if lost := base.family.head(base.model) - learned:
+            raise InputError(f"{source.path} lacks {min(lost)} of its head; it is damaged: copy or make it again")
         place(base.model, how)
         base.missing_head = False
         return stand_on(self, source, base)
+
+    def check(self, source: Source, bottom: Source) -> None:
+        """Formats and shapes of masks and of what was learned, against the base's."""
+        check_overlay(source.path, finder(bottom.path))
 
     def contents(self, source: Source) -> Contents:
         """The masks, and how near they are to the least number of bytes that they can take (Shannon 1948)."""

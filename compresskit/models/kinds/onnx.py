@@ -50,6 +50,9 @@ class OnnxKind:
             console.warn(f"{source.ref} is an ONNX graph, whose numbers stay as they are, whatever --dtype says")
         return open_graph(self, source, graph_files(source.path), how)
 
+    def check(self, source: Source, bottom: Source) -> None:
+        """There is no base."""
+
     def contents(self, source: Source) -> Contents:
         """The graphs' files, how they compute, and how many weights they hold where the package onnx can tell."""
         from compresskit.models.kinds.onnx_graph import count_weights, method_of_graph

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from compresskit.checkpoint.mask import Mask, load_masks, save_masks
+from compresskit.checkpoint.headers import read_headers
+from compresskit.checkpoint.mask import Mask, load_masks, read_masks, save_masks
 from compresskit.checkpoint.store import load_tensors, save_tensors
 from compresskit.errors import InputError
-
-WEIGHTS_FILE = "weights.safetensors"
+from compresskit.models.kinds.fit import WEIGHTS_FILE, check_overlay
 
 
 def save_overlay(folder: Path, masks: Mapping[str, Mask], learned: Mapping[str, Tensor]) -> None:
@@ -31,40 +31,27 @@ def save_overlay(folder: Path, masks: Mapping[str, Mask], learned: Mapping[str, 
 
 
 @torch.no_grad()
-def apply_overlay(model: PreTrainedModel, folder: Path) -> None:
-    """Turn a model that holds the base's weights (on the CPU) into the overlay's, in place.
+def apply_overlay(model: PreTrainedModel, folder: Path) -> set[str]:
+    """Turn a model that holds the base's weights (on the CPU) into the overlay's, in place; the names that it learned.
 
-    Raises InputError where a name or a shape of the overlay does not fit the model.
+    Raises InputError where a name, a shape or a number format of the overlay does not fit the model; nothing is decoded
+    or changed before all of them do.
     """
-    masks, learned = load_masks(folder), load_tensors(folder / WEIGHTS_FILE)
     parameters = dict(model.named_parameters())
-    foreign = sorted({*masks, *learned} - set(parameters))
+    foreign = sorted({*read_masks(folder), *read_headers(folder / WEIGHTS_FILE)} - set(parameters))
     if foreign:
         raise InputError(f"{folder} changes {foreign[0]}, which its base does not have; it belongs to another model")
-    for name in {*masks, *learned}:
-        parameter, mask = parameters[name], masks.get(name)
-        try:
-            if mask is None:
-                parameter.copy_(_fitting(learned[name], parameter))
-            else:
-                bits = _fitting(torch.from_numpy(mask.expand()), parameter)
-                parameter.copy_(_masked(parameter, bits, learned.get(name)))
-        except ValueError as error:
-            raise InputError(
-                f"{folder}: {name} does not fit its base's shape {tuple(parameter.shape)} ({error})"
-            ) from error
-
-
-def _fitting(tensor: Tensor, base: Tensor) -> Tensor:
-    """The tensor itself; ValueError where its shape is another one, which torch might broadcast without a word."""
-    if tensor.shape != base.shape:
-        raise ValueError(f"the overlay's is {tuple(tensor.shape)}")
-    return tensor
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    check_overlay(folder, shapes.get)
+    masks, learned = load_masks(folder), load_tensors(folder / WEIGHTS_FILE)
+    for name, mask in masks.items():
+        parameters[name].copy_(_masked(parameters[name], torch.from_numpy(mask.expand()), learned.get(name)))
+    for name in learned.keys() - masks.keys():
+        parameters[name].copy_(learned[name])
+    return set(learned)
 
 
 def _masked(base: Tensor, mask: Tensor, values: Tensor | None) -> Tensor:
     if values is None:
         return torch.where(mask, base, torch.zeros((), dtype=base.dtype))
-    if values.shape != (int(mask.sum()),):
-        raise ValueError(f"the overlay has {values.numel()} values for {int(mask.sum())} kept weights")
     return torch.zeros_like(base).masked_scatter_(mask, values.to(base.dtype))

@@ -61,6 +61,9 @@ class QuantizedKind:
             )
         return resolve_base(source.path, manifest.base)
 
+    def check(self, source: Source, bottom: Source) -> None:
+        """There is no base."""
+
     def contents(self, source: Source) -> Contents:
         """The matrices that the packed weights stand for, and how they are packed."""
         from compresskit.models.kinds.packed import method_name, packed_matrices

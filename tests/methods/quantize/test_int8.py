@@ -43,6 +43,7 @@ from compresskit.models.seq2seq import Seq2SeqFamily
 from compresskit.models.source import Source
 from tests import tiny
 from tests.contract import makers
+from tests.listing import unlisted
 from tests.methods.quantize.test_quantize import logits, wide
 
 AUTO: dict[str, Any] = {"encoder": AutoModelForQuestionAnswering, "seq2seq": AutoModelForSeq2SeqLM}
@@ -355,14 +356,14 @@ def test_a_bilstm_that_something_else_opens_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_without_codes_is_refused(tmp_path: Path) -> None:
-    folder = packed(wide("encoder", tmp_path / "base"), tmp_path / "out")
+    folder = unlisted(packed(wide("encoder", tmp_path / "base"), tmp_path / "out"))
     shutil.copy(tmp_path / "base" / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(InputError, match="holds no weights in 8 bits"):
         load(str(folder), device="cpu")
 
 
 def test_a_file_without_a_scale_is_refused(tmp_path: Path) -> None:
-    folder = packed(wide("encoder", tmp_path / "base"), tmp_path / "out")
+    folder = unlisted(packed(wide("encoder", tmp_path / "base"), tmp_path / "out"))
     tensors = load_file(folder / "model.safetensors")
     del tensors["bert.encoder.layer.0.output.dense.weight_scale"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -19,6 +19,7 @@ from compresskit.models.registry import load
 from compresskit.models.source import Source
 from tests import tiny
 from tests.contract import makers
+from tests.listing import unlisted
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(coded: Path, tmp_path: Path) -> Path:
     """A folder to be damaged."""
-    return Path(shutil.copytree(coded, tmp_path / "coded"))
+    return unlisted(Path(shutil.copytree(coded, tmp_path / "coded")))
 
 
 def test_the_decoded_folder_is_there_while_it_is_read(coded: Path) -> None:

@@ -22,6 +22,7 @@ from compresskit.models.registry import load
 from compresskit.models.source import resolve
 from tests import tiny
 from tests.contract import makers
+from tests.listing import unlisted
 from tests.models.seq2seq_graphs import ExportedT5
 
 ENCODER, DECODER, WITH_PAST = SEQ2SEQ
@@ -34,7 +35,7 @@ def pair(exported_t5: ExportedT5) -> tuple[LoadedModel, LoadedModel]:
 
 @pytest.fixture
 def folder(exported_t5: ExportedT5, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(exported_t5.graphs, tmp_path / "graphs"))
+    return unlisted(Path(shutil.copytree(exported_t5.graphs, tmp_path / "graphs")))
 
 
 @pytest.mark.parametrize("beams", [1, 3])

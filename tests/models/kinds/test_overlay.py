@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from compresskit.checkpoint.manifest import read_manifest
-from compresskit.checkpoint.mask import Mask
+from compresskit.checkpoint.mask import Mask, load_masks
 from compresskit.checkpoint.store import save_tensors, sha256_weights
 from compresskit.errors import InputError
 from compresskit.models.kinds.overlay import apply_overlay, save_overlay
@@ -157,7 +157,8 @@ def test_an_overlay_of_another_model(name, shape, message: str, learns: bool, ba
 @pytest.mark.parametrize("shape", [(3, 16), (1, 16), (16, 2)])
 def test_a_head_of_another_shape(shape: tuple[int, int], base: Path, tmp_path: Path) -> None:
     overlays.make(base, tmp_path / "overlay", learns=False)
-    save_overlay(tmp_path / "overlay", {}, {"qa_outputs.weight": torch.ones(shape)})
+    masks = load_masks(tmp_path / "overlay")
+    save_overlay(tmp_path / "overlay", masks, {"qa_outputs.weight": torch.ones(shape)})
     with pytest.raises(InputError, match=r"qa_outputs\.weight does not fit its base's shape \(2, 16\)"):
         load(str(tmp_path / "overlay"))
 

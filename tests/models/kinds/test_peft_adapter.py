@@ -118,8 +118,8 @@ def test_its_own_tokenizer_comes_first(adapter: Path) -> None:
 
 def test_our_manifest_names_base_and_method(adapter: Path, base: Path, tmp_path: Path) -> None:
     step = Step("lora", {}, 0, None, 1.0, {})
-    Manifest("encoder", "adapter", base_of(resolve(str(base)), adapter), [step]).write(adapter)
     change_config(base_model_name_or_path="/no/where")(adapter)
+    Manifest("encoder", "adapter", base_of(resolve(str(base)), adapter), [step]).write(adapter)
     loaded = load(str(adapter), device="cpu")
     assert loaded.method == "lora"
     assert torch.equal(logits(loaded.model), logits(theirs(base, adapter)))
@@ -191,7 +191,7 @@ DAMAGED = {
         change_tensors(lambda t: t.update({A.replace("query", "key"): torch.ones(2, 16)})),
         r"it has no place for 1 tensors, such as .*key\.lora_A\.weight; give it its own base",
     ),
-    "another size": (change_tensors(lambda t: t.update({A: torch.ones(2, 8)})), r"does not fit its base \(.*; give it"),
+    "another size": (change_tensors(lambda t: t.update({A: torch.ones(2, 8)})), r"does not fit its base: .*; give it"),
     "other modules": (change_config(target_modules=["nothing"]), r"does not fit its base \(No modules were targeted"),
     "another task": (change_config(task_type="CAUSAL_LM"), r"does not fit its base \("),
     "an unknown kind": (change_config(peft_type="MAGIC"), r"adapter_config\.json cannot be read \(.*MAGIC"),
