@@ -1,4 +1,4 @@
-"""The encoder family: what transformers has a span head for: BERT, RoBERTa, DistilBERT, ELECTRA, MiniLM, …
+"""The encoder family: BERT, RoBERTa, DistilBERT, ELECTRA, MiniLM, … : what transformers has a span head for.
 
 A decoder or an encoder-decoder with such a head (GPT-2, Llama, BART, T5) encodes a window just as well.
 """
@@ -34,7 +34,12 @@ transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 # Where configurations keep how many positions there are. LED has two numbers, and reads a window on either side.
-POSITIONS = ("max_position_embeddings", "max_seq_len", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
+POSITIONS = (
+    "max_position_embeddings",
+    "max_seq_len",
+    "max_encoder_position_embeddings",
+    "max_decoder_position_embeddings",
+)
 # Whose positions start after the number of the padding token, as RoBERTa's do, within a table of so many positions.
 AFTER_PADDING = frozenset(
     {
@@ -110,7 +115,7 @@ class EncoderFamily:
     def max_positions(self, config: PretrainedConfig) -> int | None:
         """Longest input in tokens; RoBERTa's positions start after its padding index. XLNet's -1 is no limit."""
         known = [getattr(config, name, None) for name in POSITIONS]
-        positions = min((number for number in known if number is not None and number > 0), default=None)
+        positions: int | None = min((number for number in known if number is not None and number > 0), default=None)
         if positions is not None and config.model_type in AFTER_PADDING:
             return positions - int(config.pad_token_id) - 1
         return positions

@@ -28,7 +28,7 @@ from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.kinds.packed import load_quantized, method_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, own_files
-from compresskit.models.tasks.readable import reads_types
+from compresskit.models.tasks.readable import check_separators, reads_types
 
 # The names under which configurations keep the dropout of attention weights.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -154,6 +154,8 @@ def tokenizer_of(folder: Path, family: Family, config: PretrainedConfig) -> PreT
     # A model that goes on with a text never reads padding; a decoder that reads spans does without a token for it.
     unread = family.name == "causal" or (is_decoder(config) and tokenizer.pad_token_id is None)
     check_tokenizer(folder, tokenizer, config, padding=not unread)
+    if family.task.prompt is None:
+        check_separators(tokenizer, config)
     if family.task.prompt is None and not reads_types(config):
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer

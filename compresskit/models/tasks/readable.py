@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import MODEL_FOR_QUESTION_ANSWERING_MAPPING, PretrainedConfig
+from transformers import MODEL_FOR_QUESTION_ANSWERING_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
 
 from compresskit.errors import InputError
 
@@ -32,10 +32,22 @@ def check_readable(config: PretrainedConfig) -> None:
         )
 
 
+def check_separators(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> None:
+    """InputError where a Longformer, which finds the question by three separators, would not find it."""
+    if config.model_type == "longformer" and tokenizer("a", "b")["input_ids"].count(config.sep_token_id) != 3:
+        raise InputError(
+            "a model of type longformer finds the question by three separators, and its tokenizer does not set them; "
+            "copy the files of RoBERTa's tokenizer there, and give its sep_token_id in config.json"
+        )
+
+
 def reads_types(config: PretrainedConfig) -> bool:
     """Whether the reader of a configuration tells question and context apart by types of tokens.
 
     A tokenizer may give types to a model that takes none (Llama), or that knows one alone (RoBERTa).
     """
     reader: Any = MODEL_FOR_QUESTION_ANSWERING_MAPPING[type(config)]
-    return "token_type_ids" in inspect.signature(reader.forward).parameters and getattr(config, "type_vocab_size", None) != 1
+    return (
+        "token_type_ids" in inspect.signature(reader.forward).parameters
+        and getattr(config, "type_vocab_size", None) != 1
+    )
