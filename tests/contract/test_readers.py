@@ -100,6 +100,7 @@ def answered(folder: Path) -> LoadedModel:
     loaded = load(str(folder), device="cpu")
     assert (loaded.family.name, loaded.task.name) == ("encoder", "spans")
     found = list(loaded.task.answer(loaded, tiny.examples(5), ANSWERS))
+    assert all(each.text.strip() == each.text for each in found)
     assert all(each.text and each.score is not None and math.isfinite(each.score) for each in found)
     assert all(each.null_score is not None and math.isfinite(each.null_score) for each in found)
     return loaded

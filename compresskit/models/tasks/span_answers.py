@@ -121,8 +121,8 @@ def _predict(
     for span in sorted((s for s in spans if s.score > float("-inf")), key=lambda s: -s.score):
         start, _ = token_characters(windows.encoding, span.window, span.start)
         _, end = token_characters(windows.encoding, span.window, span.end)
-        text = example.context[start:end]
-        if not text.strip():
+        text = example.context[start:end].strip()  # GPT-2's tokens take the space before a word along
+        if not text:
             continue  # byte-level tokenizers have tokens of white space, which answer nothing
         candidates.setdefault(text, Candidate(text, span.score))
         if len(candidates) == options.n_best:

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from compresskit.errors import InputError
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.registry import load
 from compresskit.models.tasks.readable import check_readable, check_separators, reads_types
 from tests import tiny
@@ -58,6 +59,15 @@ def test_a_tokenizer_without_padding(tmp_path: Path) -> None:
     both = loaded.task.choices(loaded.model, batch).logits
     alone = loaded.task.choices(loaded.model, loaded.task.collator(loaded.tokenizer)([short])).logits
     torch.testing.assert_close(both[[1, 3], :9], alone[:, :9])
+
+
+def test_tokens_that_take_a_space_along_do_not_answer_with_it(tmp_path: Path) -> None:
+    loaded = load(str(readers.checkpoint("llama", tmp_path / "base")), device="cpu")
+    (found,) = loaded.task.answer(loaded, tiny.examples(1), AnswerOptions(64, 8, n_best=40))
+    texts = [candidate.text for candidate in found.n_best]
+    assert len(texts) > 20
+    assert texts == [text.strip() for text in texts]
+    assert len(set(texts)) == len(texts)
 
 
 def test_an_encoder_needs_padding(tmp_path: Path) -> None:
