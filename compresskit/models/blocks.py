@@ -16,18 +16,18 @@ def is_linear_layer(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
 
 def linear_weights(model: nn.Module) -> Mapping[str, nn.Module]:
     """The linear layers of the blocks, by the names of their weights."""
-    return {f"{name}.weight": module for name, module in _block_modules(model) if is_linear_layer(module)}
+    return {f"{name}.weight": module for name, module in modules_of_blocks(model) if is_linear_layer(module)}
 
 
 def other_parameters(model: nn.Module) -> set[str]:
     """Names of all parameters of the blocks that are not weights of linear layers."""
-    names = {f"{name}.{p}" for name, m in _block_modules(model) for p, _ in m.named_parameters(recurse=False)}
+    names = {f"{name}.{p}" for name, m in modules_of_blocks(model) for p, _ in m.named_parameters(recurse=False)}
     return names - set(linear_weights(model))
 
 
 def stacked_parameters(model: nn.Module) -> set[str]:
     """Names of the parameters of the blocks that hold the matrices of many experts at once, and of their biases."""
-    convolutions = {f"{name}.weight" for name, m in _block_modules(model) if isinstance(m, nn.Conv1d | nn.Conv2d)}
+    convolutions = {f"{name}.weight" for name, m in modules_of_blocks(model) if isinstance(m, nn.Conv1d | nn.Conv2d)}
     return {
         name
         for name in other_parameters(model) - convolutions
@@ -35,7 +35,7 @@ def stacked_parameters(model: nn.Module) -> set[str]:
     }
 
 
-def _block_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def modules_of_blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Modules below the lists of blocks, those of encoder and of decoder, by qualified name."""
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     for name, module in model.named_modules():

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from compresskit.errors import InputError
 from compresskit.models.device import resolve_device, resolve_dtype
+from compresskit.models.encoder import is_decoder
 from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
 from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
@@ -27,6 +28,7 @@ from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.kinds.packed import load_quantized, method_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, own_files
+from compresskit.models.tasks.readable import check_separators, reads_types
 
 # The names under which configurations keep the dropout of attention weights.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -94,7 +96,7 @@ def open_graph(kind: Kind, source: Source, graphs: Sequence[Path], how: How) -> 
     config = read_config(source.path)
     family = family_of_config(config, source.ref)
     model: OnnxReader | OnnxSeq2Seq
-    if config.is_encoder_decoder:
+    if family.name == "seq2seq":
         if len(graphs) < len(SEQ2SEQ):
             raise InputError(
                 f"{source.path} is a {config.model_type} model, of which it lacks {' and '.join(SEQ2SEQ)}; "
@@ -149,8 +151,13 @@ def place(model: PreTrainedModel, how: How) -> None:
 def tokenizer_of(folder: Path, family: Family, config: PretrainedConfig) -> PreTrainedTokenizerFast:
     """The tokenizer in a folder. Raises InputError where there is none, or it is another model's."""
     tokenizer = read_tokenizer(folder, family.max_positions(config))
-    # A model that goes on with a text never reads padding.
-    check_tokenizer(folder, tokenizer, config, padding=family.name != "causal")
+    # A model that goes on with a text never reads padding; a decoder that reads spans does without a token for it.
+    unread = family.name == "causal" or (is_decoder(config) and tokenizer.pad_token_id is None)
+    check_tokenizer(folder, tokenizer, config, padding=not unread)
+    if family.task.prompt is None:
+        check_separators(tokenizer, config)
+    if family.task.prompt is None and not reads_types(config):
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer
 
 

@@ -12,14 +12,22 @@ from transformers import (
     BertConfig,
     CanineConfig,
     GPT2Config,
+    LEDConfig,
     LlamaConfig,
+    LongformerConfig,
+    RobertaConfig,
     T5Config,
+    T5ForQuestionAnswering,
+    ViltConfig,
+    XLNetConfig,
+    XLNetForQuestionAnswering,
 )
 
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import resolve
+from tests.contract import readers
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind
 
@@ -112,6 +120,52 @@ def test_no_limit_where_the_configuration_names_none() -> None:
 )
 def test_encoders_are_owned_and_decoders_are_not(config: Any, owned: bool) -> None:
     assert FAMILY.owns(config) is owned
+
+
+@pytest.mark.parametrize(
+    ("config", "named", "owned"),
+    [
+        (GPT2Config, "GPT2ForQuestionAnswering", True),
+        (GPT2Config, "GPT2LMHeadModel", False),
+        (LlamaConfig, "LlamaForQuestionAnswering", True),
+        (T5Config, "T5ForQuestionAnswering", True),
+        (T5Config, "T5ForConditionalGeneration", False),
+        (XLNetConfig, "XLNetForQuestionAnsweringSimple", True),
+        (BertConfig, "BertForMaskedLM", True),
+        (ViltConfig, "ViltForQuestionAnswering", False),
+    ],
+)
+def test_what_the_configuration_names_decides(config: Any, named: str, owned: bool) -> None:
+    assert FAMILY.owns(config(architectures=[named])) is owned
+
+
+@pytest.mark.parametrize(
+    ("config", "longest"),
+    [
+        (XLNetConfig(), None),
+        (RobertaConfig(max_position_embeddings=514, pad_token_id=1), 512),
+        (LongformerConfig(max_position_embeddings=4098, pad_token_id=1), 4096),
+        (LEDConfig(max_encoder_position_embeddings=64, max_decoder_position_embeddings=32), 32),
+    ],
+    ids=lambda value: getattr(value, "model_type", value),
+)
+def test_where_positions_are_told_otherwise(config: Any, longest: int | None) -> None:
+    assert FAMILY.max_positions(config) == longest
+
+
+def test_the_head_of_a_model_whose_base_is_no_module() -> None:
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2, "vocab_size": 9}
+    model = T5ForQuestionAnswering(T5Config(**sizes))
+    assert FAMILY.head(model) == {"qa_outputs.weight", "qa_outputs.bias"}
+    assert len(FAMILY.weights(model)) == 6 + 10
+
+
+def test_a_head_of_beams_is_not_the_one_that_is_read(tmp_path: Path) -> None:
+    tokenizer = readers.tokenizer_of("bert")
+    config: Any = readers.config_of("xlnet", tokenizer)
+    XLNetForQuestionAnswering(config).save_pretrained(tmp_path / "beams")
+    tokenizer.save_pretrained(tmp_path / "beams")
+    assert opened(tmp_path / "beams").missing_head
 
 
 def test_a_model_is_built_of_a_configuration(kind: Kind, folders: dict[Kind, Path]) -> None:

@@ -62,7 +62,7 @@ class Exported(Attached):
 
     def save(self, folder: Path) -> None:
         """`model.onnx`, or the three graphs of an encoder-decoder with their weights, and the configuration."""
-        if self.loaded.model.config.is_encoder_decoder:
+        if self.loaded.family.name == "seq2seq":
             from compresskit.methods.export.seq2seq import write_graphs  # needs the packages of ONNX
 
             worst = write_graphs(self.loaded, folder)

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from compresskit.checkpoint.manifest import KindName
 from compresskit.checkpoint.mask import Mask, shannon_bits
-from compresskit.errors import UsageError
+from compresskit.errors import InputError, UsageError
 from compresskit.methods.experts import check_experts
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.method import Attached, Footprint
@@ -75,10 +75,17 @@ class PruneMethod:
     def examine(self, asked: Job, loaded: TrainableModel) -> None:
         """UsageError for a block that does not divide what is masked, and for `--lr` where nothing learns at it.
 
-        Raises InputError where masks would not reach most of the weights.
+        Raises InputError where masks would not reach most of the weights: where those are of experts, or of
+        convolutions in the place of linear layers (SqueezeBERT).
         """
         check_experts(loaded, self.name, needed=True)
-        for name, module in maskable(loaded, asked.config).items():
+        modules = maskable(loaded, asked.config)
+        if not modules:
+            raise InputError(
+                f"{loaded.ref} has no linear layers in its blocks, and masks are over those; "
+                "take a model of another type"
+            )
+        for name, module in modules.items():
             check_block(name, module, asked.config.block)
         _refuse_lr(asked, loaded)
 

@@ -73,7 +73,7 @@ class QuantizeMethod(Conversion):
             )
         if asked.config.backend == "onnxruntime":
             check_exportable(loaded)
-            if loaded.model.config.is_encoder_decoder:
+            if loaded.family.name == "seq2seq":
                 refuse(asked.config, ("calibrate",), f"with the graphs of {loaded.ref}, which writes its answers")
         if asked.config.backend == "bitsandbytes" and not is_linear(weights):
             raise UsageError(
@@ -84,7 +84,7 @@ class QuantizeMethod(Conversion):
     def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
         """The model, to be packed."""
         backends: dict[str, type[Int8 | Packed | Graph]] = {"torch": Int8, "bitsandbytes": Packed, "onnxruntime": Graph}
-        if config.backend == "onnxruntime" and loaded.model.config.is_encoder_decoder:
+        if config.backend == "onnxruntime" and loaded.family.name == "seq2seq":
             from compresskit.methods.quantize.graphs import Graphs  # needs the packages of ONNX
 
             return Graphs(loaded, config)

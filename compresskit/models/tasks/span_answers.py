@@ -15,7 +15,7 @@ from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch
 from compresskit.models.tasks.batching import inference_batches, prepared_chunks
-from compresskit.models.tasks.span_batches import SpanCollator, span_logits
+from compresskit.models.tasks.span_batches import SpanCollator, padding_id, span_logits
 from compresskit.models.tasks.windows import Windows, encode, null_position, token_characters
 
 
@@ -100,7 +100,7 @@ def _inference_batches(
     with_types = "token_type_ids" in loaded.tokenizer.model_input_names
     all_ids, all_types = windows.encoding["input_ids"], windows.encoding["token_type_ids"]
     multiple, batches = inference_batches([len(ids) for ids in all_ids], loaded.device.type, options)
-    collate = SpanCollator(loaded.tokenizer.pad_token_id, with_types, multiple)
+    collate = SpanCollator(padding_id(loaded.tokenizer), with_types, multiple)
     for rows in batches:
         batch = collate([{"input_ids": all_ids[row], "token_type_ids": all_types[row]} for row in rows])
         position = torch.arange(batch["input_ids"].shape[1])
@@ -121,8 +121,8 @@ def _predict(
     for span in sorted((s for s in spans if s.score > float("-inf")), key=lambda s: -s.score):
         start, _ = token_characters(windows.encoding, span.window, span.start)
         _, end = token_characters(windows.encoding, span.window, span.end)
-        text = example.context[start:end]
-        if not text.strip():
+        text = example.context[start:end].strip()  # GPT-2's tokens take the space before a word along
+        if not text:
             continue  # byte-level tokenizers have tokens of white space, which answer nothing
         candidates.setdefault(text, Candidate(text, span.score))
         if len(candidates) == options.n_best:

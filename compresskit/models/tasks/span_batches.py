@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
 from compresskit.models.task import Batch
 from compresskit.models.tasks.batching import PAD_MULTIPLE, rounded_up
@@ -20,6 +21,12 @@ def span_logits(model: nn.Module, batch: Batch) -> Tensor:
     outputs = model(**{name: batch[name] for name in INPUTS if name in batch})
     logits = torch.stack((outputs.start_logits, outputs.end_logits), dim=-1).float()
     return logits.masked_fill(batch["attention_mask"].unsqueeze(-1) == 0, float("-inf"))
+
+
+def padding_id(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The number of the tokenizer's padding; where it has none, as many decoders, 0, which the mask hides as well."""
+    found: int | None = tokenizer.pad_token_id
+    return 0 if found is None else found
 
 
 class SpanCollator:

@@ -18,7 +18,7 @@ from compresskit.models.prompt import Prompt
 from compresskit.models.task import Batch, Choices, Features, Kept, Pairing
 from compresskit.models.tasks import span_answers
 from compresskit.models.tasks.alignment import SameTokens, ThroughCharacters, same_tokens
-from compresskit.models.tasks.span_batches import SpanCollator, span_logits
+from compresskit.models.tasks.span_batches import SpanCollator, padding_id, span_logits
 from compresskit.models.tasks.span_features import SpanFeatures, write_features
 
 
@@ -42,7 +42,7 @@ class SpanTask:
 
     def collator(self, tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[Mapping[str, Any]]], Batch]:
         """A collator that pads to the longest window of the batch."""
-        return SpanCollator(tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names)
+        return SpanCollator(padding_id(tokenizer), "token_type_ids" in tokenizer.model_input_names)
 
     def choices(self, model: nn.Module, batch: Batch) -> Choices:
         """The starts of all windows, then their ends: 2 · batch rows, one choice for each position."""
