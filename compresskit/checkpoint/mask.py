@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.store import read_safetensors_metadata, save_arrays
 from compresskit.errors import InputError
+from compresskit.text import from_json
 
 SCHEMA = "compresskit.mask/1"
 FILE = "mask.safetensors"
+
+LARGEST = 1 << 26
+"""Weights under a mask that is decoded without its base to compare it with; few models have so large a matrix."""
 
 Words = NDArray[np.uint32]
 Bits = NDArray[np.bool_]
@@ -46,6 +51,11 @@ class Mask:
     def size(self) -> int:
         """Number of weights under the mask."""
         return self.bits.size * self.block[0] * self.block[1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight under the mask."""
+        return _covered(self.bits.shape, self.block)
 
     def expand(self) -> Bits:
         """The mask at the weight's own shape, a boolean array."""
@@ -108,10 +118,11 @@ def save_masks(folder: Path, masks: Mapping[str, Mask]) -> None:
     save_arrays(folder / FILE, arrays, metadata)
 
 
-def load_masks(folder: Path) -> dict[str, Mask]:
-    """Read `mask.safetensors` of a checkpoint folder.
+def load_masks(folder: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> dict[str, Mask]:
+    """Read `mask.safetensors` of a checkpoint folder; `shapes` are those of the base's weights, by name.
 
-    Raises InputError where the file is missing, truncated, of another format, or does not decode.
+    Raises InputError where the file is missing, truncated, of another format, or does not decode, or where a mask is
+    of another shape than its weight, or larger than any is whose weight is not among `shapes`.
     """
     from safetensors.numpy import load_file
 
@@ -125,10 +136,25 @@ def load_masks(folder: Path) -> dict[str, Mask]:
     masks = {}
     name = "?"
     try:
-        for name, entry in json.loads(metadata["masks"]).items():
+        for name, entry in from_json(metadata["masks"]).items():
             rows, columns = entry["block"]
+            _check_shape(tuple(entry["shape"]), (rows, columns), shapes.get(name))
             masks[name] = Mask(decode(words[name], tuple(entry["shape"]), entry["ones"]), (rows, columns))
     except (InputError, KeyError, TypeError, ValueError, AttributeError, OverflowError, MemoryError) as error:
         # A damaged header can say anything, also a shape that no memory holds.
         raise InputError(f"{path}, mask of {name}: {error}; it is damaged: copy or make it again") from error
     return masks
+
+
+def _check_shape(grid: tuple[int, ...], block: tuple[int, int], weight: Sequence[int] | None) -> None:
+    """ValueError where a mask of `grid` blocks cannot be its weight's: nothing is made of that size before."""
+    shape = _covered(grid, block)
+    if weight is not None and shape != tuple(weight):
+        raise ValueError(f"it covers {shape}, its weight has the shape {tuple(weight)}")
+    if weight is None and math.prod(shape) > LARGEST:
+        raise ValueError(f"it covers {shape}, and its base is not there to compare it with; put it back")
+
+
+def _covered(grid: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of the weight under a `grid` of blocks; ValueError where that is of another dimension than they."""
+    return grid if block == (1, 1) else tuple(n * side for n, side in zip(grid, block, strict=True))

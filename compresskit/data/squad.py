@@ -33,8 +33,8 @@ def read(path: Path, name: str | None = None) -> ExampleSet:
     """
     name = str(path) if name is None else name
     writer = StoreWriter()
-    reader = _Reader(writer)
     with TextStream(path, name) as stream:
+        reader = _Reader(writer, stream)
         try:
             # The C part of ijson 3.6 dies of a number that is too large, unless it is given the events one by one.
             reader.read(ijson.parse(ijson.basic_parse(stream, buf_size=CHUNK)))
@@ -104,8 +104,8 @@ def _items(fields: _Object, key: str) -> list[Any]:
 class _Reader:
     """Reads the events of a parser into a writer: the outline event by event, each paragraph as a whole."""
 
-    def __init__(self, writer: StoreWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: StoreWriter, stream: TextStream) -> None:
+        self._writer, self._stream = writer, stream
         self._keys: dict[str, set[str]] = {}  # of the top level and of the article, by their prefix
         self._title: object = MISSING
         self._articles = self._paragraphs = 0  # articles read, and paragraphs read in this one
@@ -136,6 +136,7 @@ class _Reader:
             self._read_paragraph(_fields(paragraph, "the paragraph"))
             self._paragraph = None
             self._paragraphs += 1
+            self._stream.next_piece()
 
     def _outline(self, events: Iterable[_Event]) -> Iterator[_Event]:
         """Pass the events on, and check those that stand outside of the paragraphs."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from compresskit.checkpoint.reading import reading
+from compresskit.checkpoint.reading import read_text
 from compresskit.errors import InputError
 from compresskit.evaluate.compare import with_differences
 from compresskit.evaluate.row import Report, Row
@@ -14,8 +14,7 @@ from compresskit.evaluate.row import Report, Row
 
 def read_report(path: Path) -> Report:
     """Read a saved report; InputError where the file is missing, or is not a report."""
-    with reading(path, "give the JSON that compresskit eval -o wrote"):
-        text = path.read_text(encoding="utf-8")
+    text = read_text(path, "give the JSON that compresskit eval -o wrote")
     return Report.from_json(text, str(path))
 
 

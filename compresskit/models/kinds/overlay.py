@@ -36,8 +36,9 @@ def apply_overlay(model: PreTrainedModel, folder: Path) -> None:
 
     Raises InputError where a name or a shape of the overlay does not fit the model.
     """
-    masks, learned = load_masks(folder), load_tensors(folder / WEIGHTS_FILE)
     parameters = dict(model.named_parameters())
+    masks = load_masks(folder, {name: tuple(parameter.shape) for name, parameter in parameters.items()})
+    learned = load_tensors(folder / WEIGHTS_FILE)
     foreign = sorted({*masks, *learned} - set(parameters))
     if foreign:
         raise InputError(f"{folder} changes {foreign[0]}, which its base does not have; it belongs to another model")
