@@ -150,7 +150,7 @@ def _check_shape(grid: tuple[int, ...], block: tuple[int, int], weight: Sequence
     """ValueError where a mask of `grid` blocks cannot be its weight's: nothing is made of that size before."""
     shape = _covered(grid, block)
     if weight is not None and shape != tuple(weight):
-        raise ValueError(f"it covers {shape}, its weight has the shape {tuple(weight)}")
+        raise ValueError(f"it covers {shape}, and does not fit its base's shape {tuple(weight)}")
     if weight is None and math.prod(shape) > LARGEST:
         raise ValueError(f"it covers {shape}, and its base is not there to compare it with; put it back")
 

@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
+from compresskit.checkpoint.reading import check_regular
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
@@ -29,6 +30,8 @@ BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
+# The largest tokenizers have half of this.
+TEXTS, MOST_TEXT = (".json", ".txt", ".model"), 64_000_000
 # What lies in a checkpoint's folder and is not needed to run it: hidden files, the log of its training, and what
 # transformers' Trainer keeps there to go on training.
 NOT_NEEDED = (
@@ -70,7 +73,7 @@ def resolve(ref: str, revision: str | None = None) -> Source:
     """
     if Path(ref).is_dir():
         return Source(ref, Path(ref))
-    if Path(ref).is_file():
+    if os.path.lexists(ref):
         raise InputError(f"{ref} is a file; give the folder of a checkpoint")
     if ref in BUILT_IN:
         from compresskit.models import builtin
@@ -156,6 +159,23 @@ def base_of(source: Source, output: Path) -> Base:
     if source.revision is None and not source.untrained:
         return Base(os.path.relpath(source.path.resolve(), output.resolve()), None, digest)
     return Base(ALIASES.get(source.ref, source.ref), source.revision, digest)
+
+
+def check_beside(folder: Path) -> None:
+    """InputError where something in a checkpoint's folder is no file, though it is called like one, or too large.
+
+    Libraries open by their names whatever lies there: a pipe would keep them waiting, a hole would fill the memory.
+    """
+    for path in sorted(folder.iterdir()):
+        if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
+            continue
+        check_regular(path)
+        if path.suffix in TEXTS and path.stat().st_size > MOST_TEXT:
+            raise InputError(f"{path} has more than {MOST_TEXT:,} bytes, too many for such a file; copy it again")
+
+
+def _is_read(path: Path) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in HUB_FILES)
 
 
 def own_files(folder: Path) -> list[Path]:
