@@ -74,7 +74,8 @@ def resolve(ref: str, revision: str | None = None) -> Source:
     if Path(ref).is_dir():
         return Source(ref, Path(ref))
     if os.path.lexists(ref):
-        raise InputError(f"{ref} is a file; give the folder of a checkpoint")
+        what = "a file" if Path(ref).is_file() else "no folder"
+        raise InputError(f"{ref} is {what}; give the folder of a checkpoint")
     if ref in BUILT_IN:
         from compresskit.models import builtin
 
