@@ -49,6 +49,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         )
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
+    config.return_dict = True  # a model's outputs are asked for by their names
     if getattr(config, "transformers_weights", None) is not None:
         # Transformers would open the file that stands there, which may lie below the folder and is in no hash.
         raise InputError(
@@ -109,6 +110,8 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
     # Without any file, transformers makes an empty vocabulary, in which every word is unknown.
     if not has_tokenizer(folder, tokenizer):
         raise InputError(f"{folder} holds no tokenizer (no tokenizer.json, no vocabulary); {mend}")
+    if "" in (getattr(tokenizer, name, None) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES):
+        raise InputError(f"{folder} names an empty text as a special token; {mend}")
     if positions is not None:
         tokenizer.model_max_length = positions
     return tokenizer

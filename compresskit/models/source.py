@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
-from compresskit.checkpoint.reading import check_regular
+from compresskit.checkpoint.reading import check_regular, read_bytes
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
@@ -30,8 +30,9 @@ BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
-# The largest tokenizers have half of this.
-TEXTS, MOST_TEXT = (".json", ".txt", ".model"), 64_000_000
+# Bytes of a text that is read as a whole: the largest tokenizers have half of these, and a third of these lists.
+# Settings are small: they are copied again and again.
+TEXTS, MOST_TEXT, SMALL_TEXT, MOST_LISTS = (".json", ".txt", ".model"), 64_000_000, 2_000_000, 2_000_000
 # What lies in a checkpoint's folder and is not needed to run it: hidden files, the log of its training, and what
 # transformers' Trainer keeps there to go on training.
 NOT_NEEDED = (
@@ -171,8 +172,12 @@ def check_beside(folder: Path) -> None:
         if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
             continue
         check_regular(path)
-        if path.suffix in TEXTS and path.stat().st_size > MOST_TEXT:
-            raise InputError(f"{path} has more than {MOST_TEXT:,} bytes, too many for such a file; copy it again")
+        size = path.stat().st_size
+        if path.suffix in TEXTS and size > SMALL_TEXT:
+            most = SMALL_TEXT if path.match("*config.json") else MOST_TEXT
+            text = read_bytes(path, most=most)
+            if path.suffix == ".json" and text.count(b"[") + text.count(b"{") > MOST_LISTS:
+                raise InputError(f"{path} holds more than {MOST_LISTS:,} lists and objects; copy it again")
 
 
 def _is_read(path: Path) -> bool:
