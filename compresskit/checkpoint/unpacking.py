@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from typing import Any
 
 # Text is packed to a tenth. What is packed to less than a hundredth was made to fill a memory.
 MOST_TIMES, UNASKED = 100, 64_000_000
@@ -22,7 +23,7 @@ class Unpacked(io.RawIOBase):
     than 100 times its own size (and 64 MB), or is followed by more than a megabyte of zeros.
     """
 
-    def __init__(self, packed: io.BufferedReader, size: int) -> None:
+    def __init__(self, packed: io.BufferedReader[Any], size: int) -> None:
         self._packed = packed
         self._most = max(MOST_TIMES * size, UNASKED)
         self._given = self._zeros = 0

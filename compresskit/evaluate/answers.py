@@ -58,6 +58,12 @@ def read_answers(path: Path) -> Mapping[str, str]:
     return value
 
 
+def check_size(path: Path) -> None:
+    """InputError where a file is larger than any of answers, so that nobody reads it."""
+    if path.stat().st_size > MOST:
+        raise InputError(f"{path}: holds more than {MOST:,} bytes, too many for answers; divide the questions")
+
+
 def _text(path: Path) -> str:
     """The text of a file; InputError where reading it as JSON would take more memory than answers do."""
     chunks: list[bytes] = []

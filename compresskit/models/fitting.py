@@ -28,6 +28,7 @@ _MEND = "copy its config.json and its weights again"
 _TIMES, _MORE_TENSORS, _MORE_NUMBERS = 4, 1_000, 64_000_000
 # Of what is left, positions that are computed alone.
 _SLACK, _POSITIONS = 1.25, 16_000_000
+_MORE_PARTS = 50_000  # that are joined while they are read, such as experts
 _WEIGHTS_IN_A_BYTE = 8  # of packed ones, at most
 
 
@@ -56,6 +57,8 @@ def check_fits(family: Family, folder: Path, config: PretrainedConfig) -> None:
     found = held(folder, packed=packed)
     with torch.device("meta"), no_larger_than(found, folder):
         model = family.build(plain)
+    if found.tensors > _TIMES * len(list(model.named_parameters())) + _MORE_PARTS:
+        raise InputError(f"{folder} holds {found.tensors:,} tensors, far more than its model has; {_MEND}")
     left_out = family.head(model) | set(model.all_tied_weights_keys)
     wanted = sum(tensor.numel() for name, tensor in model.named_parameters() if name not in left_out)
     if wanted > _SLACK * found.numbers + _POSITIONS:

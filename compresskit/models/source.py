@@ -15,7 +15,7 @@ from pathlib import Path
 
 from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
 from compresskit.checkpoint.reading import check_regular, read_bytes
-from compresskit.checkpoint.store import sha256_weights
+from compresskit.checkpoint.store import read_safetensors_metadata, sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
 
@@ -172,6 +172,8 @@ def check_beside(folder: Path) -> None:
         if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
             continue
         check_regular(path)
+        if path.suffix == ".safetensors":
+            read_safetensors_metadata(path)  # which tells whether it is whole
         size = path.stat().st_size
         if path.suffix in TEXTS and size > SMALL_TEXT:
             most = SMALL_TEXT if path.match("*config.json") else MOST_TEXT

@@ -87,6 +87,7 @@ def fingerprint(ref: str) -> str:
     source: Source | None = resolve(ref)
     digest, depth = hashlib.sha256(), 0
     while source is not None:
+        check_beside(source.path)
         for path in own_files(source.path):
             digest.update(f"{sha256_file(path)} {depth}/{path.name}\n".encode())
         source, depth = base_source(source), depth + 1
