@@ -88,7 +88,7 @@ def check_depth(value: Any, inner: Callable[[Any], Iterable[Any]] | None = None,
     Whoever walks over it, or shows it, then needs no more than that. `inner` tells what a value holds.
     """
     inner, level, count = inner or _held, [value], 0
-    for _ in range(DEEPEST):
+    for _ in range(DEEPEST + 1):  # the value itself, and what is in so many lists within each other
         following: list[Any] = []
         for outer in level:
             following += inner(outer)

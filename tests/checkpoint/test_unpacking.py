@@ -12,7 +12,7 @@ from compresskit.checkpoint.unpacking import Unpacked
 
 
 def unpacked(packed: bytes, size: int | None = None) -> bytes:
-    source = io.BufferedReader(io.BytesIO(packed))  # type: ignore[type-var]
+    source = io.BufferedReader(io.BytesIO(packed))
     return io.BufferedReader(Unpacked(source, len(packed) if size is None else size), 1000).read()
 
 
