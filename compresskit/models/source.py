@@ -172,9 +172,9 @@ def check_beside(folder: Path) -> None:
         if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
             continue
         check_regular(path)
-        if path.suffix == ".safetensors":
-            read_safetensors_metadata(path)  # which tells whether it is whole
         size = path.stat().st_size
+        if path.suffix == ".safetensors" and size > MOST_TEXT:
+            read_safetensors_metadata(path)  # whether it is whole, or a hole that would be hashed for hours
         if path.suffix in TEXTS and size > SMALL_TEXT:
             most = SMALL_TEXT if path.match("*config.json") else MOST_TEXT
             text = read_bytes(path, most=most)
