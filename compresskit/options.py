@@ -173,6 +173,8 @@ def _impossible(known: Known, value: Any) -> str | None:
         if own.choices and str(entry) not in own.choices:
             near = difflib.get_close_matches(str(entry), own.choices, n=1)
             return f"is not one of {', '.join(own.choices)}" + (f"; did you mean {near[0]}?" if near else "")
+        if isinstance(entry, str | Path) and "\0" in str(entry):
+            return "holds a NUL, which no name or text here can have"
         if isinstance(entry, int | float) and not isinstance(entry, bool) and not _in_bounds(own, entry):
             return f"is not {_bounds(own) if math.isfinite(entry) else 'finite'}{_hint(own)}"
     return None

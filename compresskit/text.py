@@ -9,13 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 QUOTED = 200
 """Characters of a quoted text that a message keeps."""
 LONGEST = 2000
 """Characters of a whole message; of a longer one the middle is left out, for its end tells the mend."""
+
+DEEPEST = 100
+"""Lists and objects within each other that are read. Python's own walks over a value end at some 1,000."""
+TOO_DEEP = f"its lists and objects are nested deeper than {DEEPEST}"
+
+_LONGEST_NUMBER = 14_000  # bits; Python writes out no number of more than 4,300 digits
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 # Control characters but for tab and line feed; what turns the direction of writing, so that a line reads otherwise
 # than it is; halves of characters, and what XML forbids.
@@ -57,8 +64,49 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """The value of a JSON text; ValueError where it is not JSON, or holds a number that is not finite (`1e999`)."""
-    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    """The value of a JSON text.
+
+    ValueError where it is not JSON, is nested deeper than 100, or holds a number that is not finite (`1e999`) or of
+    more than 4,300 digits, or half a character.
+    """
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
+    check_depth(value)
+    if _HALVES.search(text if isinstance(text, str) else text.decode("latin-1")):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds half a character, a lone surrogate") from error
+    return value
+
+
+def check_depth(value: Any, inner: Callable[[Any], Iterable[Any]] | None = None, most: int | None = None) -> None:
+    """ValueError where a value is nested deeper than 100, holds more than `most` values, or too large a number.
+
+    Whoever walks over it, or shows it, then needs no more than that. `inner` tells what a value holds.
+    """
+    inner, level, count = inner or _held, [value], 0
+    for _ in range(DEEPEST + 1):  # the value itself, and what is in so many lists within each other
+        following: list[Any] = []
+        for outer in level:
+            following += inner(outer)
+            if most is not None and count + len(following) > most:
+                raise ValueError(f"it unfolds to more than {most:,} values")
+        if not following:
+            return
+        level, count = following, count + len(following)
+    raise ValueError(TOO_DEEP)
+
+
+def _held(value: Any) -> Iterable[Any]:
+    """What JSON, YAML or TOML holds in a value; ValueError for a whole number that nobody can write out."""
+    if isinstance(value, Mapping):
+        return [*value, *value.values()]
+    if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:
+        raise ValueError("it holds a whole number of more than 4,300 digits")
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from compresskit.text import LONGEST, QUOTED, finite_or_none, one_line, printable, to_json
+from compresskit.text import LONGEST, QUOTED, check_depth, finite_or_none, from_json, one_line, printable, to_json
 
 NASTY = "a\x1b[31mb\x9b2Jc\x00\x07\x7f\rd\u202ee\u2066f\udcff\uffff"
 KEPT = "Zürich 東京\u00a0\u200d\t\n \U0001f600 'q' \\"
@@ -57,3 +57,26 @@ def test_a_line_without_end_keeps_its_beginning_and_its_mend(letter: str):
     assert len(line) <= LONGEST + 3
     assert line.startswith("config.json: ")
     assert line.endswith("; copy it again")
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 102 + "]" * 102, "[" * 100_000, "1" * 5000, r'{"a": ["\ud800"]}', "[NaN]"], ids=lambda text: text[:9]
+)
+def test_json_that_nobody_can_walk_over_or_write(text: str) -> None:
+    with pytest.raises(ValueError, match=r"nested|digits|half|NaN"):
+        from_json(text)
+
+
+def test_json_that_is_deep_and_has_a_pair_of_surrogates() -> None:
+    assert from_json("[" * 100 + r'"\ud83d\ude00"' + "]" * 100) == from_json("[" * 100 + '"😀"' + "]" * 100)
+
+
+def test_a_value_that_unfolds_or_holds_itself() -> None:
+    itself: list[object] = []
+    itself.append(itself)
+    wide: list[object] = ["x"]
+    for _ in range(30):
+        wide = [wide, wide]
+    for value in (itself, wide, 1 << 20_000):
+        with pytest.raises(ValueError, match=r"nested|unfolds|digits"):
+            check_depth([value], most=1000)

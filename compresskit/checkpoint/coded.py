@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from compresskit.checkpoint.store import load_tensors, read_safetensors_metadata, save_tensors
 from compresskit.errors import InputError
+from compresskit.text import from_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +32,9 @@ FILE = "coded.safetensors"
 # Codes are from -127 to 127; a model of them counts from 0.
 LARGEST = 127
 SYMBOLS = 2 * LARGEST + 1
+
+# A file keeps a scale for each row, and much else as it is: however empty its weights, this is more than they can be.
+MOST_TIMES, UNASKED = 100, 1 << 24
 
 Words = NDArray[np.uint32]
 Codes = NDArray[np.int8]
@@ -158,10 +162,12 @@ def read_coded(folder: Path) -> dict[str, CodedWeight]:
     with safe_open(path, framework="numpy") as file:
         lengths = {name: math.prod(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
     try:
-        for name, entry in json.loads(metadata["weights"]).items():
+        for name, entry in from_json(metadata["weights"]).items():
             weights[name] = _coded_weight(entry, lengths[name])
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _damaged(folder, name, error) from error
+    if sum(weight.size for weight in weights.values()) > MOST_TIMES * path.stat().st_size + UNASKED:
+        raise InputError(f"{path} would decode to more than {MOST_TIMES} weights a byte; copy or make it again")
     return weights
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ from compresskit.text import from_json
 
 SCHEMA = "compresskit.mask/1"
 FILE = "mask.safetensors"
+
+LARGEST = 1 << 26
+"""Weights under a mask that is decoded without its base to compare it with; few models have so large a matrix."""
 
 Words = NDArray[np.uint32]
 Bits = NDArray[np.bool_]
@@ -49,6 +53,11 @@ class Mask:
     def size(self) -> int:
         """Number of weights under the mask."""
         return self.bits.size * self.block[0] * self.block[1]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weight under the mask."""
+        return _covered(self.bits.shape, self.block)
 
     def expand(self) -> Bits:
         """The mask at the weight's own shape, a boolean array."""
@@ -80,12 +89,17 @@ class MaskEntry:
     @property
     def weight_shape(self) -> tuple[int, ...]:
         """The shape of the weight under the mask."""
-        return self.shape if self.block == (1, 1) else (self.shape[0] * self.block[0], self.shape[1] * self.block[1])
+        return _covered(self.shape, self.block)
 
     @property
     def kept(self) -> int:
         """Number of weights kept."""
         return self.ones * self.block[0] * self.block[1]
+
+
+def _covered(grid: tuple[int, ...], block: tuple[int, int]) -> tuple[int, ...]:
+    """The shape of the weight under a `grid` of blocks."""
+    return grid if block == (1, 1) else (grid[0] * block[0], grid[1] * block[1])
 
 
 def shannon_bits(ones: int, size: int) -> float:
@@ -177,10 +191,11 @@ def _entry(raw: Any, words: Header) -> MaskEntry:
     return MaskEntry(tuple(raw["shape"]), tuple(raw["block"]), raw["ones"])
 
 
-def load_masks(folder: Path) -> dict[str, Mask]:
-    """Read `mask.safetensors` of a checkpoint folder.
+def load_masks(folder: Path, shapes: Mapping[str, Sequence[int]] = MappingProxyType({})) -> dict[str, Mask]:
+    """Read `mask.safetensors` of a checkpoint folder; `shapes` are those of the base's weights, by name.
 
-    Raises InputError where the file is missing, truncated, of another format, or does not decode.
+    Raises InputError where the file is missing, truncated, of another format, or does not decode, or where a mask is
+    of another shape than its weight, or larger than any is whose weight is not among `shapes`.
     """
     from safetensors.numpy import load_file
 
@@ -188,6 +203,7 @@ def load_masks(folder: Path) -> dict[str, Mask]:
     words, masks = load_file(path), {}
     for name, entry in entries.items():
         try:
+            _check_shape(entry, shapes.get(name))
             masks[name] = Mask(decode(words[name], entry.shape, entry.ones), entry.block)
         except (InputError, ValueError, OverflowError, MemoryError) as error:  # a shape that no memory holds, too
             raise _damaged(path, name, error) from error
@@ -196,3 +212,12 @@ def load_masks(folder: Path) -> dict[str, Mask]:
 
 def _damaged(path: Path, name: str, error: Exception) -> InputError:
     return InputError(f"{path}, mask of {name}: {error}; it is damaged: copy or make it again")
+
+
+def _check_shape(entry: MaskEntry, weight: Sequence[int] | None) -> None:
+    """ValueError where a mask cannot be its weight's: nothing is made of that size before."""
+    shape = entry.weight_shape
+    if weight is not None and shape != tuple(weight):
+        raise ValueError(f"it covers {shape}, and does not fit its base's shape {tuple(weight)}")
+    if weight is None and math.prod(shape) > LARGEST:
+        raise ValueError(f"it covers {shape}, and its base is not there to compare it with; put it back")

@@ -1,16 +1,28 @@
-"""What is said of a file that the system does not let us read."""
+"""How every file that a person gives is opened, and what is said of one that the system does not let us read.
+
+Regular files only, and links to them. A pipe, a socket or a device may keep whoever opens it waiting for ever.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from compresskit.errors import InputError
 
+MEND = "check its name and its permissions, or copy it again"
+
+MOST = 10_000_000
+"""Bytes of a file that is read as a whole. A list of empty lists takes 25 times its text in memory."""
+
+_LENGTH = 8  # bytes in front of a safetensors file's header, which tell how long it is
+
 
 @contextlib.contextmanager
-def reading(path: Path, mend: str = "check its name and its permissions, or copy it again") -> Iterator[None]:
+def reading(path: Path, mend: str = MEND) -> Iterator[None]:
     """Turn the system's refusal, and text that is not UTF-8, into an InputError that names the file and the `mend`."""
     try:
         yield
@@ -20,3 +32,45 @@ def reading(path: Path, mend: str = "check its name and its permissions, or copy
         raise InputError(f"{path} cannot be read ({error.strerror or type(error).__name__}); {mend}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read (it is not UTF-8 text: {error}); {mend}") from error
+
+
+def check_regular(path: Path, mend: str = MEND) -> None:
+    """InputError unless `path` is a regular file, or a link to one; nothing is opened, so nothing can wait."""
+    with reading(path, mend):
+        mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise InputError(f"{path} cannot be read (it is {what}, not a file); {mend}")
+
+
+@contextlib.contextmanager
+def opened(path: Path, mend: str = MEND) -> Iterator[BinaryIO]:
+    """A regular file, open for reading bytes; InputError where it is none, or cannot be read."""
+    check_regular(path, mend)
+    with reading(path, mend), path.open("rb") as file:
+        yield file
+
+
+def read_bytes(path: Path, mend: str = MEND, most: int = MOST) -> bytes:
+    """All of a regular file; InputError where it cannot be read, or holds more than `most` bytes."""
+    with opened(path, mend) as file:
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise InputError(f"{path} has more than {most:,} bytes, too many for such a file; {mend}")
+    return found
+
+
+def read_text(path: Path, mend: str = MEND, most: int = MOST) -> str:
+    """The UTF-8 text of a regular file. Raises what `read_bytes` raises."""
+    with reading(path, mend):
+        return read_bytes(path, mend, most).decode()
+
+
+def check_header(path: Path) -> None:
+    """InputError where a safetensors file cannot be read, or its header is longer than the file, or any we read."""
+    with opened(path) as file:
+        start = file.read(_LENGTH)
+        whole = path.stat().st_size
+    length = int.from_bytes(start, "little")
+    if len(start) < _LENGTH or length > min(MOST, whole - _LENGTH):
+        raise InputError(f"{path} is not a whole safetensors file (its header is too long); copy or download it again")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from compresskit.checkpoint.finite import check_files
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
-from compresskit.checkpoint.reading import reading
+from compresskit.checkpoint.reading import check_header, opened, read_bytes
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.text import from_json, to_json
 
@@ -43,7 +43,7 @@ def sha256_file(path: Path) -> str:
 @functools.lru_cache(maxsize=1024)
 def _sha256(path: Path, *_: int) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -143,11 +143,9 @@ def _umask() -> int:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; one that is missing, unreadable, non-UTF-8 or broken is an InputError naming the file."""
+    """Read a JSON file; one that cannot be read, or is too large, not UTF-8 or broken, is an InputError naming it."""
     try:
-        with reading(path):
-            content = path.read_bytes()
-        return from_json(content.decode())
+        return from_json(read_bytes(path).decode())
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); it is damaged: copy or make it again") from error
 
@@ -159,9 +157,7 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """
     from safetensors import SafetensorError, safe_open
 
-    # safetensors says of every file that it cannot open that there is none.
-    with reading(path), path.open("rb"):
-        pass
+    check_header(path)
     try:
         with safe_open(path, framework="numpy") as file:
             return dict(file.metadata() or {})
@@ -169,17 +165,16 @@ def read_safetensors_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error
 
 
-def tensor_names(folder: Path) -> Iterator[str]:
-    """Names of all tensors in a folder's safetensors files, which are not loaded.
+def tensor_shapes(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of all tensors in a folder's safetensors files, which are not loaded.
 
     Raises InputError where a file is truncated or foreign.
     """
-    from safetensors import safe_open
-
     for path in weight_files(folder):
         read_safetensors_metadata(path)
-        with safe_open(path, framework="numpy") as file:
-            yield from file.keys()
+        with opened(path) as file:
+            header = from_json(file.read(int.from_bytes(file.read(8), "little")))
+        yield from ((name, tuple(entry["shape"])) for name, entry in header.items() if name != "__metadata__")
 
 
 def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:

@@ -113,6 +113,8 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
     if _is_disk_full(error):
         name = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
         return f"disk full{name}; make room, or choose another --output", RunFailed.exit_code
+    if (isinstance(error, OSError) and error.errno == errno.EFBIG) or "File too large" in str(error):
+        return "a file would be larger than is allowed here; raise the limit (ulimit -f)", RunFailed.exit_code
     if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
         return "standard output is closed; open it, or send it to a file", RunFailed.exit_code
     if isinstance(error, OSError) and error.errno in _NOT_OURS and error.filename is not None:
@@ -157,6 +159,7 @@ def _global_options(
         # So that rich, the libraries below and the processes that a verb starts do the same.
         os.environ["NO_COLOR"] = "1"
     console.configure(quiet=quiet, verbose=verbose, color=not no_color)
+    _check_place()
     if context.invoked_subcommand is None:
         context.get_help()  # prints, as typer renders help with rich
         raise typer.Exit(UsageError.exit_code)
@@ -169,8 +172,26 @@ for _verb in VERBS:
         app.command(_name(_verb))(_verb)
 
 
+def _check_words(words: Sequence[str]) -> None:
+    """UsageError for a word that is not UTF-8: neither JSON nor a tokenizer can hold it."""
+    for number, word in enumerate(words, start=1):
+        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(f"word {number} of the command line, {word!r}, is not UTF-8; rename it, or write it so")
+
+
+def _check_place() -> None:
+    """UsageError where the working folder or the home is no folder; libraries end the process there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError("the working folder is gone; go to another with cd") from error
+    if os.path.expanduser("~").startswith("~"):
+        raise UsageError(f"HOME is {os.environ.get('HOME')!r}, which is no folder; set it to one")
+
+
 def _run(words: list[str]) -> int:
     try:
+        _check_words(words)
         result = app(words, prog_name="compresskit", standalone_mode=False)
     except SystemExit as stop:
         # Completion ends so; and where a pipe is closed typer exits with 1, which is ours for a gate.

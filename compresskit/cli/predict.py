@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from compresskit.checkpoint.reading import MOST, opened, reading
 from compresskit.cli.flags import with_flags
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
 from compresskit.options import check, like, option, refuse
-from compresskit.text import finite_or_none, to_json
+from compresskit.text import finite_or_none, from_json, to_json
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -93,19 +93,26 @@ def read_questions(path: Path) -> Iterator[Example]:
     """Questions of a JSON-lines file; InputError naming the line where one is broken."""
     from compresskit.data.examples import Example
 
-    try:
-        # Not `splitlines`: a JSON string may hold a line separator of Unicode as it is.
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a UTF-8 file of JSON lines") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
-            record = json.loads(line)
+            record = from_json(line)
             question, context = record["question"], record["context"]
             if not (isinstance(question, str) and isinstance(context, str)):
                 raise TypeError("question and context are texts")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f'{path}, line {number}: not an object with "question" and "context" ({error})') from error
         yield Example(str(record.get("id", number)), "", question, context, (), True, number)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a file that are not blank, with their numbers; InputError where it is no text, or one has no end."""
+    mend = "give a UTF-8 file of JSON lines"
+    with opened(path, mend) as file:
+        # Of bytes: a JSON string may hold a line separator of Unicode as it is.
+        for number, line in enumerate(iter(lambda: file.readline(MOST + 1), b""), start=1):
+            if len(line) > MOST:
+                raise InputError(f"{path}, line {number}: it has more than {MOST:,} bytes; {mend}")
+            if line.strip():
+                with reading(path, mend):
+                    text = line.decode()
+                yield number, text

@@ -20,6 +20,9 @@ _LITERALS = ("true", "false", "null")
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|-?\d{4300,}', re.DOTALL)
 """A string, or one of the values that Python's json module takes and the parser does not."""
+_MOST, _MOST_LISTS = 48_000_000, 4_000_000
+"""Bytes of text that are read a second time, and lists in it. Every official file has fewer."""
+
 _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
 """An escape: a pair of surrogates, a surrogate alone (the group), or any other."""
 
@@ -28,13 +31,11 @@ def json_fault(path: Path, name: str, error: Exception) -> InputError:
     """The error for the file at `path`, called `name`, whose parsing failed with `error`.
 
     It tells the line (from 1) and the byte of the text (from 0, a byte-order mark counted). For that the whole text is
-    read into memory. A pipe cannot be read again, so its error has no place.
+    read into memory; where that would be too much, the error has no place.
     """
-    if not path.is_file():
+    text, skipped = _text(path, name)
+    if text is None:
         return InputError(f"{name}: not JSON: {_reason(error)}; {_EXPECTED}")
-    with TextStream(path, name) as stream:
-        text = b"".join(iter(stream.read, b"")).decode()
-        skipped = stream.skipped
     if not text.strip():
         return InputError(f"{name}: the file is empty; {_EXPECTED}")
     place, reason = _fault(text, error)
@@ -47,6 +48,18 @@ def json_fault(path: Path, name: str, error: Exception) -> InputError:
             f"{name}: the JSON breaks off at the file's end ({where}): the file is cut short, fetch it again"
         )
     return InputError(f"{name}: not JSON: {where}: {reason}; {_EXPECTED}")
+
+
+def _text(path: Path, name: str) -> tuple[str | None, int]:
+    """The text of a file, None where it is too much to be read as a whole; and the bytes of its byte-order mark."""
+    chunks: list[bytes] = []
+    with TextStream(path, name) as stream:
+        while (chunk := stream.read()) and stream.delivered <= _MOST:
+            chunks.append(chunk)
+            stream.next_piece()
+    whole = b"".join(chunks)
+    too_much = stream.delivered > _MOST or whole.count(b"[") > _MOST_LISTS
+    return None if too_much else whole.decode(), stream.skipped
 
 
 def _fault(text: str, error: Exception) -> tuple[int | None, str]:

@@ -16,17 +16,22 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE_SUFFIXES = (".json", ".gz", ".jsonl")
 
 
+def _path(ref: str) -> Path:
+    """The path that a reference would be, that of a home in the place of `~` where there is one."""
+    return Path(os.path.expanduser(ref))
+
+
 def training_set(ref: str) -> str | None:
     """By what reference `load` finds the training questions that belong to the data set `ref`.
 
     That is the same one for the built-in set and for data sets with splits; None for a file, which has no others.
     """
-    return None if Path(ref).expanduser().is_file() else ref
+    return None if _path(ref).is_file() else ref
 
 
 def local_files(ref: str) -> list[Path]:
     """What `load` reads of this machine's own files for the reference `ref`: a file, a folder, or nothing."""
-    path = Path(ref).expanduser()
+    path = _path(ref)
     return [path] if ref != "demo" and os.path.exists(path) else []
 
 
@@ -44,7 +49,7 @@ def load(ref: str, split: Split) -> ExampleSet:
         from compresskit.data import demo
 
         return demo.examples(split)
-    path = Path(ref).expanduser()
+    path = _path(ref)
     if path.exists() and not path.is_dir():
         from compresskit.data import squad
 

@@ -33,8 +33,8 @@ def read(path: Path, name: str | None = None) -> ExampleSet:
     """
     name = str(path) if name is None else name
     writer = StoreWriter()
-    reader = _Reader(writer)
     with TextStream(path, name) as stream:
+        reader = _Reader(writer, stream)
         try:
             # The C part of ijson 3.6 dies of a number that is too large, unless it is given the events one by one.
             reader.read(ijson.parse(ijson.basic_parse(stream, buf_size=CHUNK)))
@@ -76,6 +76,9 @@ _NEEDED = {"": "data", "data.item": "paragraphs"}
 _MAX_PREFIX = 1 << 14
 """Characters in the keys that lead to a value: the parser joins them anew for each, so their number must end."""
 
+_MAX_VALUES = 500_000
+"""Values and keys in a paragraph, or between two. A thousand questions with five answers each have a tenth of them."""
+
 
 def _begun(event: str, value: Any) -> Any:
     """The value that an event of the parser begins; an empty one for a list or an object."""
@@ -104,8 +107,9 @@ def _items(fields: _Object, key: str) -> list[Any]:
 class _Reader:
     """Reads the events of a parser into a writer: the outline event by event, each paragraph as a whole."""
 
-    def __init__(self, writer: StoreWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: StoreWriter, stream: TextStream) -> None:
+        self._writer, self._stream = writer, stream
+        self._values = 0  # that the parser told of since the last paragraph
         self._keys: dict[str, set[str]] = {}  # of the top level and of the article, by their prefix
         self._title: object = MISSING
         self._articles = self._paragraphs = 0  # articles read, and paragraphs read in this one
@@ -136,6 +140,8 @@ class _Reader:
             self._read_paragraph(_fields(paragraph, "the paragraph"))
             self._paragraph = None
             self._paragraphs += 1
+            self._stream.next_piece()
+            self._values = 0
 
     def _outline(self, events: Iterable[_Event]) -> Iterator[_Event]:
         """Pass the events on, and check those that stand outside of the paragraphs."""
@@ -148,6 +154,9 @@ class _Reader:
         }
         for event in events:
             prefix = event[0]
+            self._values += 1
+            if self._values > _MAX_VALUES:
+                raise Fault(f"a paragraph holds more than {_MAX_VALUES:,} values; divide it")
             if len(prefix) > _MAX_PREFIX:
                 raise Fault("lists or objects are nested too deep, or a key is too long")
             check = checks_by_prefix.get(prefix)

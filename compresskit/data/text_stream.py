@@ -10,10 +10,15 @@ import zlib
 from pathlib import Path
 from types import TracebackType
 
+from compresskit.checkpoint.reading import check_regular
+from compresskit.checkpoint.unpacking import Unpacked
 from compresskit.errors import InputError
 
 CHUNK = 1 << 20
 """Bytes read at a time. The parser scans an unfinished string anew with every chunk, so not too few."""
+
+MOST_IN_ONE = 16_000_000
+"""Bytes of a paragraph, or of another piece that is held as a whole. A book has two million."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BOM = codecs.BOM_UTF8
@@ -48,21 +53,23 @@ class TextStream:
 
     Gzip is known by its magic bytes; a byte-order mark is dropped. Every fault of the file raises InputError,
     with the byte at which it stands (in the unpacked text, from 0) and `name`, as the user calls the file.
-    `delivered` counts the bytes given out, `skipped` those of the mark.
+    `delivered` counts the bytes given out, `skipped` those of the mark. Whoever reads says by `next_piece` when it has
+    let go of what it read; a `piece` of more than `MOST_IN_ONE` bytes is a fault of the file.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._name = name
-        self._pack: gzip.GzipFile | None = None
+    def __init__(self, path: Path, name: str, piece: str = "paragraph") -> None:
+        self._name, self._piece = name, piece
+        self._pack: io.BufferedReader | None = None
+        check_regular(path)
         try:
             self._raw = _HashingFile(path)
             self._stored = io.BufferedReader(self._raw, CHUNK)
             if self._stored.peek(2)[:2] == _GZIP_MAGIC:
-                self._pack = gzip.GzipFile(fileobj=self._stored)
+                self._pack = io.BufferedReader(Unpacked(self._stored, path.stat().st_size), CHUNK)
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         self._decoder = codecs.getincrementaldecoder("utf-8")()
-        self.delivered = 0
+        self.delivered = self._begun = 0
         self.skipped = 0
 
     def __enter__(self) -> TextStream:
@@ -81,7 +88,16 @@ class TextStream:
             chunk = chunk[self.skipped :] or self._unpack(size)
         self._check_utf8(chunk)
         self.delivered += len(chunk)
+        if self.delivered - self._begun > MOST_IN_ONE + CHUNK:
+            raise InputError(
+                f"{self._name}: a {self._piece} behind byte {self._begun:,} of its text has more than {MOST_IN_ONE:,}; "
+                "divide it, or take it out"
+            )
         return chunk
+
+    def next_piece(self) -> None:
+        """What was read so far is no longer held."""
+        self._begun = self.delivered
 
     def _unpack(self, size: int) -> bytes:
         try:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from compresskit.data.text_stream import TextStream
 from compresskit.errors import InputError
-from compresskit.text import to_json
+from compresskit.text import from_json, to_json
+
+MOST = 40_000_000
+"""Bytes of a file of answers. Those to 130,000 questions have seven million."""
+
+_MOST_LISTS = 4_000_000  # an answer may have a bracket in it
+_MEND = "give a file in the official format: one JSON object, question id to text"
 
 
 class AnswersWriter:
@@ -38,21 +43,37 @@ class AnswersWriter:
 def read_answers(path: Path) -> Mapping[str, str]:
     """Read a file of answers, plain or gzip.
 
-    Raises InputError where it is missing, broken, or holds anything but texts by question id.
+    Raises InputError where it is missing, broken, too large, or holds anything but texts by question id.
     """
-    mend = "give a file in the official format: one JSON object, question id to text"
+    text = _text(path)
     try:
-        raw = path.read_bytes()
-        value = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); {mend}") from error
+        value = from_json(text)
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); {_MEND}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, not answers; {mend}")
-    for question, text in value.items():
-        if not isinstance(text, str):
-            raise InputError(f"{path}: the answer to {question!r} is a {type(text).__name__}, not a text; {mend}")
-        if not f"{question}{text}".isascii() and any("\ud800" <= letter <= "\udfff" for letter in question + text):
-            raise InputError(
-                f"{path}: {question!r} or its answer holds half a character (a lone surrogate); write it anew"
-            )
+        raise InputError(f"{path}: holds a {type(value).__name__}, not answers; {_MEND}")
+    for question, answer in value.items():
+        if not isinstance(answer, str):
+            raise InputError(f"{path}: the answer to {question!r} is a {type(answer).__name__}, not a text; {_MEND}")
     return value
+
+
+def check_size(path: Path) -> None:
+    """InputError where a file is larger than any of answers, so that nobody reads it."""
+    if path.stat().st_size > MOST:
+        raise InputError(f"{path}: holds more than {MOST:,} bytes, too many for answers; divide the questions")
+
+
+def _text(path: Path) -> str:
+    """The text of a file; InputError where reading it as JSON would take more memory than answers do."""
+    chunks: list[bytes] = []
+    with TextStream(path, str(path)) as stream:
+        while chunk := stream.read():
+            chunks.append(chunk)
+            stream.next_piece()
+            if stream.delivered > MOST:
+                raise InputError(f"{path}: holds more than {MOST:,} bytes of answers; divide the questions")
+    text = b"".join(chunks).decode()
+    if text.count("[") + text.count("{") > _MOST_LISTS:
+        raise InputError(f"{path}: holds lists and objects in each other, not answers; {_MEND}")
+    return text

@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from compresskit.checkpoint.reading import reading
+from compresskit.checkpoint.reading import read_text
 from compresskit.errors import InputError
 from compresskit.evaluate.compare import with_differences
 from compresskit.evaluate.row import Report, Row
 
+MOST_LISTS = 200_000
+"""Lists and objects in a saved report; each is compared with the schema. A row has some ten."""
+
 
 def read_report(path: Path) -> Report:
     """Read a saved report; InputError where the file is missing, or is not a report."""
-    with reading(path, "give the JSON that compresskit eval -o wrote"):
-        text = path.read_text(encoding="utf-8")
+    text = read_text(path, "give the JSON that compresskit eval -o wrote")
+    if text.count("[") + text.count("{") > MOST_LISTS:
+        raise InputError(f"{path}: holds more than {MOST_LISTS:,} lists and objects, which no report does")
     return Report.from_json(text, str(path))
 
 

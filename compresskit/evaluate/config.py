@@ -7,20 +7,19 @@ the whole file) in the folder where the command runs. Its keys are the command's
 from __future__ import annotations
 
 import glob
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
 from compresskit import options
-from compresskit.checkpoint.reading import reading
+from compresskit.checkpoint.reading import read_text
 from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.delivery import Delivery, GateOptions
 from compresskit.evaluate.settings import METRICS, TIMING, EvalSettings
+from compresskit.evaluate.settings_text import MOST_TOML, MOST_YAML, from_toml, from_yaml
 from compresskit.options import OUTPUT, check, option, options_of
 
 if TYPE_CHECKING:
@@ -147,13 +146,17 @@ def read(folder: Path) -> dict[str, Any]:
 _MEND = "mend it, or name the checkpoints"
 
 
+def _text(path: Path, most: int) -> str | None:
+    """The text of a file of settings; None where there is nothing of that name, not even a link."""
+    return read_text(path, _MEND, most) if os.path.lexists(path) else None
+
+
 def _table(path: Path) -> Mapping[str, Any] | None:
-    if not path.is_file():
+    text = _text(path, MOST_TOML)
+    if text is None:
         return None
-    with reading(path, _MEND):
-        text = path.read_text(encoding="utf-8")
     try:
-        value: Any = tomllib.loads(text)
+        value: Any = from_toml(text)
     except ValueError as error:
         raise InputError(f"{path}: is not valid TOML ({error}); {_MEND}") from error
     for key in ("tool", "compresskit", "eval"):
@@ -162,15 +165,13 @@ def _table(path: Path) -> Mapping[str, Any] | None:
 
 
 def _section(path: Path) -> Mapping[str, Any] | None:
-    if not path.is_file():
+    text = _text(path, MOST_YAML)
+    if text is None:
         return None
-    with reading(path, _MEND):
-        text = path.read_text(encoding="utf-8")
     try:
-        value = yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        told = " ".join(str(error).split())
-        raise InputError(f"{path}: is not valid YAML ({told}); {_MEND}") from error
+        value = from_yaml(text)
+    except ValueError as error:
+        raise InputError(f"{path}: is not valid YAML ({error}); {_MEND}") from error
     return _mapping(value.get("eval", value) if isinstance(value, dict) else value, YAML)
 
 

@@ -19,7 +19,7 @@ from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import check_shown
 from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
-from compresskit.evaluate.answers import read_answers
+from compresskit.evaluate.answers import check_size, read_answers
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.measure import disk_bytes
@@ -196,7 +196,10 @@ def _checkpoint_hash(ref: str) -> str:
     """A hash of all that a checkpoint consists of; InputError where it cannot be read."""
     try:
         # A file of answers stands for itself; whatever else there is becomes known by its files.
-        return sha256_file(Path(ref)) if Path(ref).is_file() else fingerprint(ref)
+        if not Path(ref).is_file():
+            return fingerprint(ref)
+        check_size(Path(ref))
+        return sha256_file(Path(ref))
     except OSError as error:  # a name too long, a file that may not be read, a disk that fails
         reason = error.strerror or type(error).__name__
         raise InputError(f"{ref}: cannot be read ({reason}); restore it") from error

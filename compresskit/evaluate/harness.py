@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compresskit.checkpoint.reading import read_text
 from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
 from compresskit.evaluate.metrics import PERPLEXITY
 from compresskit.evaluate.settings import EvalSettings
@@ -52,11 +53,9 @@ def _may_be_language_model(ref: str) -> bool:
 
 def _task_name(file: Path) -> str:
     """What a task's YAML file calls it; InputError where there is no such file, or it names no task."""
-    try:
-        # Not by a YAML reader: these files have tags of their own, which stand for functions.
-        found = re.search(r"^task:\s*[\"']?([^\s\"'#]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--harness {file}: cannot be read; give a task's YAML file, or a name") from error
+    text = read_text(file, "--harness takes a task's YAML file, or a name")
+    # Not by a YAML reader: these files have tags of their own, which stand for functions.
+    found = re.search(r"^task:\s*[\"']?([^\s\"'#]+)", text, re.MULTILINE)
     if found is None:
         raise InputError(f"--harness {file}: names no task; write one as `task: NAME`")
     return found[1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg")
+
+
+@contextlib.contextmanager
+def _unswayed() -> Iterator[None]:
+    """While the block runs, matplotlib sees no word of the environment that it would stumble over.
+
+    An image needs no window, and has no date.
+    """
+    kept = {name: os.environ.pop(name) for name in ("MPLBACKEND", "SOURCE_DATE_EPOCH") if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def check_suffix(path: Path) -> None:
@@ -27,7 +42,8 @@ def check_suffix(path: Path) -> None:
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """An empty figure, sizes in inches, its parts placed by hand or by matplotlib; MissingError without it."""
     try:
-        from matplotlib.figure import Figure
+        with _unswayed():
+            from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingError("--plot needs matplotlib; install it with: pip install 'compresskit[plot]'") from error
     return Figure(figsize=(width, height), layout=layout)
@@ -46,7 +62,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     staging = staging_beside(path)
     try:
         # An SVG holds the time and random names unless told otherwise.
-        with mpl.rc_context({"svg.hashsalt": "compresskit"}), (staging / path.name).open("wb") as file:
+        with _unswayed(), mpl.rc_context({"svg.hashsalt": "compresskit"}), (staging / path.name).open("wb") as file:
             figure.savefig(file, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
             file.flush()
             os.fsync(file.fileno())

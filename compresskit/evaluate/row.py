@@ -6,6 +6,7 @@ The published JSON Schema of the format is `SCHEMA_FILE`; what is read back is h
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -272,7 +273,7 @@ class Report:
         """Read a report back; InputError, naming `where` and the entry, where it does not hold to the schema."""
         try:
             value = from_json(text)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{where}: is not JSON ({error}); write it anew with compresskit eval") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise InputError(f"{where}: has no schema {SCHEMA!r}; give the JSON that compresskit eval writes")
@@ -292,7 +293,8 @@ def _check(value: object, where: str) -> None:
     """InputError where a report does not hold to the published schema, naming the entry that is most to blame."""
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator().iter_errors(value))
+    # Each error holds what it is about; of a file full of them the first ones tell enough.
+    error = best_match(itertools.islice(_validator().iter_errors(value), 100))
     if error is not None:
         place = error.json_path.removeprefix("$").lstrip(".") or "the whole"
         raise InputError(f"{where}: {place}: {error.message[:200]}; write the report anew with compresskit eval")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from compresskit.checkpoint.reading import check_regular
 from compresskit.data.load import local_files
 from compresskit.methods.job import Job
 from compresskit.methods.quantize.config import QuantizeConfig
@@ -21,7 +22,9 @@ def read_by(job: Job) -> Iterator[Path]:
     yield from job.reads
     architecture = job.training.architecture if isinstance(job.options, TrainingOptions) else None
     if architecture is not None:
-        yield from architecture.reads()
+        for path in architecture.reads():
+            check_regular(path)  # at once: it is read after the data
+            yield path
     source = None if architecture is not None else resolve(job.options.model)
     if source is not None:
         yield from places(source)

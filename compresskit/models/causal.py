@@ -51,6 +51,11 @@ class CausalFamily:
             use_own_mixers(model)
         return model, set(info["missing_keys"])
 
+    def build(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A model of this configuration with random weights."""
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        return model
+
     def head(self, model: PreTrainedModel) -> set[str]:
         """None: what writes the answers was pretrained, and is a part of the model."""
         return set()

@@ -91,8 +91,8 @@ class EncoderFamily:
         return model, set(info["missing_keys"])
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
-        """A model with random weights, for configurations that have no pretrained ones."""
-        model: PreTrainedModel = AutoModelForQuestionAnswering.from_config(config)
+        """A model of this configuration with random weights."""
+        model: PreTrainedModel = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False)
         return model
 
     def head(self, model: PreTrainedModel) -> set[str]:

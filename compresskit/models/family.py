@@ -32,6 +32,9 @@ class Family(Protocol):
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         """The model in a folder of the ecosystem, and the names of parameters that the folder lacks."""
 
+    def build(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A model of this configuration with random weights."""
+
     def weights(self, model: PreTrainedModel) -> Mapping[str, nn.Module]:
         """What a method may change: by the qualified name of each weight, the module that holds it."""
 

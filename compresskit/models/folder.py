@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
-from compresskit.checkpoint.store import indexed_names, read_json, read_safetensors_metadata, weight_files
+from compresskit.checkpoint.reading import read_text
+from compresskit.checkpoint.store import indexed_names, read_safetensors_metadata, weight_files
 from compresskit.errors import CompresskitError, InputError, MissingError
 
 # Loading reads files: it asks no Hub, and runs (or offers to run) no code that a checkpoint brings along.
 NOTHING_FOREIGN: Mapping[str, bool] = {"local_files_only": True, "trust_remote_code": False}
+
+MOST_PARTS = 100_000
+"""Layers, heads, labels or experts of a model, of which its configuration may make lists."""
 
 # Weights that nobody here reads: what they are, by their file names.
 FOREIGN_WEIGHTS: Mapping[str, str] = {
@@ -31,9 +38,10 @@ FOREIGN_WEIGHTS: Mapping[str, str] = {
 
 def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a checkpoint; InputError where there is none, or transformers cannot read it."""
-    if not (folder / "config.json").is_file():
+    if not os.path.lexists(folder / "config.json"):
         raise InputError(f"{folder} is not a checkpoint: it has no config.json{_instead(folder)}")
-    if _is_mamba_ssm(folder / "config.json"):
+    raw = _raw(folder / "config.json")
+    if _is_mamba_ssm(raw):
         raise InputError(
             f"{folder} is in mamba-ssm's own format, which transformers does not open; the Hub has such models "
             "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
@@ -41,6 +49,7 @@ def read_config(folder: Path) -> PretrainedConfig:
         )
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
+    config.return_dict = True  # a model's outputs are asked for by their names
     if getattr(config, "transformers_weights", None) is not None:
         # Transformers would open the file that stands there, which may lie below the folder and is in no hash.
         raise InputError(
@@ -49,16 +58,31 @@ def read_config(folder: Path) -> PretrainedConfig:
     return config
 
 
-def _is_mamba_ssm(path: Path) -> bool:
+def _raw(path: Path) -> dict[str, Any]:
+    """The values of a configuration; none where it is no JSON object, of which transformers tells.
+
+    Raises InputError where it cannot be read, or has so many layers, labels or the like that their list would fill the
+    memory: transformers makes it while it reads.
+    """
+    try:
+        found = json.loads(read_text(path))  # in which there may be infinities, such as a Mamba's limits
+    except (ValueError, RecursionError):
+        return {}
+    values = found if isinstance(found, dict) else {}
+    parts = (values, *(part for part in values.values() if isinstance(part, dict)))
+    for key, value in ((key, value) for part in parts for key, value in part.items()):
+        counts = key.startswith("num_") or "layer" in key
+        if counts and isinstance(value, int | float) and value > MOST_PARTS:
+            raise InputError(f"{path} says {key} {value:g}, and no model has more than {MOST_PARTS:,}; copy it again")
+    return values
+
+
+def _is_mamba_ssm(config: Mapping[str, Any]) -> bool:
     """Whether a configuration is of the package mamba-ssm, which names no type of model.
 
     Where the folder is called after a type, transformers takes any configuration for one of that type.
     """
-    try:
-        config = read_json(path)
-    except InputError:
-        return False  # whoever opens it tells what is wrong
-    return isinstance(config, dict) and "model_type" not in config and {"d_model", "n_layer"} <= config.keys()
+    return "model_type" not in config and {"d_model", "n_layer"} <= config.keys()
 
 
 def _instead(folder: Path) -> str:
@@ -86,6 +110,8 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
     # Without any file, transformers makes an empty vocabulary, in which every word is unknown.
     if not has_tokenizer(folder, tokenizer):
         raise InputError(f"{folder} holds no tokenizer (no tokenizer.json, no vocabulary); {mend}")
+    if "" in (getattr(tokenizer, name, None) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES):
+        raise InputError(f"{folder} names an empty text as a special token; {mend}")
     if positions is not None:
         tokenizer.model_max_length = positions
     return tokenizer

@@ -16,6 +16,7 @@ from compresskit.models.device import resolve_device, resolve_dtype
 from compresskit.models.encoder import is_decoder
 from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
+from compresskit.models.fitting import check_fits
 from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
 from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
@@ -38,6 +39,7 @@ def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
 
     def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+        check_fits(family, source.path, config)
         return family.load(source.path, config, resolve_dtype(how.dtype))
 
     loaded = _open(kind, source, how, load)
@@ -50,6 +52,7 @@ def open_quantized(kind: Kind, source: Source, how: How) -> TrainableModel:
     with uncoded(source.path) as folder:
 
         def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+            check_fits(family, folder, config)
             return load_quantized(family, folder, config, resolve_dtype(how.dtype), resolve_device(how.device))
 
         loaded = _open(kind, source, how, load)

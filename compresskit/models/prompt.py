@@ -6,13 +6,14 @@ file of JSON.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from compresskit.checkpoint.reading import read_text
 from compresskit.errors import InputError
+from compresskit.text import from_json
 
 QUESTION, CONTEXT = "{question}", "{context}"
 _KEYS = ("template", "unanswerable", "stop", "lead")
@@ -108,6 +109,9 @@ PROMPTS: Mapping[str, Prompt] = {
 }
 
 
+_MEND = "--prompt-template takes a JSON file, or a name"
+
+
 def read_prompt(named: str) -> Prompt:
     """The prompt of a name, or of a JSON file.
 
@@ -116,11 +120,11 @@ def read_prompt(named: str) -> Prompt:
     if named in PROMPTS:
         return PROMPTS[named]
     path = Path(named)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         names = ", ".join(PROMPTS)
-        raise InputError(f"--prompt-template {named}: there is no such file; give one, or a name of {names}") from error
-    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"--prompt-template {named}: there is no such file; give one, or a name of {names}")
+    try:
+        raw = from_json(read_text(path, _MEND))
+    except ValueError as error:
         raise InputError(f"--prompt-template {named}: cannot be read as JSON ({error}); correct the file") from error
     return Prompt.from_dict(raw, f"--prompt-template {named}")

@@ -39,6 +39,11 @@ class Seq2SeqFamily:
         )
         return model, set(info["missing_keys"])
 
+    def build(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A model of this configuration with random weights."""
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(config, trust_remote_code=False)
+        return model
+
     def head(self, model: PreTrainedModel) -> set[str]:
         """None: what writes the answers was pretrained, and is a part of the model."""
         return set()

@@ -16,7 +16,8 @@ from pathlib import Path
 from compresskit import console
 from compresskit.checkpoint.listing import check_listed
 from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
-from compresskit.checkpoint.store import sha256_weights
+from compresskit.checkpoint.reading import check_regular, read_bytes
+from compresskit.checkpoint.store import read_safetensors_metadata, sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.architecture import ARCHITECTURES
 
@@ -31,6 +32,9 @@ BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
+# Bytes of a text that is read as a whole: the largest tokenizers have half of these, and a third of these lists.
+# Settings are small: they are copied again and again.
+TEXTS, MOST_TEXT, SMALL_TEXT, MOST_LISTS = (".json", ".txt", ".model"), 64_000_000, 2_000_000, 2_000_000
 # What lies in a checkpoint's folder and is not needed to run it: hidden files, the log of its training, and what
 # transformers' Trainer keeps there to go on training.
 NOT_NEEDED = (
@@ -74,8 +78,9 @@ def resolve(ref: str, revision: str | None = None) -> Source:
     """
     if Path(ref).is_dir():
         return Source(ref, Path(ref))
-    if Path(ref).is_file():
-        raise InputError(f"{ref} is a file; give the folder of a checkpoint")
+    if os.path.lexists(ref):
+        what = "a file" if Path(ref).is_file() else "no folder"
+        raise InputError(f"{ref} is {what}; give the folder of a checkpoint")
     if ref in BUILT_IN:
         from compresskit.models import builtin
 
@@ -160,6 +165,29 @@ def base_of(source: Source, output: Path) -> Base:
     if source.revision is None and not source.untrained:
         return Base(os.path.relpath(source.path.resolve(), output.resolve()), None, digest)
     return Base(ALIASES.get(source.ref, source.ref), source.revision, digest)
+
+
+def check_beside(folder: Path) -> None:
+    """InputError where something in a checkpoint's folder is no file, though it is called like one, or too large.
+
+    Libraries open by their names whatever lies there: a pipe would keep them waiting, a hole would fill the memory.
+    """
+    for path in sorted(folder.iterdir()):
+        if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
+            continue
+        check_regular(path)
+        size = path.stat().st_size
+        if path.suffix == ".safetensors" and size > MOST_TEXT:
+            read_safetensors_metadata(path)  # whether it is whole, or a hole that would be hashed for hours
+        if path.suffix in TEXTS and size > SMALL_TEXT:
+            most = SMALL_TEXT if path.match("*config.json") else MOST_TEXT
+            text = read_bytes(path, most=most)
+            if path.suffix == ".json" and text.count(b"[") + text.count(b"{") > MOST_LISTS:
+                raise InputError(f"{path} holds more than {MOST_LISTS:,} lists and objects; copy it again")
+
+
+def _is_read(path: Path) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in HUB_FILES)
 
 
 def own_files(folder: Path) -> list[Path]:

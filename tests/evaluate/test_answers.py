@@ -33,10 +33,10 @@ def test_gzip(tmp_path: Path) -> None:
     [
         (b"", "cannot be read as JSON"),
         (b'{"q1": "Ro', "cannot be read as JSON"),
-        (b"\xff\xfe", "cannot be read as JSON"),
+        (b"\xff\xfe", "not UTF-8"),
         (b'["Rome"]', "holds a list, not answers"),
         (b'{"q1": [{"text": "Rome", "probability": 0.9}]}', "the answer to 'q1' is a list, not a text"),
-        (rb'{"q1": "\ud800"}', "'q1' or its answer holds half a character"),
+        (rb'{"q1": "\ud800"}', "cannot be read as JSON (it holds half a character"),
         (b'{"q1": null}', "the answer to 'q1' is a NoneType"),
     ],
 )

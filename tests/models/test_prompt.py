@@ -65,5 +65,5 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_prompt(str(tmp_path / "nothing"))
     for content in (b"{", b"\xff", b"[" * 100_000):
         (tmp_path / "p.json").write_bytes(content)
-        with pytest.raises(InputError, match="cannot be read as JSON"):
+        with pytest.raises(InputError, match="cannot be read"):
             read_prompt(str(tmp_path / "p.json"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from compresskit.checkpoint.store import tensor_names
+from compresskit.checkpoint.store import tensor_shapes
 from compresskit.models.loaded import LoadedModel, TrainableModel
 
 # How the tensors of a masked-LM head are called by BERT and its like, by RoBERTa, and by DistilBERT.
@@ -64,4 +64,4 @@ def label_head(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
 
 def _holds(folder: Path, prefixes: Sequence[str]) -> bool:
     """Whether a folder holds a tensor whose name starts with one of `prefixes`."""
-    return any(name.startswith(tuple(prefixes)) for name in tensor_names(folder))
+    return any(name.startswith(tuple(prefixes)) for name, _ in tensor_shapes(folder))

@@ -18,14 +18,15 @@ from compresskit.models.kinds.full import FullKind
 from compresskit.models.kinds.mask import MaskKind
 from compresskit.models.kinds.onnx import OnnxKind
 from compresskit.models.kinds.quantized import QuantizedKind
-from compresskit.models.source import Source, check_own_files, named_base, own_files, resolve
+from compresskit.models.source import Source, check_beside, check_own_files, named_base, own_files, resolve
 
 # In this order: the first that owns a folder is its kind. Full owns whatever is none of the others'.
 KINDS: Sequence[Kind] = (MaskKind(), AdapterKind(), OnnxKind(), QuantizedKind(), FullKind())
 
 
 def kind_of(source: Source) -> Kind:
-    """The kind of a checkpoint."""
+    """The kind of a checkpoint. Raises InputError for what no library should open (see `check_beside`)."""
+    check_beside(source.path)
     return next(kind for kind in KINDS if kind.owns(source.path, source.manifest))
 
 
@@ -133,6 +134,7 @@ def fingerprint(ref: str) -> str:
     source: Source | None = resolve(ref)
     digest, depth = hashlib.sha256(), 0
     while source is not None:
+        check_beside(source.path)
         for path in own_files(source.path):
             digest.update(f"{sha256_file(path)} {depth}/{path.name}\n".encode())
         source, depth = base_source(source), depth + 1

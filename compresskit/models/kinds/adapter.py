@@ -122,9 +122,12 @@ def _base_of_peft(adapter: Path) -> Source:
     name = config.get("base_model_name_or_path") if isinstance(config, dict) else None
     if not isinstance(name, str) or not name:
         raise InputError(f"{path} names no base; write its folder or Hub id there as base_model_name_or_path")
+    revision = config.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise InputError(f"{path} names the revision {revision!r}, which is not a text; leave it out")
     mend = f"put it there, or write its folder into {path} as base_model_name_or_path"
     try:
-        return _named_base(name, adapter, config.get("revision"))
+        return _named_base(name, adapter, revision)
     except (InputError, UsageError) as error:
         raise InputError(f"the base {name} of the adapter {adapter} is not there; {mend}") from error
     except MissingError as error:

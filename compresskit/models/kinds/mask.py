@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.mask import FILE, load_masks, shannon_bits
+from compresskit.checkpoint.store import tensor_shapes
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, How, Matrix, ParameterCount
 from compresskit.models.kinds.fit import check_overlay, finder
@@ -59,8 +60,8 @@ class MaskKind:
 
     def contents(self, source: Source) -> Contents:
         """The masks, and how near they are to the least number of bytes that they can take (Shannon 1948)."""
-        masks = load_masks(source.path)
-        matrices = [Matrix(name, mask.expand().shape, "mask", mask.ones, mask.size) for name, mask in masks.items()]
+        masks = load_masks(source.path, _shapes_below(source))
+        matrices = [Matrix(name, mask.shape, "mask", mask.ones, mask.size) for name, mask in masks.items()]
         bound = sum(shannon_bits(int(mask.bits.sum()), mask.bits.size) for mask in masks.values()) / 8
         size = (source.path / FILE).stat().st_size
         over = f": {100 * (size / bound - 1):.1f} % over the Shannon bound of their bits" if bound else ""
@@ -71,3 +72,13 @@ class MaskKind:
         from compresskit.models.counting import count
 
         return count(loaded.model)
+
+
+def _shapes_below(source: Source) -> dict[str, tuple[int, ...]]:
+    """The shapes of the weights that an overlay lies on, by the headers of its base; none where that is not here."""
+    ref = source.manifest.base.ref if source.manifest is not None and source.manifest.base is not None else ""
+    base = next((folder for folder in (source.path / ref, Path(ref)) if ref and folder.is_dir()), None)
+    try:
+        return dict(tensor_shapes(base)) if base is not None else {}
+    except InputError:
+        return {}  # whoever opens the overlay says what is wrong with its base

@@ -43,7 +43,7 @@ def apply_overlay(model: PreTrainedModel, folder: Path) -> set[str]:
         raise InputError(f"{folder} changes {foreign[0]}, which its base does not have; it belongs to another model")
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     check_overlay(folder, shapes.get)
-    masks, learned = load_masks(folder), load_tensors(folder / WEIGHTS_FILE)
+    masks, learned = load_masks(folder, shapes), load_tensors(folder / WEIGHTS_FILE)
     for name, mask in masks.items():
         parameters[name].copy_(_masked(parameters[name], torch.from_numpy(mask.expand()), learned.get(name)))
     for name in learned.keys() - masks.keys():

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from compresskit.checkpoint.store import read_safetensors_metadata, weight_files
+from compresskit.checkpoint.store import read_safetensors_metadata, tensor_shapes, weight_files
 from compresskit.errors import InputError, MissingError
 from compresskit.models.family import Family
 from compresskit.models.folder import first_line
@@ -58,6 +58,8 @@ def packed_matrices(folder: Path) -> list[Matrix]:
 # Tensors that only tell how the weight beside them is packed.
 _COMPANIONS = re.compile(r"weight_(format|scale|shape|zero_point|g_idx)$")
 _STATE = ".quant_state.bitsandbytes__"
+# What bitsandbytes keeps beside a weight in 4 bits, or in 8.
+_PACKED = re.compile(rf"{re.escape(_STATE)}|\.SCB$")
 
 
 def _packed_matrices(path: Path) -> Iterator[Matrix]:
@@ -94,6 +96,11 @@ def load_quantized(
     if is_int8(config):
         return load_int8(family, folder, config, dtype, device)
     method = _known_method(folder, config)
+    if method == "bitsandbytes" and not any(_PACKED.search(name) for name, _ in tensor_shapes(folder)):
+        raise InputError(
+            f"{folder}/config.json tells of weights that bitsandbytes packed, and its files hold none; "
+            "take quantization_config out of it, or copy the packed weights there"
+        )
     try:
         # bitsandbytes takes the GPU by itself where there is one.
         with open_packed(_layers_in_4_bits(folder)):

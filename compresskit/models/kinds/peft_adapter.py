@@ -11,11 +11,14 @@ from transformers import PreTrainedModel
 
 from compresskit.checkpoint.store import read_safetensors_metadata
 from compresskit.errors import InputError
+from compresskit.models.fitting import held, no_larger_than
 from compresskit.models.folder import opening
 from compresskit.models.kinds.adapter import CONFIG
 
 WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
+# Numbers that an adapter may have beside those in its file, such as VeRA's, which are drawn.
+ADDED = 10_000_000
 # Not injected into single modules: they need PEFT's own forward, with gates, task ids, or prompts between layers.
 NOT_INJECTED = ("ADAPTION_PROMPT", "POLY", "XLORA")
 
@@ -36,7 +39,8 @@ def inject_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedMode
     with warnings.catch_warnings(), opening(f"the adapter {folder} does not fit its base", "give it its own base"):
         # Of what PEFT warns (tensors that are left out, names that it guesses), we make sure ourselves.
         warnings.simplefilter("ignore")
-        adapted = PeftModel.from_pretrained(model, folder, is_trainable=False, torch_device=str(model.device))
+        with no_larger_than(held(folder), folder, ADDED):
+            adapted = PeftModel.from_pretrained(model, folder, is_trainable=False, torch_device=str(model.device))
         saved = _check_complete(adapted, folder)
     injected: Any = adapted.get_base_model()  # the base itself
     _unwrap_replaced(injected)

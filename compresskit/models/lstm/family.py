@@ -41,6 +41,11 @@ class LstmFamily:
             model.get_input_embeddings().requires_grad_(False)
         return model, set(info["missing_keys"])
 
+    def build(self, config: PretrainedConfig) -> PreTrainedModel:
+        """A model of this configuration with random weights."""
+        assert isinstance(config, LstmReaderConfig)
+        return LstmReader(config)
+
     def head(self, model: PreTrainedModel) -> set[str]:
         """Names of the parameters that turn features into logits."""
         return {name for name, _ in model.named_parameters() if name.startswith(HEAD)}

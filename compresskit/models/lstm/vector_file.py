@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compresskit.checkpoint.reading import reading
+from compresskit.checkpoint.reading import opened
+from compresskit.checkpoint.unpacking import Unpacked
 from compresskit.errors import InputError
 from compresskit.models.lstm import fasttext_bin
 from compresskit.models.lstm.vectors import NAMED, Selection, Vectors
@@ -24,6 +25,8 @@ BUFFER = 1 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 # Among how many first lines more than half malformed mean another kind of file, and how many tell the dimension.
 PROBED, FIRST = 100, 20
+# Of a count in a header. Python reads no number of more than 4,300.
+_DIGITS = 18
 _MEND = "give GloVe's text format or fastText's .vec, plain or .gz, or fastText's .bin"
 
 
@@ -36,9 +39,9 @@ def read_vectors(
     words needed that it lacks are composed of its subwords. Raises InputError for a file that is not there, is damaged,
     holds no vectors, or another count or dimension than its header or `dimension` says.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"there is no vector file {path}; check --embeddings")
-    with reading(path), path.open("rb"):
+    with opened(path):
         pass
     selection = Selection(frozenset(needed), extra, lowercase)
     if fasttext_bin.is_binary(path):
@@ -52,7 +55,7 @@ def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -
     with _opened(path) as file:
         header = _header(file)
         dimension = _dimension(path, file, header, wanted_dimension)
-        for number, line in enumerate(file, start=1 if header is None else 2):
+        for number, line in enumerate(_lines(path, file), start=1 if header is None else 2):
             lines += 1
             word, numbers = _split(line, dimension)
             forms = selection.forms(word) if word else []
@@ -82,8 +85,7 @@ def _opened(path: Path) -> Iterator[io.BufferedReader[Any]]:
             yield file
             return
         try:
-            # GzipFile cuts lines in Python; a reader above it does so in C.
-            unzipped = io.BufferedReader(gzip.GzipFile(fileobj=file), BUFFER)
+            unzipped = io.BufferedReader(Unpacked(file, path.stat().st_size), BUFFER)
             if fasttext_bin.starts_binary(unzipped.peek(4)):
                 raise InputError(f"{path} is a compressed fastText .bin, which is read in place; unzip it first")
             yield unzipped
@@ -91,12 +93,20 @@ def _opened(path: Path) -> Iterator[io.BufferedReader[Any]]:
             raise InputError(f"{path} is truncated or damaged ({error}); copy or download it again") from error
 
 
+def _lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[bytes]:
+    """The lines of a file; InputError for one that is longer than any vector."""
+    for line in iter(lambda: file.readline(BUFFER), b""):
+        if len(line) == BUFFER:
+            raise InputError(f"{path} has a line of more than {BUFFER:,} bytes, which no vector has; {_MEND}")
+        yield line
+
+
 def _header(file: io.BufferedReader[Any]) -> tuple[int, int] | None:
     """Count and dimension, where the first line is nothing but these two, which is then passed over."""
     first = file.peek(64).split(b"\n", 1)[0].split()
-    if len(first) != 2 or not all(part.isdigit() for part in first):
+    if len(first) != 2 or not all(part.isdigit() and len(part) <= _DIGITS for part in first):
         return None
-    file.readline()
+    file.readline(BUFFER)
     return int(first[0]), int(first[1])
 
 

@@ -19,10 +19,11 @@ from transformers import PreTrainedModel
 
 from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, write_json
 from compresskit.errors import InputError, UsageError
+from compresskit.models.fitting import held, no_larger_than
 from compresskit.models.folder import opening
 from compresskit.models.kinds.adapter import CONFIG
 from compresskit.models.kinds.bnb import library
-from compresskit.models.kinds.peft_adapter import PREFIX, WEIGHTS
+from compresskit.models.kinds.peft_adapter import ADDED, PREFIX, WEIGHTS
 from compresskit.models.mamba.effective import ComputedTogether
 from compresskit.models.mamba.layers import EffectiveLinear
 
@@ -147,7 +148,8 @@ def open_adapters(model: PreTrainedModel, folder: Path) -> MambaLora:
     Raises InputError where the folder holds something else than plain LoRA, or does not fit the model to the last
     tensor.
     """
-    with opening(f"the adapter {folder} does not fit its base", "give it its own base"):
+    fitting = opening(f"the adapter {folder} does not fit its base", "give it its own base")
+    with fitting, no_larger_than(held(folder), folder, ADDED):
         adapted = _inject(model, read_config(folder))
     own, saved = adapter_tensors(adapted), load_tensors(folder / WEIGHTS)
     shapes = [{name: tensor.shape for name, tensor in tensors.items()} for tensors in (own, saved)]

@@ -206,3 +206,13 @@ def test_real_files(name: str) -> None:
     assert (found.lines, found.malformed, found.dimension) == (30_000, 0, 100)
     assert len(found.rows) == 30_000
     assert (found.capitalized > 0.1) == name.startswith("fasttext")
+
+
+@pytest.mark.parametrize("start", ["1" * 5000 + " 3\n", "the 0.1 0.2\n" * 3 + "x" * 2_000_000])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_line_without_end(start: str, zipped: bool, tmp_path: Path) -> None:
+    """Neither its length nor its number is more than Python reads."""
+    path = tmp_path / "vectors"
+    path.write_bytes(gzip.compress(start.encode()) if zipped else start.encode())
+    with pytest.raises(InputError, match="vectors"):
+        read_vectors(path, {"the"}, lowercase=False)
