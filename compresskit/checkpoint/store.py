@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from compresskit.checkpoint.finite import check_files
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
 from compresskit.checkpoint.reading import reading
+from compresskit.checkpoint.temporary import new_folder
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.text import from_json, to_json
 
@@ -241,7 +242,7 @@ def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def staging_beside(output: Path) -> Path:
     """A new folder beside `output`, under a hidden name of its own, with the permissions of any folder of the user."""
-    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    staging = new_folder(output.parent, f".{output.name}.")
     staging.chmod(0o777 & ~_umask())
     return staging
 

@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
 from compresskit.checkpoint.store import write_text
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
@@ -136,8 +136,8 @@ class Cache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.folder, ignore_cleanup_errors=True) as made:
-                staged = Path(made, key)
+            with temporary_folder(self.folder, _UNFINISHED) as made:
+                staged = made / key
                 staged.mkdir()
                 outcome.write(staged)
                 write_text(staged / DATASET_FILE, json.dumps(dataset.to_dict()))

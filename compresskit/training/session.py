@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gc
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from transformers import set_seed
 from compresskit import console
 from compresskit.checkpoint.manifest import Base, Data, KindName, Manifest, Step, read_manifest
 from compresskit.checkpoint.store import Workspace, check_same_job, differences, staging_beside, write_text
+from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.negatives import with_negatives
@@ -102,7 +102,7 @@ def starting_point(options: TrainingOptions) -> Source:
 @functools.cache
 def _built(architecture: Architecture, data: str, count: int | None, seed: int) -> Path:
     """The folder of a built model, until this process ends; every process of a run builds the same."""
-    folder = Path(tempfile.mkdtemp(prefix="built-", dir=scratch()))
+    folder = new_folder(scratch(), "built-")
     architecture.build(_sampled(data, count, seed), seed, folder)
     return folder
 
