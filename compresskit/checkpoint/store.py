@@ -305,7 +305,7 @@ class Workspace:
 
         `job` describes the run (JSON values); to resume, it must equal the interrupted one's. Raises UsageError where
         the output is there already, another process works on it, an interrupted run is there and neither `resume`
-        nor `overwrite` is given, or the interrupted run was another job.
+        nor `overwrite` is given, or the interrupted run was another job; InputError where it does not tell.
         """
         check_folder(self.output, overwrite=overwrite)
         self.check()
@@ -319,7 +319,10 @@ class Workspace:
                     f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
                 )
             if known.exists() and resume:
-                check_same_job(read_json(known), job, self.path)
+                before = read_json(known)
+                if not isinstance(before, dict):
+                    raise InputError(f"{known} does not tell which run it is of; --overwrite starts anew")
+                check_same_job(before, job, self.path)
                 yield self.path
             else:
                 self._clear()

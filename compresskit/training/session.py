@@ -20,6 +20,7 @@ from transformers import set_seed
 
 from compresskit import console
 from compresskit.checkpoint.manifest import Base, Data, KindName, Manifest, Step, read_manifest
+from compresskit.checkpoint.seal import check_seal, sealed_folder
 from compresskit.checkpoint.store import Workspace, check_same_job, differences, staging_beside, write_text
 from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import ExampleSet
@@ -127,11 +128,11 @@ def prepare(
     examples = training_examples(options)
     console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
     folder = work / "features"
-    if workspace is not None and not folder.is_dir():
-        staging = work / "features.writing"
-        shutil.rmtree(staging, ignore_errors=True)
-        loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
-        staging.rename(folder)
+    if workspace is not None and folder.is_dir():
+        check_seal(folder)
+    elif workspace is not None:
+        with sealed_folder(folder) as staging:
+            loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
     PartialState().wait_for_everyone()
     features = opened_features(loaded, folder, options)
     info = examples.info
