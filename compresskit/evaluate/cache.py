@@ -20,7 +20,7 @@ import re
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import compresskit
@@ -73,7 +73,7 @@ def entry_key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> s
     parts = {
         "checkpoint": checkpoint,
         "data": list(data),
-        "settings": asdict(settings),
+        "settings": settings.to_dict(),
         "versions": package_versions(),
         "code": _own_code(),
         "machine": _machine(),

@@ -16,11 +16,12 @@ from compresskit import console
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
 from compresskit.checkpoint.outputs import check_folder
 from compresskit.checkpoint.store import Workspace, differences, sha256_weights, staged_folder
+from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
-from compresskit.methods.reading import read_by
+from compresskit.methods.reading import data_of, read_by
 from compresskit.methods.registry import METHODS
 from compresskit.methods.teaching import supervised, taught
 from compresskit.models.counting import count
@@ -129,11 +130,13 @@ class Outline:
 def outline(job: Job) -> Outline:
     """What `run` would do with a job that learns nothing, without doing it.
 
-    Raises what `run` finds before it reads data.
+    Reads what `run` reads, and raises what that finds before it computes.
     """
     method, job = METHODS[job.method], completed(job)
     check_places(job)
     loaded = _examined(method, job)
+    for ref in data_of(job, resolve(job.options.model)):
+        load_data(ref, "train")
     attached = method.attach(loaded, job.config, torch.float32)
     size = attached.footprint(NUMBER_BYTES["float32"]).checkpoint
     return Outline(count(loaded.model).total or 0, size, job.options.target, attached.summary())

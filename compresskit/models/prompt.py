@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Prompt:
     `template` holds `{question}` and `{context}`. `unanswerable` is what the model writes where the context does not
     answer the question. An answer ends at the first of the texts in `stop`, beside the end of the sequence. `lead` is
     what stands before an answer, such as the blank after a colon. `front` stands before everything, as examples do; a
-    file of a prompt has none.
+    file of a prompt has none. `file` is where it was read, which is no part of what it says.
     """
 
     template: str
@@ -33,6 +33,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
     lead: str = ""
     front: str = ""
+    file: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for part in (QUESTION, CONTEXT):
@@ -123,4 +124,4 @@ def read_prompt(named: str) -> Prompt:
         raise InputError(f"--prompt-template {named}: there is no such file; give one, or a name of {names}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--prompt-template {named}: cannot be read as JSON ({error}); correct the file") from error
-    return Prompt.from_dict(raw, f"--prompt-template {named}")
+    return replace(Prompt.from_dict(raw, f"--prompt-template {named}"), file=path)
