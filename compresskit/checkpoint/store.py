@@ -12,7 +12,6 @@ import errno
 import fcntl
 import functools
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.finite import check_files
+from compresskit.checkpoint.jobs import check_same_job
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
 from compresskit.checkpoint.reading import reading
 from compresskit.checkpoint.temporary import new_folder
@@ -314,15 +314,8 @@ class Workspace:
             self.path.mkdir(parents=True, exist_ok=True)
             self._acquire()
         try:
-            if known.exists() and not (resume or overwrite):
-                raise UsageError(
-                    f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
-                )
+            self.check_job(job, resume=resume, overwrite=overwrite)
             if known.exists() and resume:
-                before = read_json(known)
-                if not isinstance(before, dict):
-                    raise InputError(f"{known} does not tell which run it is of; --overwrite starts anew")
-                check_same_job(before, job, self.path)
                 yield self.path
             else:
                 self._clear()
@@ -331,6 +324,18 @@ class Workspace:
                     yield self.path
         finally:
             self._release()
+
+    def check_job(self, job: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """What `claim` raises of an interrupted run that is there."""
+        known = self.path / "run.json"
+        if not known.exists() or (overwrite and not resume):
+            return
+        if not resume:
+            raise UsageError(f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew")
+        before = read_json(known)
+        if not isinstance(before, dict):
+            raise InputError(f"{known} does not tell which run it is of; --overwrite starts anew")
+        check_same_job(before, job, self.path)
 
     @contextlib.contextmanager
     def _gone_on_bad_input(self) -> Iterator[None]:
@@ -372,26 +377,3 @@ class Workspace:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def differences(known: Mapping[str, Any], job: Mapping[str, Any]) -> str:
-    """The settings in which a run from before differs from this one, in words; "" where they are the same.
-
-    Of settings that hold settings, those within are named: `architecture.layers was 1 and is 2`.
-    """
-    return ", ".join(_changes(known, json.loads(json.dumps(job)), ""))
-
-
-def _changes(known: Mapping[str, Any], job: Mapping[str, Any], within: str) -> Iterator[str]:
-    for key in sorted({*known, *job}):
-        before, now = known.get(key), job.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
-            yield from _changes(before, now, f"{within}{key}.")
-        elif before != now:
-            yield f"{within}{key} was {before!r} and is {now!r}"
-
-
-def check_same_job(known: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:
-    """UsageError naming the settings in which the run in `path` differs from this one."""
-    if listing := differences(known, job):
-        raise UsageError(f"{path} is another run ({listing}); give the same options, or --overwrite to start anew")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from compresskit import console
+from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
 from compresskit.checkpoint.outputs import check_folder
-from compresskit.checkpoint.store import Workspace, differences, sha256_weights, staged_folder
+from compresskit.checkpoint.store import Workspace, sha256_weights, staged_folder
 from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
@@ -72,7 +73,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     require_kind(method, source)
     if job.teacher is not None:
         examine_first([asked], source)
-    with claimed(options, {"method": method.name, **described}) as (workspace, work):
+    with claimed(options, _identity(job)) as (workspace, work):
         teacher = trained_teacher(job, source)
         base = method.prepare_base(source, teacher)
         require_kind(method, base)
@@ -162,13 +163,16 @@ def check_effects(method: Method, asked: Job) -> None:
 def check_places(job: Job) -> None:
     """UsageError where a completed job, or the training of its teacher, may not write, or would over what it reads.
 
-    A job that `--resume` finds finished writes nothing. Raises the errors of `resolve` for the model and the teacher.
+    UsageError too where an interrupted run is there that it does not go on with. A job that `--resume` finds finished
+    writes nothing. Raises the errors of `resolve` for the model and the teacher.
     """
     if METHODS[job.method].trains and is_complete(job.training, describe(job)):
         return
     check_folder(job.options.target, read_by(job), overwrite=job.options.overwrite)
     if METHODS[job.method].trains:
-        Workspace(job.options.target).check(read_by(job))
+        workspace = Workspace(job.options.target)
+        workspace.check(read_by(job))
+        workspace.check_job(_identity(job), resume=job.training.resume, overwrite=job.training.overwrite)
     check_teacher(job)
 
 
@@ -219,6 +223,11 @@ def describe(job: Job) -> dict[str, Any]:
         "teacher": job.distillation.teacher,
         "teacher_training": completed(job.teacher).options.describe() if job.teacher is not None else None,
     }
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """What an interrupted run of a completed job that trains must have in common with the one that goes on with it."""
+    return {"method": job.method, **describe(job), "processes": processes_of(job.training).num_processes}
 
 
 def require_kind(method: Method, source: Source) -> None:

@@ -19,9 +19,10 @@ from torch import nn
 from transformers import set_seed
 
 from compresskit import console
+from compresskit.checkpoint.jobs import check_same_job, differences
 from compresskit.checkpoint.manifest import Base, Data, KindName, Manifest, Step, read_manifest
 from compresskit.checkpoint.seal import check_seal, sealed_folder
-from compresskit.checkpoint.store import Workspace, check_same_job, differences, staging_beside, write_text
+from compresskit.checkpoint.store import Workspace, staging_beside, write_text
 from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
@@ -78,7 +79,6 @@ def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[
     Raises UsageError where the output is taken (see `Workspace.claim`).
     """
     processes = processes_of(options)
-    job = {**job, "processes": processes.num_processes}
     workspace = Workspace(options.target)
     if processes.is_main_process:
         with workspace.claim(job, resume=options.resume, overwrite=options.overwrite) as work:

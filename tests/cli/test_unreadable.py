@@ -76,6 +76,11 @@ def test_a_name_longer_than_any_file_can_have(refused) -> None:
     assert line.endswith("File name too long; check the name and its permissions")
 
 
+def test_a_folder_of_answers_with_too_long_a_name(trained: Trained, refused) -> None:
+    words = ["eval", trained.dense, "--data", trained.eval_data, "--predictions", "x" * 5000]
+    assert refused(2, *words).endswith("… cannot be made (File name too long); choose another place with --predictions")
+
+
 def test_a_plan_opens_what_the_run_will_score_on(trained: Trained, refused) -> None:
     words = ["train", trained.dense, "-o", "out", *trained.short, "--eval-data", "./nothing.json"]
     assert refused(3, *words, "--plan").startswith("./nothing.json: no such file")
