@@ -17,6 +17,7 @@ from compresskit.checkpoint.store import publish, read_json, sha256_file, write_
 from compresskit.errors import InputError
 
 SEAL = "seal.json"
+_UNFINISHED = ".writing"
 
 # Name, bytes and SHA-256 of a file are some 150 bytes; a folder of ours holds a dozen, and one for each process.
 _LONGEST = 1 << 20
@@ -34,7 +35,7 @@ def sealed_folder(folder: Path) -> Iterator[Path]:
 
     It is `NAME.writing` meanwhile, and stays where the block does not end well, until the next one.
     """
-    staging = folder.with_name(f"{folder.name}.writing")
+    staging = folder.with_name(folder.name + _UNFINISHED)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     yield staging
@@ -49,6 +50,14 @@ def check_seal(folder: Path) -> None:
             f"{folder / name} is not as the run wrote it; remove {folder} to go on from what was before it, "
             "or pass --overwrite to start anew"
         )
+
+
+def check_seals(work: Path) -> None:
+    """`check_seal` of all folders in a workspace, if it is there, but of those that were not finished."""
+    folders = sorted(path for path in work.iterdir() if path.is_dir()) if work.is_dir() else []
+    for folder in folders:
+        if not folder.name.endswith(_UNFINISHED):
+            check_seal(folder)
 
 
 def broken(folder: Path) -> str | None:

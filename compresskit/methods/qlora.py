@@ -109,7 +109,7 @@ def _check_places(adapter: Job, source: Source, bits: int) -> None:
         check_folder(options.target, read, overwrite=options.overwrite)
     workspace = Workspace(options.target)
     workspace.check(read)
-    if not options.resume:  # else the run itself tells whether it is the same, on the base that is packed for it
+    if not options.resume:  # else the run itself looks at what is there, on the base that is packed for it
         workspace.check_job({}, resume=False, overwrite=options.overwrite)
     if not _is_made(_base(adapter), adapter, source, bits):
         check_folder(_base(adapter), read, overwrite=True)

@@ -16,6 +16,7 @@ from compresskit import console
 from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
 from compresskit.checkpoint.outputs import check_folder
+from compresskit.checkpoint.seal import check_seals
 from compresskit.checkpoint.store import Workspace, sha256_weights, staged_folder
 from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, UsageError
@@ -163,7 +164,8 @@ def check_effects(method: Method, asked: Job) -> None:
 def check_places(job: Job) -> None:
     """UsageError where a completed job, or the training of its teacher, may not write, or would over what it reads.
 
-    UsageError too where an interrupted run is there that it does not go on with. A job that `--resume` finds finished
+    UsageError too where an interrupted run is there that it does not go on with, InputError where what that left is
+    damaged. A job that `--resume` finds finished
     writes nothing. Raises the errors of `resolve` for the model and the teacher.
     """
     if METHODS[job.method].trains and is_complete(job.training, describe(job)):
@@ -173,6 +175,8 @@ def check_places(job: Job) -> None:
         workspace = Workspace(job.options.target)
         workspace.check(read_by(job))
         workspace.check_job(_identity(job), resume=job.training.resume, overwrite=job.training.overwrite)
+        if job.training.resume:  # each folder is looked at again by whoever opens it, which costs nothing then
+            check_seals(workspace.path)
     check_teacher(job)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.checkpoint.seal import SEAL, broken, check_seal, sealed_folder
+from compresskit.checkpoint.seal import SEAL, broken, check_seal, check_seals, sealed_folder
 from compresskit.errors import InputError
 
 
@@ -98,3 +98,13 @@ def test_what_did_not_end_well_has_no_name(tmp_path: Path) -> None:
     with sealed_folder(tmp_path / "folder") as staging:
         (staging / "b.json").write_text("{}")
     assert {path.name for path in (tmp_path / "folder").iterdir()} == {"b.json", SEAL}
+
+
+def test_all_folders_of_a_workspace(folder: Path) -> None:
+    check_seals(folder.parent / "nowhere")
+    (folder.parent / "other.writing").mkdir()
+    (folder.parent / "log.jsonl").touch()
+    check_seals(folder.parent)
+    flip(folder / "a.bin")
+    with pytest.raises(InputError, match=r"a\.bin is not as the run wrote it"):
+        check_seals(folder.parent)

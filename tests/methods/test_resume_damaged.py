@@ -14,7 +14,7 @@ from compresskit.checkpoint.store import read_json, write_json
 from compresskit.errors import InputError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, TrainConfig
-from compresskit.methods.run import run
+from compresskit.methods.run import plan, run
 from compresskit.training import state
 from compresskit.training.arguments import TrainingOptions
 from tests.contract import makers
@@ -116,9 +116,10 @@ DAMAGES: list[tuple[str, Callable[[Path], object]]] = [
 def test_a_damaged_file(name: str, damage: Callable[[Path], object], root: Path, work: Path) -> None:
     damage(work / name)
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match=r"is not as the run wrote it; remove .* --overwrite") as caught:
-        run(job(root, work.parent, resume=True))
-    assert str(work / name) in str(caught.value)
+    for act in (plan, run):
+        with pytest.raises(InputError, match=r"is not as the run wrote it; remove .* --overwrite") as caught:
+            act(job(root, work.parent, resume=True))
+        assert str(work / name) in str(caught.value)
     assert {path: path.read_bytes() for path in work.rglob("*") if path.is_file()} == before
 
 
@@ -143,5 +144,6 @@ def test_the_mend_gives_what_a_whole_run_gives(names: Sequence[str], root: Path,
 @pytest.mark.parametrize("content", ["[]", "3", '"run"', "null"])
 def test_a_job_that_does_not_tell_itself(content: str, root: Path, work: Path) -> None:
     (work / "run.json").write_text(content)
-    with pytest.raises(InputError, match=r"run\.json does not tell which run it is of; --overwrite starts anew"):
-        run(job(root, work.parent, resume=True))
+    for act in (plan, run):
+        with pytest.raises(InputError, match=r"run\.json does not tell which run it is of; --overwrite starts anew"):
+            act(job(root, work.parent, resume=True))
