@@ -17,7 +17,8 @@ from compresskit.checkpoint.store import publish, read_json, sha256_file, write_
 from compresskit.errors import InputError
 
 SEAL = "seal.json"
-_UNFINISHED = ".writing"
+UNFINISHED = ".writing"
+"""What the name of a folder ends with that is not whole yet, or no longer."""
 
 # Name, bytes and SHA-256 of a file are some 150 bytes; a folder of ours holds a dozen, and one for each process.
 _LONGEST = 1 << 20
@@ -35,7 +36,7 @@ def sealed_folder(folder: Path) -> Iterator[Path]:
 
     It is `NAME.writing` meanwhile, and stays where the block does not end well, until the next one.
     """
-    staging = folder.with_name(folder.name + _UNFINISHED)
+    staging = folder.with_name(folder.name + UNFINISHED)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     yield staging
@@ -53,10 +54,10 @@ def check_seal(folder: Path) -> None:
 
 
 def check_seals(work: Path) -> None:
-    """`check_seal` of all folders in a workspace, if it is there, but of those that were not finished."""
+    """`check_seal` of all folders in a workspace, if it is there, but of those that came to be or went just then."""
     folders = sorted(path for path in work.iterdir() if path.is_dir()) if work.is_dir() else []
     for folder in folders:
-        if not folder.name.endswith(_UNFINISHED):
+        if not folder.name.endswith(UNFINISHED) and not folder.name.startswith("."):
             check_seal(folder)
 
 

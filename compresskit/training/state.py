@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from compresskit.checkpoint.seal import seal
+from compresskit.checkpoint.seal import UNFINISHED, seal
 from compresskit.checkpoint.store import load_tensors, publish, read_json, save_tensors, write_json
 from compresskit.errors import InputError
 
@@ -40,16 +40,24 @@ def drop_older_states(work: Path, keep: Path) -> None:
     """Remove every state but `keep`."""
     for path in work.glob(f"{_PREFIX}*"):
         if path != keep:
-            shutil.rmtree(path)
+            _remove(path)
 
 
 def commit_state(staging: Path, final: Path) -> None:
     """Seal a finished state, give it its name, and remove the older ones."""
     seal(staging)
     if final.exists():
-        shutil.rmtree(final)
+        _remove(final)
     publish(staging, final)
     drop_older_states(final.parent, final)
+
+
+def _remove(path: Path) -> None:
+    """Remove a state at once: what is left of it where a crash comes between has not the name of one."""
+    gone = path.with_name(f"removed{UNFINISHED}")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def save_parameters(folder: Path, named: Iterable[tuple[str, nn.Parameter]]) -> None:
