@@ -4,6 +4,8 @@ An error carries one line: what is wrong, where, and the mend. `compresskit.cli`
 `exit_code`; a traceback is shown only with `--verbose`.
 """
 
+import errno
+
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130
 
@@ -42,3 +44,17 @@ class RunFailed(CompresskitError):
     """The run itself failed: a loss that is not a number, out of memory, a full disk."""
 
     exit_code = 5
+
+
+# What the system says of a path that cannot be what was asked for, whoever opened it.
+_OF_A_PATH = (*(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),)
+
+
+def of_system(error: OSError) -> CompresskitError | None:
+    """What the system says of a file, as an error of ours; None where it names no file."""
+    if error.filename is None:
+        return None
+    reason = error.strerror or type(error).__name__
+    if error.errno in _OF_A_PATH:
+        return InputError(f"{error.filename}: {reason}; check the name and its permissions")
+    return RunFailed(f"{error.filename}: {reason}")

@@ -12,7 +12,6 @@ import errno
 import fcntl
 import functools
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -23,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.finite import check_files
+from compresskit.checkpoint.jobs import check_same_job
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
 from compresskit.checkpoint.reading import check_header, opened, read_bytes
+from compresskit.checkpoint.temporary import new_folder
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.text import from_json, to_json
 
@@ -236,7 +237,7 @@ def staged_folder(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def staging_beside(output: Path) -> Path:
     """A new folder beside `output`, under a hidden name of its own, with the permissions of any folder of the user."""
-    staging = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    staging = new_folder(output.parent, f".{output.name}.")
     staging.chmod(0o777 & ~_umask())
     return staging
 
@@ -299,7 +300,7 @@ class Workspace:
 
         `job` describes the run (JSON values); to resume, it must equal the interrupted one's. Raises UsageError where
         the output is there already, another process works on it, an interrupted run is there and neither `resume`
-        nor `overwrite` is given, or the interrupted run was another job.
+        nor `overwrite` is given, or the interrupted run was another job; InputError where it does not tell.
         """
         check_folder(self.output, overwrite=overwrite)
         self.check()
@@ -308,12 +309,8 @@ class Workspace:
             self.path.mkdir(parents=True, exist_ok=True)
             self._acquire()
         try:
-            if known.exists() and not (resume or overwrite):
-                raise UsageError(
-                    f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew"
-                )
+            self.check_job(job, resume=resume, overwrite=overwrite)
             if known.exists() and resume:
-                check_same_job(read_json(known), job, self.path)
                 yield self.path
             else:
                 self._clear()
@@ -322,6 +319,18 @@ class Workspace:
                     yield self.path
         finally:
             self._release()
+
+    def check_job(self, job: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+        """What `claim` raises of an interrupted run that is there."""
+        known = self.path / "run.json"
+        if not known.exists() or (overwrite and not resume):
+            return
+        if not resume:
+            raise UsageError(f"{self.path} holds an interrupted run; --resume goes on with it, --overwrite starts anew")
+        before = read_json(known)
+        if not isinstance(before, dict):
+            raise InputError(f"{known} does not tell which run it is of; --overwrite starts anew")
+        check_same_job(before, job, self.path)
 
     @contextlib.contextmanager
     def _gone_on_bad_input(self) -> Iterator[None]:
@@ -363,26 +372,3 @@ class Workspace:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def differences(known: Mapping[str, Any], job: Mapping[str, Any]) -> str:
-    """The settings in which a run from before differs from this one, in words; "" where they are the same.
-
-    Of settings that hold settings, those within are named: `architecture.layers was 1 and is 2`.
-    """
-    return ", ".join(_changes(known, json.loads(json.dumps(job)), ""))
-
-
-def _changes(known: Mapping[str, Any], job: Mapping[str, Any], within: str) -> Iterator[str]:
-    for key in sorted({*known, *job}):
-        before, now = known.get(key), job.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
-            yield from _changes(before, now, f"{within}{key}.")
-        elif before != now:
-            yield f"{within}{key} was {before!r} and is {now!r}"
-
-
-def check_same_job(known: Mapping[str, Any], job: Mapping[str, Any], path: Path) -> None:
-    """UsageError naming the settings in which the run in `path` differs from this one."""
-    if listing := differences(known, job):
-        raise UsageError(f"{path} is another run ({listing}); give the same options, or --overwrite to start anew")

@@ -21,6 +21,7 @@ from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
 from compresskit.cli.export import export
 from compresskit.cli.inspect import inspect
+from compresskit.cli.interrupts import ended_by_signals
 from compresskit.cli.lora import lora
 from compresskit.cli.merge import merge
 from compresskit.cli.predict import predict
@@ -29,7 +30,7 @@ from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.report import report
 from compresskit.cli.train import train
-from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, UsageError
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError, of_system
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here. One that has verbs
 # of its own is a `typer.Typer`.
@@ -50,9 +51,6 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
 )
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended
-
-# What the system says of a path that cannot be what was asked for, whoever opened it.
-_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 GLOBAL_OPTIONS = ("--version", "-q", "--quiet", "-v", "--verbose", "--no-color")
 
@@ -84,6 +82,17 @@ def main(args: Sequence[str] | None = None) -> int:
     # Before torch is imported: its threads then sleep while they wait for each other instead of spinning. On two free
     # cores that costs nothing measurable; beside another busy process a step is two to nine times quicker.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    with ended_by_signals() as interrupt:
+        try:
+            return _ended(words)
+        except KeyboardInterrupt:
+            console.error(interrupt.told())
+            console.discard()
+            return EXIT_INTERRUPTED
+
+
+def _ended(words: list[str]) -> int:
+    """Run the words to their end, whichever that is; KeyboardInterrupt where a signal is the end."""
     try:
         code = _run(words)
         console.flush()  # here, where a full disk or a closed pipe still ends in a line and an exit code
@@ -117,10 +126,8 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
         return "a file would be larger than is allowed here; raise the limit (ulimit -f)", RunFailed.exit_code
     if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
         return "standard output is closed; open it, or send it to a file", RunFailed.exit_code
-    if isinstance(error, OSError) and error.errno in _NOT_OURS and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the name and its permissions", InputError.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}", RunFailed.exit_code
+    if isinstance(error, OSError) and (known := of_system(error)) is not None:
+        return str(known), known.exit_code
     mend = "" if console.is_verbose() else "; run again with -v for the traceback"
     return f"internal error: {type(error).__name__}: {error}{mend}", RunFailed.exit_code
 
@@ -198,10 +205,10 @@ def _run(words: list[str]) -> int:
         if isinstance(stop.__context__, BrokenPipeError):
             raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else EXIT_OK
-    except (KeyboardInterrupt, typer.Abort):
-        result = EXIT_INTERRUPTED
+    except typer.Abort as abort:
+        raise KeyboardInterrupt from abort
     if result == EXIT_INTERRUPTED:  # typer turns an interrupt of a verb into this number
-        console.error("interrupted")
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else EXIT_OK
 
 

@@ -12,12 +12,12 @@ import json
 import random
 import re
 import string
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data import demo_language as words
 from compresskit.data import squad
 from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS, Relation
@@ -144,8 +144,8 @@ def write(directory: Path, config: DemoConfig = DEFAULT) -> tuple[Path, Path]:
 
 def examples(split: Split, config: DemoConfig = DEFAULT) -> ExampleSet:
     """A split, read like any other SQuAD file; its info calls it "demo" and has the hash of its JSON."""
-    with tempfile.TemporaryDirectory(prefix="compresskit-") as folder:
-        path = Path(folder) / f"demo-{split}.json"
+    with temporary_folder() as folder:
+        path = folder / f"demo-{split}.json"
         path.write_bytes(squad_json(split, config))
         return squad.read(path, "demo")
 

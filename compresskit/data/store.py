@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import Answer, Example
 from compresskit.errors import RunFailed
 
@@ -53,7 +54,7 @@ class Folder:
             self.path = path
             return
         try:
-            self.path = Path(tempfile.mkdtemp(prefix="compresskit-"))
+            self.path = new_folder()
         except OSError as error:
             raise _no_room(Path(tempfile.gettempdir()), error) from error
         self._finalizer = weakref.finalize(self, _remove, self.path, os.getpid())

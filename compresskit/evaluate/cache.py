@@ -1,6 +1,7 @@
 """Outcomes that are kept: an unchanged checkpoint on unchanged data is not measured again.
 
-An entry is a folder named by its key: the outcome, the answers, and which data they are about. The key covers the bytes
+An entry is a sealed folder named by its key: the outcome, the answers, and which data they are about. What is not as it
+was written counts as not there. The key covers the bytes
 of every file that the checkpoint needs, those of the data, the settings, the versions of the packages and of this one's
 own code, and the machine, since memory and time are the machine's.
 
@@ -17,16 +18,17 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import compresskit
 from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
+from compresskit.checkpoint.seal import broken, seal
 from compresskit.checkpoint.store import write_text
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
@@ -71,7 +73,7 @@ def entry_key(checkpoint: str, data: Sequence[str], settings: EvalSettings) -> s
     parts = {
         "checkpoint": checkpoint,
         "data": list(data),
-        "settings": asdict(settings),
+        "settings": settings.to_dict(),
         "versions": package_versions(),
         "code": _own_code(),
         "machine": _machine(),
@@ -93,9 +95,11 @@ class Entry:
 
     def data(self) -> str | None:
         """The path or Hub id of the data; None where a file is missing or damaged."""
+        if broken(self.folder) is not None:
+            return None
         try:
             return Dataset(**json.loads((self.folder / DATASET_FILE).read_text(encoding="utf-8"))).path
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError):  # removed meanwhile, or from another version
             return None
 
 
@@ -109,6 +113,7 @@ class Cache:
         self.folder = cache_folder()
         self.limit = cache_limit()
         self._in_use: set[Path] = set()
+        self._told = False
 
     def fetch(self, key: str, folder: Path) -> Outcome | None:
         """A kept outcome, with its answers copied to `folder`; None where there is none that is whole."""
@@ -136,25 +141,32 @@ class Cache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
-            with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self.folder, ignore_cleanup_errors=True) as made:
-                staged = Path(made, key)
+            with temporary_folder(self.folder, _UNFINISHED) as made:
+                staged = made / key
                 staged.mkdir()
                 outcome.write(staged)
                 write_text(staged / DATASET_FILE, json.dumps(dataset.to_dict()))
                 if (folder / PREDICTIONS_FILE).is_file():
                     shutil.copyfile(folder / PREDICTIONS_FILE, staged / PREDICTIONS_FILE)
+                seal(staged)
                 shutil.rmtree(entry, ignore_errors=True)
                 staged.rename(entry)
         except OSError as error:
             if not entry.is_dir():  # else another evaluation was quicker, with the same result
-                console.warn(
-                    f"{self.folder}: nothing can be kept there ({error.strerror}); "
-                    f"set {FOLDER_VARIABLE} to another folder, one with room"
-                )
+                self._tell(error)
                 return None
         self._in_use.add(entry)
         self._trim()
         return entry
+
+    def _tell(self, error: OSError) -> None:
+        """Warn that nothing can be kept, once however many checkpoints there are."""
+        if not self._told:
+            console.warn(
+                f"{self.folder}: nothing can be kept there ({error.strerror or type(error).__name__}); "
+                f"set {FOLDER_VARIABLE} to another folder, one with room"
+            )
+        self._told = True
 
     def entries(self) -> list[Entry]:
         """What is kept, the entry last used first."""
@@ -197,12 +209,14 @@ class Cache:
 
 
 def _read(entry: Path) -> Outcome | None:
-    """The outcome in an entry's folder; None where there is none, or not with the answers to all questions."""
+    """The outcome in an entry's folder; None where there is none, or a file of it is not as it was written."""
+    if broken(entry) is not None:
+        return None
     try:
         outcome = Outcome.read(entry)
         questions = len(outcome.question_em)
         answers = len(read_answers(entry / PREDICTIONS_FILE)) if questions else 0
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, InputError):  # as above
         return None
     return outcome if outcome.row is not None and answers == questions else None
 

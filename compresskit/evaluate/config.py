@@ -61,7 +61,8 @@ class EvalOptions:
         check(self)
         if self.baseline is None and self.show_flips:
             raise UsageError(f"--show-flips {self.show_flips} has no effect without --baseline; leave it out")
-        if self.predictions is not None and self.predictions.exists() and not self.predictions.is_dir():
+        # What the system says of a name, such as that it is too long, is told where the files in it are checked.
+        if self.predictions is not None and os.path.exists(self.predictions) and not self.predictions.is_dir():
             raise UsageError(f"--predictions {self.predictions} is not a folder; give the name of one")
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from compresskit import console
 from compresskit.checkpoint.manifest import package_versions
 from compresskit.checkpoint.outputs import check_file
 from compresskit.checkpoint.store import sha256_file
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import check_shown
@@ -111,8 +111,8 @@ def evaluate(
             check_file(_answers_file(extras.predictions, name), read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings)
     dataset = data.described(settings.seed)
-    with tempfile.TemporaryDirectory(prefix="compresskit-", ignore_cleanup_errors=True) as folder:
-        measurements = _measurements(refs, names, data, settings, Path(folder))
+    with temporary_folder() as folder:
+        measurements = _measurements(refs, names, data, settings, folder)
         results = []
         for each in measurements:
             results.append(_measure(each, data.hashes, dataset, extras, cache))

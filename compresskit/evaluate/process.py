@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from compresskit.errors import RunFailed
 from compresskit.evaluate.measurement import Measurement, Outcome
 
 _WORKER = "compresskit.evaluate.worker"
-_SECONDS_TO_END = 10.0
+_SECONDS_TO_END = 2.0
 
 
 def measure_in_process(measurement: Measurement) -> Outcome:
@@ -29,59 +28,63 @@ def measure_in_process(measurement: Measurement) -> Outcome:
 
 
 def _run_worker(measurement: Measurement) -> int:
-    """Start the worker, hand it the measurement, wait, and return its exit code; an interrupt ends it too.
+    """Start the worker, hand it the measurement, wait, and return its exit code.
 
-    What the worker writes goes to stderr: stdout belongs to the report.
+    It ends when its standard input does, so with this process, however that ends. What it writes goes to stderr: stdout
+    belongs to the report.
     """
     # -P: a file torch.py where the user happens to stand must not be imported.
     command = [sys.executable, "-P", "-m", _WORKER]
-    with (
-        _ended_by_signals(),
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=2, env=_environment(), text=True, encoding="utf-8"
-        ) as process,
-    ):
+    with _kept_from_terminals():
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=2, env=_environment(measurement.folder), text=True, encoding="utf-8"
+        )
+    assert process.stdin is not None
+    try:
+        with contextlib.suppress(BrokenPipeError):  # it has ended already, as its exit code will tell
+            process.stdin.write(measurement.to_json() + "\n")
+            process.stdin.flush()
+        return process.wait()
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         try:
-            process.communicate(measurement.to_json())
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            try:
-                process.wait(_SECONDS_TO_END)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            raise
+            process.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP (a CI job's time is up) end this process by an exception, so that the worker ends too."""
+def _kept_from_terminals() -> Iterator[None]:
+    """Let processes that are started within it not hear of Ctrl-C; it is this one that ends them.
 
-    def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    A terminal tells all of its processes at once, and one that has just begun could answer by a traceback alone.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _environment() -> dict[str, str]:
-    """Our environment, in which the worker finds this package even if it is not installed."""
+def _environment(folder: Path) -> dict[str, str]:
+    """Our environment, in which the worker finds this package even if it is not installed.
+
+    Its temporary files are in its own folder, so that they go with that where it crashes.
+    """
+    environment = {**os.environ, "TMPDIR": str(folder)}
     root = str(Path(compresskit.__file__).resolve().parents[1])
     if Path(root).name in {"site-packages", "dist-packages"}:
-        return dict(os.environ)
+        return environment
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def _how_it_ended(code: int) -> str:
     """One line about a worker that left no outcome."""
+    if code == RunFailed.exit_code:  # the code of a worker that has something to say, and no room for it
+        return "its result could not be written; set TMPDIR to a folder with room"
     if code >= 0:
         return f"its process ended with exit code {code}; run it alone with -v to see why"
     try:

@@ -12,12 +12,14 @@ from compresskit.models.source import Source
 
 
 def read_by(refs: Iterable[str], data_ref: str, settings: EvalSettings) -> Iterator[Path]:
-    """The checkpoints and files of answers `refs`, what they stand on, all data, and the files of tasks."""
+    """The checkpoints and files of answers `refs`, what they stand on, all data, and files of tasks and of a prompt."""
     for ref in refs:
         yield from checkpoint_places(ref)
     for data in (data_ref, settings.tune_data, settings.shots_data):
         yield from local_files(data) if data is not None else ()
     yield from (Path(task) for task in settings.harness)
+    if settings.prompt_template is not None and settings.prompt_template.file is not None:
+        yield settings.prompt_template.file
 
 
 def checkpoint_places(ref: str) -> list[Path]:

@@ -6,9 +6,13 @@ row along.
 
 from __future__ import annotations
 
+import _thread
 import importlib
+import os
+import signal
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from compresskit import console
 from compresskit.data.examples import ExampleSet
 from compresskit.data.shots import drawn
-from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, of_system
 from compresskit.evaluate import measure
 from compresskit.evaluate.answers import AnswersWriter, read_answers
 from compresskit.evaluate.collect import collect_answers, largest
@@ -31,31 +35,58 @@ from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
 from compresskit.text import one_line
 
+# For which a step of the computation may go on, until Python has a say again.
+_SECONDS_TO_END = 5.0
+
 if TYPE_CHECKING:
     from compresskit.models.answering import AnswerOptions
     from compresskit.models.loaded import LoadedModel
 
 
 def main() -> int:
-    """Run the measurement on stdin, leave its outcome in the folder it names, and return the exit code."""
-    measurement = Measurement.from_json(sys.stdin.read())
+    """Run the measurement on stdin, leave its outcome in the folder it names, and return the exit code.
+
+    It is one line; where the input ends after it or before, whoever started this has ended, and so does this.
+    """
+    try:
+        line = sys.stdin.readline()
+        if not line.endswith("\n"):
+            return EXIT_INTERRUPTED
+        _end_with_input()
+        return _measured(Measurement.from_json(line))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _end_with_input() -> None:
+    """Let a thread raise KeyboardInterrupt here where stdin ends, and end the process where that does not do."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        _thread.interrupt_main()
+        time.sleep(_SECONDS_TO_END)
+        os._exit(EXIT_INTERRUPTED)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else it may be ignored
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _measured(measurement: Measurement) -> int:
+    """Leave the outcome of a measurement in the folder it names, and return the exit code."""
     console.configure(quiet=measurement.quiet, verbose=measurement.verbose)
     try:
         outcome = run(measurement)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except CompresskitError as error:
         outcome = Outcome.of(error)
     except Exception as error:
         # Whatever a foreign checkpoint raises costs its own row, not the evaluation.
         if measurement.verbose:
             console.traceback(error)
-        outcome = Outcome(error=_reason(error), error_code=RunFailed.exit_code)
+        outcome = _outcome_of(error)
     try:
         outcome.write(measurement.folder)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        console.error(f"{measurement.folder}: cannot be written ({reason}); set TMPDIR to a folder with room")
+    except OSError:  # of which the other process tells: it finds none
         return RunFailed.exit_code
     return outcome.error_code or EXIT_OK
 
@@ -262,6 +293,12 @@ def time_single_questions(
         loaded.device,
         settings.repeat,
     )
+
+
+def _outcome_of(error: Exception) -> Outcome:
+    """The outcome of a checkpoint where something else than this package has failed."""
+    known = of_system(error) if isinstance(error, OSError) else None
+    return Outcome.of(known) if known is not None else Outcome(error=_reason(error), error_code=RunFailed.exit_code)
 
 
 def _reason(error: Exception) -> str:

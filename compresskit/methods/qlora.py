@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from compresskit import console
+from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.outputs import check_apart, check_folder
-from compresskit.checkpoint.store import Workspace, differences, sha256_weights, weight_files
+from compresskit.checkpoint.store import Workspace, sha256_weights, weight_files
 from compresskit.errors import UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, default_output, with_data
@@ -67,6 +68,8 @@ def plan_qlora(adapter: Job, bits: int) -> list[Plan]:
     if adapter.teacher is not None:  # which is yet to be trained, and takes no memory of the adapter's run
         first = plan(adapter.teacher)
         adapter = replace(adapter, distillation=Distillation())
+    # The places were checked, and an interrupted run names another base than this one.
+    adapter = replace(adapter, options=replace(adapter.training, resume=False, overwrite=True))
     return [*first, *(replace(each, notes=(*each.notes, note)) for each in plan(_on(packed, adapter)))]
 
 
@@ -104,7 +107,10 @@ def _check_places(adapter: Job, source: Source, bits: int) -> None:
         check_apart(options.target, read)
     else:
         check_folder(options.target, read, overwrite=options.overwrite)
-    Workspace(options.target).check(read)
+    workspace = Workspace(options.target)
+    workspace.check(read)
+    if not options.resume:  # else the run itself looks at what is there, on the base that is packed for it
+        workspace.check_job({}, resume=False, overwrite=options.overwrite)
     if not _is_made(_base(adapter), adapter, source, bits):
         check_folder(_base(adapter), read, overwrite=True)
     check_teacher(adapter)

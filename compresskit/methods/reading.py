@@ -15,11 +15,14 @@ from compresskit.training.arguments import TrainingOptions
 
 
 def read_by(job: Job) -> Iterator[Path]:
-    """The checkpoints of a completed job (its model, a given teacher, and what they stand on), and its data.
+    """The checkpoints of a completed job (its model, a given teacher, what they stand on), its data and its prompt.
 
     Raises the errors of `resolve`, and InputError for a broken manifest.
     """
     yield from job.reads
+    prompt = job.training.prompt_template if isinstance(job.options, TrainingOptions) else None
+    if prompt is not None and prompt.file is not None:
+        yield prompt.file
     architecture = job.training.architecture if isinstance(job.options, TrainingOptions) else None
     if architecture is not None:
         for path in architecture.reads():
@@ -30,17 +33,18 @@ def read_by(job: Job) -> Iterator[Path]:
         yield from places(source)
     if job.distillation.teacher is not None:
         yield from places(resolve(job.distillation.teacher))
-    for ref in _data(job, source):
+    for ref in data_of(job, source):
         yield from local_files(ref)
 
 
-def _data(job: Job, source: Source | None) -> list[str]:
+def data_of(job: Job, source: Source | None) -> list[str]:
+    """The data sets that a completed job reads, `source` being its model: to train, or to calibrate."""
     if isinstance(job.options, TrainingOptions):
         return [job.options.data]
     if not isinstance(job.config, QuantizeConfig) or not job.config.calibrate:
         return []
     if job.config.train_data is not None:
         return [job.config.train_data]
-    # What calibrates is what the checkpoint learned from.
+    # What calibrates is what the checkpoint learned from last.
     steps = source.manifest.steps if source is not None and source.manifest is not None else ()
-    return [step.data.path for step in steps if step.data is not None]
+    return [step.data.path for step in steps if step.data is not None][-1:]

@@ -6,7 +6,6 @@ So a model that writes its answers learns from any reader, whatever its tokens: 
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -16,6 +15,7 @@ from accelerate import PartialState
 from torch import nn
 
 from compresskit import console
+from compresskit.checkpoint.seal import check_seal, sealed_folder
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.data.examples import Answer, Example
 from compresskit.models.answering import AnswerOptions, Prediction
@@ -33,14 +33,15 @@ def retold_features(session: Session, teacher: LoadedModel, weight: float) -> Fe
     """The session's features with the teacher's answers as targets of the fraction `weight` of the questions.
 
     The first process of the run asks the teacher, once; which questions are its own is drawn with the run's seed.
+    Raises InputError where what an interrupted run left of them is damaged.
     """
     folder = session.work / f"retold-{_key(session, teacher, weight)}"
-    if session.is_main and not folder.is_dir():
-        staging = session.work / "retold.writing"
-        shutil.rmtree(staging, ignore_errors=True)
+    if session.is_main and folder.is_dir():
+        check_seal(folder)
+    elif session.is_main:
         loaded = session.loaded
-        loaded.task.write(loaded.tokenizer, _retold(session, teacher, weight), session.options.windows, staging)
-        staging.rename(folder)
+        with sealed_folder(folder) as staging:
+            loaded.task.write(loaded.tokenizer, _retold(session, teacher, weight), session.options.windows, staging)
     PartialState().wait_for_everyone()
     return opened_features(session.loaded, folder, session.options)
 

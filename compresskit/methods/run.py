@@ -13,14 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from compresskit import console
+from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.manifest import Manifest, Step, read_manifest
 from compresskit.checkpoint.outputs import check_folder
-from compresskit.checkpoint.store import Workspace, differences, sha256_weights, staged_folder
+from compresskit.checkpoint.seal import check_seals
+from compresskit.checkpoint.store import Workspace, sha256_weights, staged_folder
+from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
-from compresskit.methods.reading import read_by
+from compresskit.methods.reading import data_of, read_by
 from compresskit.methods.registry import METHODS
 from compresskit.methods.teaching import supervised, taught
 from compresskit.models.counting import count
@@ -71,7 +74,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     require_kind(method, source)
     if job.teacher is not None:
         examine_first([asked], source)
-    with claimed(options, {"method": method.name, **described}) as (workspace, work):
+    with claimed(options, _identity(job)) as (workspace, work):
         teacher = trained_teacher(job, source)
         base = method.prepare_base(source, teacher)
         require_kind(method, base)
@@ -129,11 +132,13 @@ class Outline:
 def outline(job: Job) -> Outline:
     """What `run` would do with a job that learns nothing, without doing it.
 
-    Raises what `run` finds before it reads data.
+    Reads what `run` reads, and raises what that finds before it computes.
     """
     method, job = METHODS[job.method], completed(job)
     check_places(job)
     loaded = _examined(method, job)
+    for ref in data_of(job, resolve(job.options.model)):
+        load_data(ref, "train")
     attached = method.attach(loaded, job.config, torch.float32)
     size = attached.footprint(NUMBER_BYTES["float32"]).checkpoint
     return Outline(count(loaded.model).total or 0, size, job.options.target, attached.summary())
@@ -159,13 +164,19 @@ def check_effects(method: Method, asked: Job) -> None:
 def check_places(job: Job) -> None:
     """UsageError where a completed job, or the training of its teacher, may not write, or would over what it reads.
 
-    A job that `--resume` finds finished writes nothing. Raises the errors of `resolve` for the model and the teacher.
+    UsageError too where an interrupted run is there that it does not go on with, InputError where what that left is
+    damaged. A job that `--resume` finds finished
+    writes nothing. Raises the errors of `resolve` for the model and the teacher.
     """
     if METHODS[job.method].trains and is_complete(job.training, describe(job)):
         return
     check_folder(job.options.target, read_by(job), overwrite=job.options.overwrite)
     if METHODS[job.method].trains:
-        Workspace(job.options.target).check(read_by(job))
+        workspace = Workspace(job.options.target)
+        workspace.check(read_by(job))
+        workspace.check_job(_identity(job), resume=job.training.resume, overwrite=job.training.overwrite)
+        if job.training.resume:  # each folder is looked at again by whoever opens it, which costs nothing then
+            check_seals(workspace.path)
     check_teacher(job)
 
 
@@ -216,6 +227,11 @@ def describe(job: Job) -> dict[str, Any]:
         "teacher": job.distillation.teacher,
         "teacher_training": completed(job.teacher).options.describe() if job.teacher is not None else None,
     }
+
+
+def _identity(job: Job) -> dict[str, Any]:
+    """What an interrupted run of a completed job that trains must have in common with the one that goes on with it."""
+    return {"method": job.method, **describe(job), "processes": processes_of(job.training).num_processes}
 
 
 def require_kind(method: Method, source: Source) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from compresskit import console
+from compresskit.checkpoint.seal import check_seal, sealed_folder
 from compresskit.checkpoint.store import read_json, reserve, sha256_weights, write_json
 from compresskit.errors import InputError
 from compresskit.methods.retelling import retold_features
@@ -32,6 +33,8 @@ from compresskit.training.session import Session
 
 # Features that a teacher is asked about at once.
 BATCH = 64
+# The folder of what is kept of its answers, and the file in it that tells whose they are and how they are stored.
+_KEPT, _CARD = "taught", "teacher.json"
 
 
 def cross_entropy(choices: Choices) -> Tensor:
@@ -113,15 +116,15 @@ def taught(session: Session, teacher: LoadedModel, temperature: float, weight: f
 
 
 def ask_teacher(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, work: Path, device: str, dtype: str) -> None:
-    """Keep the teacher's answers about a lesson in the folder `work`, unless they are there already.
+    """Keep the teacher's answers about a lesson in the workspace `work`, unless they are there already.
 
-    Raises InputError where the teacher's logits are not numbers.
+    Raises InputError where the teacher's logits are not numbers, or what is kept of them is damaged.
     """
-    card = work / "teacher.json"
-    key = _key(teacher, pairing, lesson, dtype)
-    if card.exists() and read_json(card)["key"] == key:
-        return
-    card.unlink(missing_ok=True)
+    folder, key = work / _KEPT, _key(teacher, pairing, lesson, dtype)
+    if folder.is_dir():
+        check_seal(folder)
+        if read_json(folder / _CARD)["key"] == key:
+            return
     target = resolve_device(device)
     module: nn.Module = teacher.model
     move(module, target)
@@ -130,22 +133,24 @@ def ask_teacher(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, work: Pa
     def ask(features: Items, lengths: NDArray[np.int64]) -> Iterator[tuple[int, Kept]]:
         return _asked(teacher, features, lengths, target, dtype)
 
-    columns = _write(pairing.kept(lesson, ask), lesson.features, work)
+    with sealed_folder(folder) as staging:
+        columns = _write(pairing.kept(lesson, ask), lesson.features, staging)
+        write_json(staging / _CARD, {"key": key, "columns": columns})
     move(module, torch.device("cpu"))
-    write_json(card, {"key": key, "columns": columns})
 
 
 def open_kept(work: Path) -> dict[str, NDArray[Any]]:
-    """What `ask_teacher` left in a folder: each column with the rows of all features one after another."""
-    columns = read_json(work / "teacher.json")["columns"]
+    """What `ask_teacher` left in a workspace: each column with the rows of all features one after another."""
+    folder = work / _KEPT
+    columns = read_json(folder / _CARD)["columns"]
     return {
-        name: np.memmap(_file(work, name), dtype=column["dtype"], mode="r").reshape(-1, column["width"])
+        name: np.memmap(_file(folder, name), dtype=column["dtype"], mode="r").reshape(-1, column["width"])
         for name, column in columns.items()
     }
 
 
-def _file(work: Path, name: str) -> Path:
-    return work / f"{name}.rows"
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.rows"
 
 
 def _key(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, dtype: str) -> str:
@@ -155,13 +160,13 @@ def _key(teacher: LoadedModel, pairing: Pairing, lesson: Lesson, dtype: str) -> 
     ).hexdigest()
 
 
-def _write(answers: Iterable[tuple[int, Kept]], features: Features, work: Path) -> dict[str, Any]:
+def _write(answers: Iterable[tuple[int, Kept]], features: Features, folder: Path) -> dict[str, Any]:
     """Put what is kept of each feature in its place in the files; dtype and width of each column."""
     files: dict[str, Any] = {}
     done = 0
     with console.progress(len(features), "asking the teacher", "features") as bar:
         for done, (index, kept) in enumerate(answers, start=1):
-            files = files or {name: _new_file(_file(work, name), rows, features) for name, rows in kept.items()}
+            files = files or {name: _new_file(_file(folder, name), rows, features) for name, rows in kept.items()}
             first, last = features.bounds[index : index + 2]
             for name, rows in kept.items():
                 assert len(rows) == last - first, "the lesson is not that of the features"

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import math
 import string
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from transformers import BertConfig, BertTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from compresskit.checkpoint.temporary import new_folder
 from compresskit.data import demo
 from compresskit.models import builtin_mamba, builtin_t5
 from compresskit.models.encoder import EncoderFamily
@@ -30,13 +30,9 @@ DEMO_READER: Mapping[str, Any] = {"variant": "bidaf", "hidden_size": 64}
 
 
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="compresskit-")
-
-
 def scratch() -> Path:
     """The process's one temporary folder for models that it builds, removed when it ends."""
-    return Path(_scratch().name)
+    return new_folder()
 
 
 @functools.cache

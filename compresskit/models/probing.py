@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data.load import load as load_data
 from compresskit.models.answering import WindowOptions
 from compresskit.models.loaded import TrainableModel
@@ -25,10 +24,10 @@ WRITTEN = 6
 def windows(loaded: TrainableModel) -> list[Batch]:
     """Windows of the built-in demo set, of several lengths and in batches of several sizes, as the model reads them."""
     examples = load_data("demo", "eval").sample(2 * WINDOWS, seed=0)
-    with tempfile.TemporaryDirectory() as name:
+    with temporary_folder() as folder:
         longest = min(loaded.family.max_positions(loaded.model.config) or LONGEST, LONGEST)
-        loaded.task.write(loaded.tokenizer, examples, WindowOptions(longest, 16), Path(name))
-        features = loaded.task.open(Path(name))
+        loaded.task.write(loaded.tokenizer, examples, WindowOptions(longest, 16), folder)
+        features = loaded.task.open(folder)
         rows = [features[row] for row in range(min(WINDOWS, len(features)))]
     collate, begin = loaded.task.collator(loaded.tokenizer), 0
     found: list[Batch] = []

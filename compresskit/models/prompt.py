@@ -7,7 +7,7 @@ file of JSON.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class Prompt:
     `template` holds `{question}` and `{context}`. `unanswerable` is what the model writes where the context does not
     answer the question. An answer ends at the first of the texts in `stop`, beside the end of the sequence. `lead` is
     what stands before an answer, such as the blank after a colon. `front` stands before everything, as examples do; a
-    file of a prompt has none.
+    file of a prompt has none. `file` is where it was read, which is no part of what it says.
     """
 
     template: str
@@ -34,6 +34,7 @@ class Prompt:
     stop: tuple[str, ...] = ()
     lead: str = ""
     front: str = ""
+    file: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for part in (QUESTION, CONTEXT):
@@ -127,4 +128,4 @@ def read_prompt(named: str) -> Prompt:
         raw = from_json(read_text(path, _MEND))
     except ValueError as error:
         raise InputError(f"--prompt-template {named}: cannot be read as JSON ({error}); correct the file") from error
-    return Prompt.from_dict(raw, f"--prompt-template {named}")
+    return replace(Prompt.from_dict(raw, f"--prompt-template {named}"), file=path)

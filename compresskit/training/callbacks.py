@@ -40,7 +40,8 @@ class JsonLog(TrainerCallback):
         """Forget lines of steps that a resumed run takes again; a run too short for a line leaves an empty log."""
         if state.is_world_process_zero:
             self.path.touch()
-            kept = [line for line in self.path.read_text().splitlines() if _step(line) <= state.global_step]
+            lines = self.path.read_text(errors="replace").splitlines()
+            kept = [line for line in lines if _step(line) <= state.global_step]
             self.path.write_text("".join(line + "\n" for line in kept))
 
     def on_log(
@@ -54,8 +55,8 @@ class JsonLog(TrainerCallback):
 
 
 def _step(line: str) -> float:
-    """Step of a log line; a line cut by a crash counts as one to forget."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):
+    """Step of a log line; a line that was cut by a crash, or is not ours, counts as one to forget."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return float(json.loads(line)["step"])
     return float("inf")
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
+from compresskit.checkpoint.seal import check_seal
 from compresskit.errors import RunFailed
 from compresskit.models.device import resolve_device
 from compresskit.models.task import Batch, Items
@@ -78,8 +79,11 @@ class Engine(Trainer):
         Also the peak of a GPU's memory that tensors took, in bytes; None on a CPU.
 
         Raises RunFailed where the loss or a parameter is no longer a number, or memory runs out; the last state stays.
+        Raises InputError where the state to go on from is not as it was written, or of another model.
         """
         last = state.latest_state(self._work) if resume else None
+        if last is not None:
+            check_seal(last)
         on_gpu = self.args.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()

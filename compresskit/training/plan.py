@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.models.counting import count
 from compresskit.models.device import resolve_device
 from compresskit.models.loaded import TrainableModel
@@ -61,9 +60,9 @@ def make_plan(
     examples = training_examples(options)
     probe = examples.sample(min(PROBE, len(examples)), options.seed)
     parameters = count(loaded.model).total or 0
-    with tempfile.TemporaryDirectory() as folder:
-        loaded.task.write(loaded.tokenizer, probe, options.windows, Path(folder))
-        features = opened_features(loaded, Path(folder), options)
+    with temporary_folder() as folder:
+        loaded.task.write(loaded.tokenizer, probe, options.windows, folder)
+        features = opened_features(loaded, folder, options)
         windows = round(len(features) / len(probe) * len(examples))
         memory = expected_memory(loaded, features, groups, objective, options, copies)
     per_step = options.batch_size * options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))

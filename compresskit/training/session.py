@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gc
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,11 @@ from torch import nn
 from transformers import set_seed
 
 from compresskit import console
+from compresskit.checkpoint.jobs import check_same_job, differences
 from compresskit.checkpoint.manifest import Base, Data, KindName, Manifest, Step, read_manifest
-from compresskit.checkpoint.store import Workspace, check_same_job, differences, staging_beside, write_text
+from compresskit.checkpoint.seal import check_seal, sealed_folder
+from compresskit.checkpoint.store import Workspace, staging_beside, write_text
+from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.negatives import with_negatives
@@ -77,7 +79,6 @@ def claimed(options: TrainingOptions, job: Mapping[str, Any]) -> Iterator[tuple[
     Raises UsageError where the output is taken (see `Workspace.claim`).
     """
     processes = processes_of(options)
-    job = {**job, "processes": processes.num_processes}
     workspace = Workspace(options.target)
     if processes.is_main_process:
         with workspace.claim(job, resume=options.resume, overwrite=options.overwrite) as work:
@@ -102,7 +103,7 @@ def starting_point(options: TrainingOptions) -> Source:
 @functools.cache
 def _built(architecture: Architecture, data: str, count: int | None, seed: int) -> Path:
     """The folder of a built model, until this process ends; every process of a run builds the same."""
-    folder = Path(tempfile.mkdtemp(prefix="built-", dir=scratch()))
+    folder = new_folder(scratch(), "built-")
     architecture.build(_sampled(data, count, seed), seed, folder)
     return folder
 
@@ -127,11 +128,11 @@ def prepare(
     examples = training_examples(options)
     console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
     folder = work / "features"
-    if workspace is not None and not folder.is_dir():
-        staging = work / "features.writing"
-        shutil.rmtree(staging, ignore_errors=True)
-        loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
-        staging.rename(folder)
+    if workspace is not None and folder.is_dir():
+        check_seal(folder)
+    elif workspace is not None:
+        with sealed_folder(folder) as staging:
+            loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
     PartialState().wait_for_everyone()
     features = opened_features(loaded, folder, options)
     info = examples.info

@@ -1,7 +1,7 @@
 """Training states on disk: everything that a run needs to go on as if it had not stopped, without pickle.
 
 A state is a folder `state-STEP` with the trainable parameters, the optimizer's moments and the generators' states in
-safetensors, and the rest in JSON. It is written under another name and renamed when it is whole.
+safetensors, and the rest in JSON. It is written under another name, and sealed and renamed when it is whole.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from compresskit.checkpoint.seal import UNFINISHED, seal
 from compresskit.checkpoint.store import load_tensors, publish, read_json, save_tensors, write_json
 from compresskit.errors import InputError
 
@@ -39,15 +40,24 @@ def drop_older_states(work: Path, keep: Path) -> None:
     """Remove every state but `keep`."""
     for path in work.glob(f"{_PREFIX}*"):
         if path != keep:
-            shutil.rmtree(path)
+            _remove(path)
 
 
 def commit_state(staging: Path, final: Path) -> None:
-    """Give a finished state its name, and remove the older ones."""
+    """Seal a finished state, give it its name, and remove the older ones."""
+    seal(staging)
     if final.exists():
-        shutil.rmtree(final)
+        _remove(final)
     publish(staging, final)
     drop_older_states(final.parent, final)
+
+
+def _remove(path: Path) -> None:
+    """Remove a state at once: what is left of it where a crash comes between has not the name of one."""
+    gone = path.with_name(f"removed{UNFINISHED}")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
 
 
 def save_parameters(folder: Path, named: Iterable[tuple[str, nn.Parameter]]) -> None:
@@ -57,10 +67,10 @@ def save_parameters(folder: Path, named: Iterable[tuple[str, nn.Parameter]]) -> 
 
 @torch.no_grad()
 def load_parameters(folder: Path, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-    """Put a state's parameters into a model; InputError where the two do not match."""
+    """Put a state's parameters into a model; InputError where the two do not match in names and shapes."""
     saved = load_tensors(folder / "parameters.safetensors")
     learning = {name: parameter for name, parameter in named if parameter.requires_grad}
-    if saved.keys() != learning.keys():
+    if {name: p.shape for name, p in saved.items()} != {name: p.shape for name, p in learning.items()}:
         raise InputError(f"{folder} belongs to another model; --overwrite starts anew")
     for name, parameter in learning.items():
         parameter.copy_(saved[name])

@@ -341,8 +341,9 @@ def test_an_interrupted_run_is_not_touched(trained: Trained, place: Path, refuse
     (place / "out.partial" / "lock").touch()
     (place / "out.partial" / "run.json").write_text(json.dumps({"method": "train", "model": "another"}))
     words = words_of("train", trained.dense, trained)
-    assert {"out.partial", "--resume", "--overwrite"} <= words_in(refused(2, *words))
-    assert "model was 'another'" in refused(2, *words, "--resume")
+    for more in ([], ["--plan"]):
+        assert {"out.partial", "--resume", "--overwrite"} <= words_in(refused(2, *words, *more))
+        assert "model was 'another'" in refused(2, *words, "--resume", *more)
 
 
 def test_overwrite_replaces_the_output(trained: Trained, place: Path, run: Run) -> None:

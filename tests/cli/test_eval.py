@@ -1,14 +1,22 @@
 """What becomes of scores: gates, checkpoints that could not be measured, and what `eval` refuses at once."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from compresskit import console
+from compresskit.data.examples import ExampleFiles
 from compresskit.errors import MissingError
+from compresskit.evaluate import process, worker
+from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.row import Dataset, Gate, Report, Row
+from compresskit.evaluate.settings import EvalSettings
 from tests.cli.conftest import Run, Trained, words_of
 
 
@@ -67,6 +75,33 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
     assert done.out.splitlines()[0].startswith("name,path,family,method,baseline,em")
     assert '<testcase classname="half" name="em&gt;=base-3" />' in (place / "gates.xml").read_text()
     assert (place / "summary.md").read_text().startswith("before\n| Name | Method | EM |")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOENT, 3), (errno.EACCES, 3), (errno.EIO, 5)])
+def test_what_the_system_says_of_a_file_is_a_row(number: int, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the worker meets, in the words and with the code of the command itself."""
+
+    def fails(_: object) -> None:
+        raise OSError(number, os.strerror(number), "some/file")
+
+    monkeypatch.setattr(worker, "run", fails)
+    outcomes: list[Outcome] = []
+    monkeypatch.setattr(Outcome, "write", lambda outcome, _: outcomes.append(outcome))
+    assert worker._measured(cast(Measurement, SimpleNamespace(quiet=True, verbose=False, folder=None))) == code
+    console.configure()
+    error = outcomes[0].error or ""
+    assert error.startswith(f"some/file: {os.strerror(number)}")
+    assert "Errno" not in error
+
+
+def test_a_result_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One line, by the process that waits for it."""
+    monkeypatch.setattr(process, "_run_worker", lambda _: 5)
+    settings = EvalSettings(device="cpu")
+    measurement = Measurement("a", "a", ExampleFiles(("a",), "b", "c", "d"), settings, tmp_path)
+    outcome = process.measure_in_process(measurement)
+    assert outcome.error == "its result could not be written; set TMPDIR to a folder with room"
+    assert outcome.error_code == 5
 
 
 # What eval refuses before it starts a process.

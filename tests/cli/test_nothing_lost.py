@@ -11,6 +11,7 @@ from compresskit.methods import run as methods_run
 from tests.cli.conftest import Run, Trained
 from tests.cli.test_bad_input import words_in
 
+PROMPT = json.dumps({"template": "{question} {context}"})
 SHORT = ["--max-steps", "1", "--max-length", "64", "--stride", "16", "--device", "cpu"]
 
 
@@ -58,10 +59,14 @@ def test_a_file_of_an_evaluation_over_what_it_reads(flag: str, output: str, thin
         "magnitude --data demo -o dense/model.safetensors",
         "magnitude --data demo -o magnitude/eval.json",
         "holder/answers --data demo --predictions .",
+        "dense --data demo --prompt-template prompt.json -o linked.json",
     ],
 )
 def test_further_inputs_of_an_evaluation(words: str, things: Path, refused) -> None:
     (things / "holder" / "answers").write_text("{}")
+    if "--prompt-template" in words:
+        (things / "prompt.json").symlink_to("answers.json")
+        (things / "answers.json").write_text(PROMPT)
     if "--predictions" in words:  # the answers of a checkpoint `squad` go to `squad.json`
         words = "holder/squad --data squad.json --predictions ."
         (things / "holder" / "squad").write_text("{}")
@@ -111,6 +116,8 @@ def test_a_heat_map_in_what_it_shows(things: Path, refused) -> None:
         "train demo/bert --train-data demo --eval-data squad.json -o holder --plan",
         "train demo/bert --train-data demo --distill --teacher magnitude -o dense",
         "train lstm --embeddings holder/words.vec --train-data demo -o holder",
+        "train demo/t5 --prompt-template holder/prompt.json --train-data demo -o holder",
+        "train demo/t5 --prompt-template holder/prompt.json --train-data demo -o holder --plan",
         "train dense-teacher --train-data demo --distill -o dense",
         "prune dense -o dense",
         "prune dense -o dense --plan",
@@ -125,6 +132,7 @@ def test_a_heat_map_in_what_it_shows(things: Path, refused) -> None:
 def test_a_checkpoint_over_what_it_is_made_of(words: str, things: Path, refused) -> None:
     verb, *rest = words.split()
     (things / "holder" / "words.vec").write_text("1 2\na 1 2\n")
+    (things / "holder" / "prompt.json").write_text(PROMPT)
     for name in ("dense-teacher", "dense-base"):
         if name in rest:
             shutil.copytree("dense", name)

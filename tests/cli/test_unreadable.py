@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import math
 import os
 import shutil
@@ -76,9 +77,30 @@ def test_a_name_longer_than_any_file_can_have(refused) -> None:
     assert line.endswith("File name too long; check the name and its permissions")
 
 
+def test_a_folder_of_answers_with_too_long_a_name(trained: Trained, refused) -> None:
+    words = ["eval", trained.dense, "--data", trained.eval_data, "--predictions", "x" * 5000]
+    assert refused(2, *words).endswith("… cannot be made (File name too long); choose another place with --predictions")
+
+
 def test_a_plan_opens_what_the_run_will_score_on(trained: Trained, refused) -> None:
     words = ["train", trained.dense, "-o", "out", *trained.short, "--eval-data", "./nothing.json"]
     assert refused(3, *words, "--plan").startswith("./nothing.json: no such file")
+
+
+def test_a_plan_opens_what_the_run_will_calibrate_with(trained: Trained, refused) -> None:
+    words = ["quantize", trained.dense, "-o", "out", "--calibrate", "8", "--train-data", "./nothing.json"]
+    for more in ([], ["--plan"]):
+        assert refused(3, *words, *more).startswith("./nothing.json: no such file")
+
+
+def test_a_plan_opens_what_the_checkpoint_was_trained_on(trained: Trained, refused) -> None:
+    (folder,) = copy(trained, "dense")
+    manifest = json.loads((folder / "compresskit.json").read_text())
+    manifest["steps"][-1]["data"]["path"] = "./nothing.json"
+    (folder / "compresskit.json").write_text(json.dumps(manifest))
+    for more in ([], ["--plan"]):
+        line = refused(3, "quantize", folder, "-o", "out", "--calibrate", "8", *more)
+        assert line.startswith("./nothing.json: no such file")
 
 
 @pytest.mark.parametrize("number", [math.inf, math.nan])

@@ -1,6 +1,7 @@
 """The verbs from end to end: train, prune, eval, predict, inspect, merge on the built-in model."""
 
 import json
+import os
 import re
 import string
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForQuestionAnswering
 
 from compresskit.checkpoint.mask import load_masks
+from compresskit.cli.app import main
 from compresskit.models.registry import load
-from tests.cli.conftest import METHODS, SPARSITY, Done, Trained, tree
+from tests.cli.conftest import METHODS, SPARSITY, Done, Trained, tree, words_of
 
 Run = Callable[..., Done]
 
@@ -313,3 +315,14 @@ def test_merge_gives_a_plain_checkpoint_with_the_same_logits(trained: Trained, t
     said = manifest(tmp_path / "plain")
     assert [step["method"] for step in said["steps"]] == ["train", "prune/movement", "merge"]
     assert said["kind"] == "full"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_merge_that_cannot_print_is_whole(trained: Trained, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", buffering=1) as full_out, open("/dev/full", "w", buffering=1) as full_err:
+        monkeypatch.setattr("sys.stdout", full_out)
+        monkeypatch.setattr("sys.stderr", full_err)
+        code = main(words_of("merge", trained.pruned("smp"), trained))
+    assert code == 0
+    assert [path.name for path in place.iterdir()] == ["out"]
+    assert manifest(place / "out")["kind"] == "full"

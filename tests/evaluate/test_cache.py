@@ -1,5 +1,6 @@
 """What is kept of evaluations: the limit, what goes first, and what stays."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from compresskit.checkpoint.seal import SEAL
 from compresskit.errors import UsageError
 from compresskit.evaluate import cache as module
 from compresskit.evaluate.cache import Cache, cache_limit
@@ -88,7 +90,7 @@ def test_what_is_kept_is_fetched(home: Path, keep: Keep, tmp_path: Path) -> None
     (found,) = Cache().entries()
     assert (found.folder, found.data(), found.outcome()) == (entry, "eval.json", fetched)
     assert found.bytes == sum(path.stat().st_size for path in entry.iterdir())
-    assert {path.name for path in entry.iterdir()} == {OUTCOME_FILE, PREDICTIONS_FILE, module.DATASET_FILE}
+    assert {path.name for path in entry.iterdir()} == {OUTCOME_FILE, PREDICTIONS_FILE, module.DATASET_FILE, SEAL}
 
 
 def test_what_was_not_used_for_longest_goes(
@@ -166,16 +168,45 @@ def test_a_damaged_entry_is_none(file: str, content: str | None, home: Path, kee
     assert Cache().fetch(key(1), tmp_path) is not None
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", None])
-def test_what_is_not_known_of_the_data(content: str | None, home: Path, keep: Keep) -> None:
-    file = keep(1) / module.DATASET_FILE
-    if content is None:
-        file.unlink()
+def row_with(number: float) -> str:
+    """The outcome of `keep` with another EM."""
+    row = Row("row 1", "path", "encoder", "train", False, em=number)
+    return Outcome(row=row, question_em=[1.0], question_f1=[1.0], paragraph=[0]).to_json()
+
+
+@pytest.mark.parametrize("file", [OUTCOME_FILE, PREDICTIONS_FILE, module.DATASET_FILE, SEAL])
+@pytest.mark.parametrize("content", [row_with(-1e308), row_with(51.0), "[" * 100_000, "{}", "\0", "a pipe", "a folder"])
+def test_a_damaged_entry_means_to_measure_again(
+    file: str, content: str, home: Path, keep: Keep, tmp_path: Path
+) -> None:
+    path = keep(1) / file
+    path.unlink()
+    if content == "a pipe":
+        os.mkfifo(path)
+    elif content == "a folder":
+        path.mkdir()
     else:
-        file.write_text(content)
+        path.write_text(content)
+    assert Cache().fetch(key(1), tmp_path) is None
     (entry,) = Cache().entries()
-    assert entry.data() is None
-    assert entry.outcome() is not None
+    assert (entry.outcome(), entry.data()) == (None, None)
+    keep(1)
+    assert Cache().fetch(key(1), tmp_path) is not None
+
+
+def test_one_warning_where_nothing_can_be_kept(
+    home: Path, keep: Keep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "seal", full)
+    cache = Cache()
+    for number in (1, 2):
+        with pytest.raises(AssertionError):
+            keep(number, by=cache)
+    assert capsys.readouterr().err.count("nothing can be kept there (No space left on device); set") == 1
+    assert list(home.iterdir()) == []
 
 
 def test_only_entries_are_ever_removed(home: Path, keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:

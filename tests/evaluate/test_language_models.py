@@ -28,6 +28,8 @@ from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.evaluate import evaluate as evaluation
 from compresskit.evaluate import harness
 from compresskit.evaluate.evaluate import evaluate
+from compresskit.evaluate.measurement import Outcome
+from compresskit.evaluate.row import Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.prompt import PROMPTS
@@ -143,6 +145,20 @@ def test_a_model_that_gives_no_numbers(folders: dict[str, Path], data: str) -> N
     torch.nn.init.constant_(loaded.model.get_parameter("transformer.wte.weight"), float("nan"))
     with pytest.raises(InputError, match="not numbers"):
         language.perplexity(loaded, load_data(data, "eval"), OPTIONS)
+
+
+def test_a_perplexity_that_no_float_holds(folders: dict[str, Path], data: str) -> None:
+    """Its row tells of none; the answers can be scored all the same."""
+    for name in ("causal", "seq2seq"):
+        loaded = load(str(folders[name]), device="cpu")
+        model: Any = loaded.model
+        output = model.get_output_embeddings()
+        output.register_forward_hook(lambda _, __, logits: logits * 1e6)
+        assert loaded.task.perplexity(loaded, load_data(data, "eval"), replace(OPTIONS, max_length=64)) == math.inf
+    row = Row("a", "a", "causal", "-", False, metrics={"ppl": math.inf})
+    found = Outcome.from_json(Outcome(row=row).to_json()).row
+    assert found is not None
+    assert found.metrics == {"ppl": None}
 
 
 def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data: str, tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_a_teacher_that_gives_no_numbers(teacher: LoadedModel, lesson: Lesson, t
     with pytest.raises(InputError, match="teacher tiny gives logits that are not numbers") as caught:
         ask(teacher, lesson, tmp_path)
     assert caught.value.exit_code == 3
-    assert not (tmp_path / "teacher.json").exists()
+    assert not (tmp_path / "taught").exists()
 
 
 # Who may teach.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from compresskit.checkpoint.seal import check_seals
 from compresskit.checkpoint.store import load_tensors
 from compresskit.errors import InputError
 from compresskit.training import state
@@ -128,6 +129,18 @@ def test_the_latest_state_is_the_last_whole_one(tmp_path: Path) -> None:
     for step in (9, 99, 100):
         state.state_folder(tmp_path, step).mkdir()
     assert state.latest_state(tmp_path) == state.state_folder(tmp_path, 100)
+
+
+def test_a_crash_while_the_older_state_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it is none that a run could stumble over."""
+    for step in (10, 20):
+        (tmp_path / "state.writing").mkdir()
+        (tmp_path / "state.writing" / "file").write_text(f"{step}")
+        if step == 20:
+            monkeypatch.setattr("shutil.rmtree", lambda path, **_: (path / "seal.json").unlink(missing_ok=True))
+        state.commit_state(tmp_path / "state.writing", state.state_folder(tmp_path, step))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["removed.writing", "state-00000020"]
+    check_seals(tmp_path)
 
 
 def test_a_state_gets_its_name_when_it_is_whole_and_replaces_the_older(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from compresskit import console
 from compresskit.checkpoint.manifest import Data
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.match import Golds
@@ -54,9 +53,9 @@ def gathered(loaded: TrainableModel, config: QuantizeConfig) -> Calibration:
     longest = min(LONGEST, loaded.family.max_positions(loaded.model.config) or LONGEST)
     prompt = trained_prompt(loaded) if loaded.task.prompt is not None else None
     options = AnswerOptions(longest, longest // SHARED, prompt_template=prompt)
-    with tempfile.TemporaryDirectory() as name:
-        loaded.task.write(loaded.tokenizer, examples, options.windows, Path(name))
-        features = loaded.task.open(Path(name))
+    with temporary_folder() as folder:
+        loaded.task.write(loaded.tokenizer, examples, options.windows, folder)
+        features = loaded.task.open(folder)
         collate = loaded.task.collator(loaded.tokenizer)
         batches = [collate([features[row]]) for row in range(len(features))]
     info = examples.info

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from compresskit import console
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.methods.export.graph import compared, quiet, save_configs, write_graph
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.quantize.calibration import gathered
@@ -53,8 +53,8 @@ class Graph(Attached):
         import onnx
 
         probes = windows(self.loaded)
-        with tempfile.TemporaryDirectory() as name:
-            whole = Path(name) / "model.onnx"
+        with temporary_folder() as made:
+            whole = made / "model.onnx"
             worst = write_graph(self.loaded, whole, probes)
             console.info(f"the graph in full gives the model's logits (largest difference {worst:.0e})")
             graph = onnx.load(whole)

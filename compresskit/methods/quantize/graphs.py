@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from compresskit import console
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import RunFailed
 from compresskit.methods.export.graph import ONE_FILE, WEIGHTS, check_difference, quiet, save_configs
 from compresskit.methods.export.seq2seq import compared, graphs
@@ -27,9 +27,9 @@ class Graphs(Graph):
         """The three graphs, made of those that were compared with torch, their weights, and the configuration."""
         whole = graphs(self.loaded)
         packed = {name: quantized(graph, self.loaded.ref) for name, graph in whole.items()}
-        with tempfile.TemporaryDirectory() as name:
-            save_shared(whole, Path(name), WEIGHTS)
-            worst = compared(self.loaded, Path(name))
+        with temporary_folder() as made:
+            save_shared(whole, made, WEIGHTS)
+            worst = compared(self.loaded, made)
         check_difference(self.loaded.ref, worst)
         console.info(f"the graphs in full give the model's logits (largest difference {worst:.0e})")
         save_shared(packed, folder, WEIGHTS)
@@ -48,8 +48,8 @@ def quantized(model: ir.Model, ref: str) -> ir.Model:
         raise RunFailed(f"a graph of {ref} is larger than onnxruntime quantizes (2 GB); use --backend torch")
     proto = ir.to_proto(model)
     del proto.graph.value_info[:]  # shapes of before the exporter's own simplifications; they are found again
-    with tempfile.TemporaryDirectory() as name, quiet():
-        path = Path(name) / "model.onnx"
+    with temporary_folder() as made, quiet():
+        path = made / "model.onnx"
         quantize_dynamic(proto, path, op_types_to_quantize=["MatMul"], per_channel=True, weight_type=QuantType.QInt8)
         found = ir.load(path)
     _quantize_tables(found.graph)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from compresskit.checkpoint.coded import FILE, is_coded, load_coded, read_coded, shannon_bits
 from compresskit.checkpoint.store import save_tensors
+from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, Matrix
 
@@ -34,12 +34,12 @@ def uncoded(folder: Path) -> Iterator[Path]:
     tensors = load_coded(folder)
     if alone := sorted(name for name in read_coded(folder) if name + SCALE not in tensors):
         raise InputError(f"{folder / FILE} has no scales for {alone[0]}; it is damaged: copy or make it again")
-    with tempfile.TemporaryDirectory() as name:
+    with temporary_folder() as made:
         for path in folder.glob("*config.json"):  # of the model, and of how it writes text
-            shutil.copy(path, name)
-        save_tensors(Path(name) / "model.safetensors", tensors)
+            shutil.copy(path, made)
+        save_tensors(made / "model.safetensors", tensors)
         del tensors
-        yield Path(name)
+        yield made
 
 
 def coded_contents(folder: Path) -> Contents:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from compresskit.models.answering import AnswerOptions, Prediction, WindowOption
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.prompt import T5, Prompt
 from compresskit.models.task import IGNORED, Batch, Choices, Features, Kept, Pairing
-from compresskit.models.tasks import text_answers
+from compresskit.models.tasks import language, text_answers
 from compresskit.models.tasks.alignment import SameTokens, same_tokens
 from compresskit.models.tasks.prompt_windows import encode_prompts
 from compresskit.models.tasks.target_features import TargetCollator, TargetFeatures, shows_answer, write_features
@@ -134,9 +133,7 @@ class GenerationTask:
                 assert choices.labels is not None
                 total += float(nn.functional.cross_entropy(choices.logits, choices.labels, reduction="sum"))
                 count += len(choices.labels)
-        if not math.isfinite(total):
-            raise InputError(f"{loaded.ref} gives likelihoods that are not numbers; it is broken, make it again")
-        return math.exp(total / count) if count else None
+        return language.exp_of_mean(total, count, loaded.ref) if count else None
 
 
 def shifted(labels: Tensor, config: Any) -> Tensor:

@@ -40,9 +40,20 @@ def perplexity(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions
             count += int((targets != IGNORED).sum())
     if not count:
         raise InputError("perplexity needs text to predict, and the data has none; give data with longer contexts")
+    return exp_of_mean(total, count, loaded.ref)
+
+
+def exp_of_mean(total: float, count: int, ref: str) -> float:
+    """The perplexity of `count` tokens whose negative log-likelihoods have that sum.
+
+    Infinite where a float cannot hold it. Raises InputError, naming the checkpoint `ref`, where the sum is no number.
+    """
     if not math.isfinite(total):
-        raise InputError("the model's likelihoods are not numbers; the checkpoint is broken, make it again")
-    return math.exp(total / count)
+        raise InputError(f"{ref} gives likelihoods that are not numbers; it is broken, make it again")
+    try:
+        return math.exp(total / count)
+    except OverflowError:  # more than 709 nats a token: broken, but its answers can be scored
+        return math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,7 +322,7 @@ def test_it_is_computed_once(readers: Readers, ask: Ask, tmp_path: Path, monkeyp
     keys = set()
     for pairing in (ThroughCharacters(roberta, roberta), SameTokens()):
         ask_teacher(roberta, pairing, lesson, tmp_path, "cpu", "float32")
-        keys.add(read_json(tmp_path / "teacher.json")["key"])
+        keys.add(read_json(tmp_path / "taught" / "teacher.json")["key"])
     assert len(keys) == 2
 
 
