@@ -1,0 +1,110 @@
+"""A warm process that plays cases: a line `seed number any` (or `quick`) comes in, a line of JSON goes out.
+
+It runs as an ordinary user in a folder of its own, and makes a subject when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from compresskit.cli.app import main
+from tests.fuzz.cases import play, subject_of, told
+from tests.fuzz.ordinary import become_ordinary
+from tests.fuzz.process import freeze
+from tests.fuzz.subjects import SUBJECTS
+
+WARM = (
+    *("compresskit.methods.run", "compresskit.evaluate.evaluate", "compresskit.models.families", "datasets", "peft"),
+    *("compresskit.models.lstm.auto", "compresskit.training.engine", "compresskit.evaluate.delivery", "accelerate"),
+    *("compresskit.evaluate.combine", "compresskit.methods.quantize.int8", "constriction", "scipy.stats", "yaml"),
+)
+
+
+HOME = "home"
+"""The folder, in the server's own, that is the home of its processes; their temporary files go to `tmp` in it."""
+
+
+class Server:
+    """The subjects in a folder, and a place to play in beside them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._made: set[str] = set()
+
+    def warm(self) -> None:
+        """Import what cases use, and answer once."""
+        _empty(self.root / HOME)
+        for name in WARM:
+            importlib.import_module(name)
+        dense = self.subject("dense")
+        os.chdir(dense)
+        for words in SUBJECTS["dense"].verbs[:2]:
+            main(["-q", *words.split()[:2], *(["-q", "a", "-c", "b"] if "predict" in words else [])])
+        os.chdir(self.root)
+        freeze()
+
+    def subject(self, name: str) -> Path:
+        """The folder of a subject, made in a fork, so that this process stays as it is."""
+        folder = self.root / "subjects" / name
+        if name not in self._made:
+            folder.mkdir(parents=True)
+            child = os.fork()
+            if child == 0:
+                _make(name, folder)
+            if os.waitpid(child, 0)[1] != 0:
+                raise RuntimeError(f"the subject {name} cannot be made")
+            self._made.add(name)
+        return folder
+
+    def play(self, seed: int, number: int, *, only_quick: bool = False) -> str:
+        """The outcome of a case as a line of JSON; `null` where only quick subjects are wanted, and this is none."""
+        name, rng = subject_of(seed, number)
+        if only_quick and not SUBJECTS[name].quick:
+            return "null"
+        made, home, place = self.subject(name), self.root / HOME, self.root / "place"
+        _empty(home)
+        try:
+            return told(play(made, place, name, rng, home))
+        finally:
+            shutil.rmtree(place)
+
+
+def _empty(home: Path) -> None:
+    shutil.rmtree(home, ignore_errors=True)
+    (home / "tmp").mkdir(parents=True)
+
+
+def _make(name: str, folder: Path) -> None:
+    code = 1
+    try:
+        os.chdir(folder)
+        os.environ["COMPRESSKIT_CACHE"] = str(folder / "cache")
+        SUBJECTS[name].make()
+        if name != "cache":
+            shutil.rmtree("cache", ignore_errors=True)
+        code = 0
+    except Exception as error:
+        print(f"{name}: {error}", file=sys.stderr)  # noqa: T201
+    finally:
+        os._exit(code)
+
+
+def serve(root: Path) -> None:
+    """Answer every line of standard input."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print belongs elsewhere
+    become_ordinary()
+    server = Server(root)
+    server.warm()
+    for line in sys.stdin:
+        seed, number, which = line.split()
+        answers.write(server.play(int(seed), int(number), only_quick=which == "quick") + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]).resolve())
