@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,9 +110,11 @@ def _play(words: tuple[str, ...], place: Path, out: Path, err: Path) -> None:
         _limit(resource.RLIMIT_AS, _address_space() + ADDRESS_SPACE)
         _limit(resource.RLIMIT_FSIZE, FILE_SIZE)
         _limit(resource.RLIMIT_CORE, 0)
-        evaluation._run_worker = _forked_worker  # a fresh one imports for seconds
+        use_forked_workers()
+        atexit._clear()  # what the imports left there takes longer than most commands
         code = main(list(words))
         atexit._run_exitfuncs()
+        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # temporary folders
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()
@@ -119,8 +122,13 @@ def _play(words: tuple[str, ...], place: Path, out: Path, err: Path) -> None:
         os._exit(code)
 
 
+def use_forked_workers() -> None:
+    """Let evaluations of this process fork their workers: fresh ones would import for seconds."""
+    evaluation._run_worker = _forked_worker
+
+
 def _forked_worker(measurement: Measurement) -> int:
-    """In the place of the fresh process that measures a checkpoint: a fork, as this one is warm already."""
+    """In the place of the fresh process that measures a checkpoint."""
     child = os.fork()
     if child == 0:
         code = 70

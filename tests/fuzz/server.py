@@ -14,7 +14,7 @@ from pathlib import Path
 from compresskit.cli.app import main
 from tests.fuzz.cases import play, subject_of, told
 from tests.fuzz.ordinary import become_ordinary
-from tests.fuzz.process import freeze
+from tests.fuzz.process import freeze, use_forked_workers
 from tests.fuzz.subjects import SUBJECTS
 
 WARM = (
@@ -83,6 +83,7 @@ def _make(name: str, folder: Path) -> None:
     try:
         os.chdir(folder)
         os.environ["COMPRESSKIT_CACHE"] = str(folder / "cache")
+        use_forked_workers()
         SUBJECTS[name].make()
         if name != "cache":
             shutil.rmtree("cache", ignore_errors=True)

@@ -49,18 +49,19 @@ def play() -> Iterator[Play]:
             env={**os.environ, **own, "PYTHONDONTWRITEBYTECODE": "1"},
         ) as server,
     ):
-        assert server.stdin is not None
-        assert server.stdout is not None
 
         def outcome(seed: int, number: int, only_quick: bool = False) -> dict[str, Any] | None:
+            assert server.stdin is not None
+            assert server.stdout is not None
             server.stdin.write(f"{seed} {number} {'quick' if only_quick else 'any'}\n")
             server.stdin.flush()
             line = server.stdout.readline()
             assert line, f"the fuzzer itself failed at case {number}:\n{(root / 'log.txt').read_text()[-3000:]}"
-            return json.loads(line)
+            known: dict[str, Any] | None = json.loads(line)
+            return known
 
         yield outcome
-        server.stdin.close()
+        server.communicate()
     shutil.rmtree(root)
 
 
