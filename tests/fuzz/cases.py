@@ -55,10 +55,6 @@ class Outcome:
     said: str
     breaches: list[tuple[str, str]]
 
-    @property
-    def kinds(self) -> set[str]:
-        return {kind for kind, _ in self.breaches}
-
 
 def subject_of(seed: int, number: int) -> tuple[str, Random]:
     """The subject of a case, and the generator that draws all the rest of it."""
@@ -69,12 +65,21 @@ def subject_of(seed: int, number: int) -> tuple[str, Random]:
 def play(made: Path, place: Path, subject: str, rng: Random, home: Path) -> Outcome:
     """Run one case in `place`, a new folder: `made` is the subject's; `home` has the home and the temporary files."""
     shutil.copytree(made, place, symlinks=True)
-    case = Case(subject, _damage(place, subject, rng), _words(subject, rng))
+    return conducted(Case(subject, _damage(place, subject, rng), _words(subject, rng)), place, home)
+
+
+def untouched(made: Path, place: Path, subject: str, words: str, home: Path) -> Outcome:
+    """Run one of a subject's command lines where nothing is damaged."""
+    shutil.copytree(made, place, symlinks=True)
+    return conducted(Case(subject, "untouched", ("-q", *shlex.split(words))), place, home)
+
+
+def conducted(case: Case, place: Path, home: Path) -> Outcome:
+    """Run the command line of a case in a prepared folder, and hold it to the contract."""
     before = _tree(place)
     ended = run(case.words, place)
-    return Outcome(
-        case, ended.code, ended.cpu_seconds, ended.err[-1000:], breaches(case, ended, before, _tree(place), home)
-    )
+    found = breaches(case, ended, before, _tree(place), home)
+    return Outcome(case, ended.code, ended.cpu_seconds, ended.err[-1000:], found)
 
 
 def _damage(place: Path, subject: str, rng: Random) -> str:

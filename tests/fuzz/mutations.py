@@ -382,7 +382,7 @@ def swap_files(path: Path, rng: Random) -> str:
 
 def change_line(path: Path, rng: Random) -> str:
     """Remove, double, or move a line, or put something extreme into it."""
-    lines = path.read_text().split("\n")
+    lines = path.read_text("utf-8", "surrogateescape").split("\n")
     place = rng.randrange(len(lines))
     action = rng.choice(("remove", "double", "move", "extreme", "extreme"))
     match action:
@@ -398,7 +398,7 @@ def change_line(path: Path, rng: Random) -> str:
             words[rng.randrange(len(words))] = value
             lines[place] = " ".join(words)
             action = f"extreme ({_short(Raw(value))}) in"
-    path.write_text("\n".join(lines))
+    path.write_text("\n".join(lines), "utf-8", "surrogateescape")
     return f"{action} line {place + 1}"
 
 
@@ -423,8 +423,8 @@ BOMBS = {
 def put_a_bomb(path: Path, rng: Random) -> str:
     """Add a little text that unfolds to much."""
     number = rng.randrange(len(BOMBS[path.suffix]))
-    before, bomb = path.read_text(), BOMBS[path.suffix][number]
-    path.write_text(rng.choice((bomb, before + bomb, bomb + before)))
+    before, bomb = path.read_bytes(), BOMBS[path.suffix][number].encode()
+    path.write_bytes(rng.choice((bomb, before + bomb, bomb + before)))
     return str(number)
 
 

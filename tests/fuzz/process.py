@@ -111,10 +111,8 @@ def _play(words: tuple[str, ...], place: Path, out: Path, err: Path) -> None:
         _limit(resource.RLIMIT_FSIZE, FILE_SIZE)
         _limit(resource.RLIMIT_CORE, 0)
         use_forked_workers()
-        atexit._clear()  # what the imports left there takes longer than most commands
         code = main(list(words))
         atexit._run_exitfuncs()
-        weakref.finalize._exitfunc()  # type: ignore[attr-defined]  # temporary folders
         sys.stdout.flush()
     except BaseException:
         traceback.print_exc()
@@ -152,6 +150,7 @@ def _address_space() -> int:
 
 
 def freeze() -> None:
-    """What is in memory by now is shared by all forks: leave it out of their garbage collections."""
+    """Leave what is in memory by now, which all forks share, out of their garbage collections and of their ends."""
     gc.collect()
     gc.freeze()
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]

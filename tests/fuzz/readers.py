@@ -1,7 +1,7 @@
 """The readers of what is not JSON, each as a function of a folder and of bytes that may be anything.
 
-They return nothing, raise InputError, or have a fault. `test_readers.py` draws the bytes, `guided.py` lets a fuzzer find
-those that lead to code not yet reached. So that the bytes come further than a header, they are two parts with a zero
+They return nothing, raise InputError, or have a fault. `test_readers.py` draws the bytes, `guided.py` lets a fuzzer
+find those that lead to code not yet reached. So that the bytes come further than a header, they are two parts with a zero
 byte between: what the metadata of a file of tensors say, and the words of its one tensor.
 """
 

@@ -1,18 +1,22 @@
-"""A warm process that plays cases: a line `seed number any` (or `quick`) comes in, a line of JSON goes out.
+"""A warm process that plays cases: a line comes in, the outcome goes out as a line of JSON.
 
+The line is `SEED CASE any`, `SEED CASE quick` (passed over where the subject takes long to make), or
+`SUBJECT VERB untouched`, for one of its command lines where nothing is damaged.
 It runs as an ordinary user in a folder of its own, and makes a subject when it is first asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from compresskit.cli.app import main
-from tests.fuzz.cases import play, subject_of, told
+from tests.fuzz.cases import play, subject_of, told, untouched
 from tests.fuzz.ordinary import become_ordinary
 from tests.fuzz.process import freeze, use_forked_workers
 from tests.fuzz.subjects import SUBJECTS
@@ -60,15 +64,25 @@ class Server:
             self._made.add(name)
         return folder
 
-    def play(self, seed: int, number: int, *, only_quick: bool = False) -> str:
+    def case(self, seed: int, number: int, *, only_quick: bool) -> str:
         """The outcome of a case as a line of JSON; `null` where only quick subjects are wanted, and this is none."""
         name, rng = subject_of(seed, number)
         if only_quick and not SUBJECTS[name].quick:
             return "null"
-        made, home, place = self.subject(name), self.root / HOME, self.root / "place"
+        with self._place() as (place, home):
+            return told(play(self.subject(name), place, name, rng, home))
+
+    def untouched(self, name: str, number: int) -> str:
+        """The outcome of a subject's command line of that number as a line of JSON."""
+        with self._place() as (place, home):
+            return told(untouched(self.subject(name), place, name, SUBJECTS[name].verbs[number], home))
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[tuple[Path, Path]]:
+        place, home = self.root / "place", self.root / HOME
         _empty(home)
         try:
-            return told(play(made, place, name, rng, home))
+            yield place, home
         finally:
             shutil.rmtree(place)
 
@@ -102,8 +116,12 @@ def serve(root: Path) -> None:
     server = Server(root)
     server.warm()
     for line in sys.stdin:
-        seed, number, which = line.split()
-        answers.write(server.play(int(seed), int(number), only_quick=which == "quick") + "\n")
+        which, number, how = line.split()
+        if how == "untouched":
+            answer = server.untouched(which, int(number))
+        else:
+            answer = server.case(int(which), int(number), only_quick=how == "quick")
+        answers.write(f"{answer}\n")
         answers.flush()
 
 
