@@ -27,7 +27,7 @@ test: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 FUZZ_SEED=$(SEED) FUZZ_CASE=$(CASE) FUZZ_CASES=$(CASES) \
-		$(BIN)/python -m pytest -n 2 -q -m fuzz tests/fuzz
+		$(BIN)/python -m pytest -n 2 -q -m fuzz tests/fuzz/test_fuzz.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

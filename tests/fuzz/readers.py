@@ -1,8 +1,8 @@
 """The readers of what is not JSON, each as a function of a folder and of bytes that may be anything.
 
 They return nothing, raise InputError, or have a fault. `test_readers.py` draws the bytes, `guided.py` lets a fuzzer
-find those that lead to code not yet reached. So that the bytes come further than a header, they are two parts with a zero
-byte between: what the metadata of a file of tensors say, and the words of its one tensor.
+find those that lead to code not yet reached. So that the bytes come further than a header, they are two parts with a
+zero byte between: what the metadata of a file of tensors say, and the words of its one tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from compresskit.checkpoint import coded, mask
-from compresskit.checkpoint.store import read_safetensors_metadata, tensor_names
+from compresskit.checkpoint.store import load_tensors
 from compresskit.models.lstm.vector_file import read_vectors
 
 NAME = "w"
@@ -48,8 +48,7 @@ def read_header(folder: Path, data: bytes) -> None:
     header, _, numbers = data.partition(b"\0")
     path = folder / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header + numbers)
-    read_safetensors_metadata(path)
-    list(tensor_names(folder))
+    load_tensors(path)
 
 
 def read_file_of_vectors(folder: Path, data: bytes) -> None:

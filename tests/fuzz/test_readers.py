@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from compresskit.errors import InputError
 from tests.fuzz.readers import READERS, SEEDS
 
 # Values that an entry of a table may have: what belongs there, in sizes that a test can hold, and anything else.
-NUMBERS = st.one_of(st.integers(-2, 40), st.sampled_from([1.5, -0.0, "8", None, True, [], {}]))
+ODD: list[Any] = [1.5, -0.0, "8", None, True, [], {}]
+NUMBERS: st.SearchStrategy[Any] = st.one_of(st.integers(-2, 40), st.sampled_from(ODD))
 ANYTHING = st.recursive(NUMBERS | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3), max_leaves=5)
 SHAPES = st.lists(NUMBERS, max_size=3) | ANYTHING
 ENTRIES = st.fixed_dictionaries(
@@ -59,7 +61,7 @@ def test_any_table(reader: str, table: object, words: bytes) -> None:
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=6), words=st.binary(max_size=24))
 def test_any_words_under_a_table_that_fits(counts: list[int], words: bytes) -> None:
     whole = counts + [0] * (coded.SYMBOLS - len(counts))
-    table = {"w": {"shape": [sum(counts)], "counts": whole}}
+    table: dict[str, Any] = {"w": {"shape": [sum(counts)], "counts": whole}}
     read("coded", json.dumps(table).encode() + b"\0" + words)
     table = {"w": {"shape": [1, sum(counts)], "block": [1, 1], "ones": counts[0]}}
     read("mask", json.dumps(table).encode() + b"\0" + words)
