@@ -139,8 +139,7 @@ def _vectors() -> None:
     makers.data(Path("data.json"))
     rows = [f"{word} {' '.join(str((len(word) * place) % 7 / 7) for place in range(1, 6))}" for word in tiny.WORDS]
     Path("words.vec").write_text(f"{len(rows)} 5\n" + "\n".join(rows) + "\n")
-    for name in ("fasttext.bin", "fasttext.ftz"):
-        shutil.copyfile(Path(makers.__file__).parents[1] / "models" / "lstm" / name, name)
+    shutil.copyfile(Path(makers.__file__).parents[1] / "models" / "lstm" / "fasttext.bin", "fasttext.bin")
 
 
 def _questions() -> None:
@@ -226,10 +225,10 @@ SUBJECTS: dict[str, Subject] = {
     "toml": Subject(_toml, ("pyproject.toml",), ("eval",)),
     "vectors": Subject(
         _vectors,
-        ("words.vec", "fasttext.*"),
+        ("words.vec", "fasttext.bin"),
         tuple(
             f"train lstm -o out --embeddings {name} {SHORT} {more}"
-            for name in ("words.vec", "fasttext.bin", "fasttext.ftz")
+            for name in ("words.vec", "fasttext.bin")
             for more in ("", "--plan")
         ),
     ),
