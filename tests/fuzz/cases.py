@@ -29,6 +29,8 @@ CPU_SECONDS = 5.0
 """What a process may take; an untouched subject takes a fifth of a second."""
 MEMORY = 500 << 20
 """Bytes above those of the imports."""
+FAILURES = ("is no longer a number", "logits differ", "differs from the model by", "does not compute with weights")
+"""What a run may fail with, code 5, where a file's numbers are odd: weights that were changed may be too large."""
 _HASHED = 16 << 20
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -78,7 +80,7 @@ def conducted(case: Case, place: Path, home: Path) -> Outcome:
     """Run the command line of a case in a prepared folder, and hold it to the contract."""
     before = _tree(place)
     ended = run(case.words, place)
-    found = breaches(case, ended, before, _tree(place), home)
+    found = [*breaches(case, ended, before, _tree(place), home), *_of_output(place)]
     return Outcome(case, ended.code, ended.cpu_seconds, ended.err[-1000:], found)
 
 
@@ -169,8 +171,8 @@ def _of_stderr(case: Case, ended: Ended) -> list[tuple[str, str]]:
             found.append(("lines", f"code {ended.code} with {len(errors)} error lines: {ended.err[-300:]!r}"))
         elif plain and "-q" in case.words[:1]:
             found.append(("lines", f"not asked for: {plain[0][:300]!r}"))
-    if ended.code == 5 and "out of memory" in ended.err:
-        found.append(("memory", "a bad file made it run out of memory"))
+    if ended.code == 5 and not any(reason in ended.err for reason in FAILURES):
+        found.append(("code", f"5, for a file that is bad: {ended.err[-300:]}"))
     if _CONTROL.search(ended.err) or any(len(line.encode()) > 8_200 for line in lines):
         found.append(("lines", f"control characters, or a line without end: {ended.err[:300]!r}"))
     return found
@@ -190,6 +192,17 @@ def _of_stdout(case: Case, ended: Ended) -> list[tuple[str, str]]:
     except ValueError as error:
         return [("output", f"{error}: {ended.out[:200]!r}")]
     return []
+
+
+def _of_output(place: Path) -> list[tuple[str, str]]:
+    """Whether the JSON in what was written is JSON, of finite numbers."""
+    found = []
+    for path in [*sorted(place.glob("out/*.json")), *place.glob("eval.json.new")]:
+        try:
+            from_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            found.append(("output", f"{path.relative_to(place)}: {error}"))
+    return found
 
 
 def _parse(case: Case, out: str) -> Any:
