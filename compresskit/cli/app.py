@@ -29,7 +29,7 @@ from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.report import report
 from compresskit.cli.train import train
-from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, UsageError
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, UsageError, is_panic
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here. One that has verbs
 # of its own is a `typer.Typer`.
@@ -181,6 +181,10 @@ def _run(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     except (KeyboardInterrupt, typer.Abort):
         result = EXIT_INTERRUPTED
+    except BaseException as error:
+        if is_panic(error):  # it would pass by `main`, and end in a traceback and in a gate's exit code
+            raise RuntimeError(str(error)) from error
+        raise
     if result == EXIT_INTERRUPTED:  # typer turns an interrupt of a verb into this number
         console.error("interrupted")
     return result if isinstance(result, int) else EXIT_OK
