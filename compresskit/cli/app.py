@@ -81,11 +81,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     console.configure()
+    # Otherwise onnxruntime keeps a device id in the user's home, and sends what it counts to its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Before torch is imported: its threads then sleep while they wait for each other instead of spinning. On two free
     # cores that costs nothing measurable; beside another busy process a step is two to nine times quicker.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # Otherwise onnxruntime keeps a device id in the user's home, and sends what it counts to its maker.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         code = _run(words)
         console.flush()  # here, where a full disk or a closed pipe still ends in a line and an exit code
