@@ -2,7 +2,6 @@
 
 import errno
 import io
-import json
 import math
 import os
 import shutil
@@ -14,9 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from compresskit.cli.app import main
 from tests.cli.conftest import Trained, words_of
-from tests.contract import makers
 
 
 def copy(trained: Trained, *names: str) -> list[Path]:
@@ -101,40 +98,3 @@ def test_a_merge_writes_no_weights_that_are_not_finite(trained: Trained, refused
     tensors["qa_outputs.bias"] = torch.full((2,), math.nan)
     save_file(tensors, folder / "weights.safetensors", metadata={"format": "pt"})
     assert "not numbers (qa_outputs.bias)" in refused(3, "merge", folder, "-o", "out")
-
-
-# What libraries in Rust and C say of a file: nothing of theirs on the screen, and one line of ours.
-
-
-def test_a_library_prints_nothing_by_itself(trained: Trained, place: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """The tokenizers' library says of an option that it does not know, on standard output, that it ignores it."""
-    (folder,) = copy(trained, "dense")
-    path = folder / "tokenizer.json"
-    path.write_text(path.read_text().replace('"single_word"', '"Single_Word"', 1))
-    capfd.readouterr()
-    main(["predict", str(folder), "-q", "a", "-c", "b"])
-    told = capfd.readouterr()
-    assert "Ignored" not in told.out + told.err
-
-
-def test_a_tokenizer_that_fails_where_it_is_used(refused) -> None:
-    """A library in Rust then raises what is no `Exception`."""
-    folder = makers.lstm(Path("reader"))
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text())
-    special = content["post_processor"]["special_tokens"]
-    special["other"] = special.pop("[CLS]")
-    path.write_text(json.dumps(content))
-    assert refused(3, "predict", folder, "-q", "a", "-c", "b").startswith(f"{folder} holds no tokenizer (")
-
-
-def test_a_panic_elsewhere_is_no_gate(trained: Trained, refused, monkeypatch: pytest.MonkeyPatch) -> None:
-    class PanicException(BaseException):
-        pass
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise PanicException("slice index")
-
-    monkeypatch.setattr("compresskit.models.registry.load", fail)
-    line = refused(5, "predict", trained.dense, "-q", "a", "-c", "b")
-    assert line.startswith("internal error: RuntimeError: slice index")

@@ -86,6 +86,8 @@ def conducted(case: Case, place: Path, home: Path) -> Outcome:
 
 def _damage(place: Path, subject: str, rng: Random) -> str:
     told = []
+    if rng.random() < 0.5 and _without_lists(place):  # otherwise hashes would keep every damage from all that follows
+        told.append("manifests list no files")
     for _ in range(rng.choice((1, 1, 1, 1, 2))):
         found = {path for pattern in SUBJECTS[subject].damaged for path in place.glob(pattern) if _is_plain(path)}
         if not found:  # the one file is gone
@@ -93,6 +95,17 @@ def _damage(place: Path, subject: str, rng: Random) -> str:
         path = rng.choice(sorted(found))
         told.append(f"{path.relative_to(place)}, {mutate(path, rng)}")
     return " and ".join(told)
+
+
+def _without_lists(place: Path) -> bool:
+    """Make every manifest one from before it listed its checkpoint's files; whether there was such a list."""
+    found = False
+    for path in place.glob("*/compresskit.json"):
+        manifest = json.loads(path.read_text())
+        if manifest.pop("files", None) is not None:
+            path.write_text(json.dumps(manifest))
+            found = True
+    return found
 
 
 def _is_plain(path: Path) -> bool:
