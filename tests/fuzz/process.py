@@ -126,19 +126,25 @@ def use_forked_workers() -> None:
 
 
 def _forked_worker(measurement: Measurement) -> int:
-    """In the place of the fresh process that measures a checkpoint."""
+    """In the place of the fresh process that measures a checkpoint. Its standard input ends when it may."""
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
         code = 70
         try:
+            os.close(write)
+            os.dup2(read, 0)
             os.dup2(2, 1)
-            sys.stdin = io.StringIO(measurement.to_json())
+            sys.stdin = io.StringIO(f"{measurement.to_json()}\n")
             code = worker.main()  # and nothing at the end: what is removed at exit is the other process's
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(read)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.close(write)
+    return code
 
 
 def _limit(which: int, value: int) -> None:

@@ -84,7 +84,7 @@ class Server:
         try:
             yield place, home
         finally:
-            shutil.rmtree(place)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _empty(home: Path) -> None:
