@@ -15,8 +15,9 @@ import pytest
 from tests import tiny
 from tests.fuzz import mutations
 from tests.fuzz.cases import Case, breaches
-from tests.fuzz.mutations import Mutation, changed, dumped
+from tests.fuzz.mutations import Mutation
 from tests.fuzz.process import Ended
+from tests.fuzz.trees import changed, dumped
 
 CASE = Case("dense", "", ("-q", "predict", "dense"))
 REFUSED = Ended("", "error: dense is damaged; copy it again\n", 3, 0.1, 1 << 20, False)
