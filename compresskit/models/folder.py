@@ -77,9 +77,12 @@ def _foreign_weights(folder: Path) -> str:
 def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a checkpoint, for inputs of at most `positions` tokens (None: as many as it says itself).
 
-    Raises InputError where there is none.
+    Raises InputError where there is none, or its settings are damaged.
     """
     mend = "copy the files of its base's tokenizer there"
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file():
+        read_json(settings)  # transformers keeps whatever stands there, and it is written into what a method leaves
     # The library in Rust prints by itself, and some faults of a file show only when the tokenizer is used.
     with console.silenced(), opening(f"{folder} holds no tokenizer", mend):
         tokenizer = AutoTokenizer.from_pretrained(folder, **NOTHING_FOREIGN)
@@ -90,6 +93,8 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
     # Without any file, transformers makes an empty vocabulary, in which every word is unknown.
     if not has_tokenizer(folder, tokenizer):
         raise InputError(f"{folder} holds no tokenizer (no tokenizer.json, no vocabulary); {mend}")
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise InputError(f"{settings} has a model_max_length that is no number; {mend}")
     if positions is not None:
         tokenizer.model_max_length = positions
     return tokenizer

@@ -34,6 +34,15 @@ def test_a_tokenizer_that_fails_where_it_is_used(refused) -> None:
     assert refused(3, "predict", folder, "-q", "a", "-c", "b").startswith(f"{folder} holds no tokenizer (")
 
 
+@pytest.mark.parametrize("length", ["long", [], {"a": 1}])
+def test_a_tokenizer_whose_length_is_no_number(length: object, refused) -> None:
+    folder = makers.lstm(Path("reader"))
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": length}))
+    line = refused(3, "predict", folder, "-q", "a", "-c", "b")
+    assert "tokenizer" in line
+
+
 def test_a_panic_elsewhere_is_no_gate(trained: Trained, refused, monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
         pass
