@@ -179,12 +179,15 @@ SUBJECTS: dict[str, Subject] = {
         _made(f"prune dense -o mask --method magnitude {SHORT}"), ("mask/*", "dense/*"), _on("mask", OVERLAY)
     ),
     "blocks": Subject(
-        _made(f"prune dense -o mask --method magnitude --block 4x4 {SHORT}"), ("mask/*",), _on("mask", OVERLAY)
+        _made(f"prune dense -o mask --method magnitude --block 4x4 {SHORT}"),
+        ("mask/*",),
+        _on("mask", OVERLAY),
+        quick=False,
     ),
     "adapter": Subject(
         _made(f"lora dense -o adapter --rank 2 {SHORT}"), ("adapter/*", "dense/*"), _on("adapter", OVERLAY)
     ),
-    "int8": Subject(_made("quantize dense -o int8"), ("int8/*",), _on("int8", OVERLAY)),
+    "int8": Subject(_made("quantize dense -o int8"), ("int8/*",), _on("int8", OVERLAY), quick=False),
     "coded": Subject(_coded, ("coded/*",), _on("coded", OVERLAY), quick=False),
     "nf4": Subject(
         _made("quantize dense --bits 4 --backend bitsandbytes -o nf4"), ("nf4/*",), _on("nf4", WHOLE), quick=False
