@@ -99,6 +99,7 @@ def _play(words: tuple[str, ...], place: Path, out: Path, err: Path) -> None:
     code = 70
     try:
         os.setsid()
+        signal.alarm(int(6 * WALL_SECONDS))  # the end of it where nobody waits for it any more
         os.chdir(place)
         os.environ["COMPRESSKIT_CACHE"] = str(place / "cache")
         for number, path in ((0, Path(os.devnull)), (1, out), (2, err)):
