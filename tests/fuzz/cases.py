@@ -58,16 +58,17 @@ class Outcome:
     breaches: list[tuple[str, str]]
 
 
-def subject_of(seed: int, number: int) -> tuple[str, Random]:
-    """The subject of a case, and the generator that draws all the rest of it."""
+def drawn(seed: int, number: int) -> tuple[str, tuple[str, ...], Random]:
+    """The subject of a case, its command line, and the generator that draws the damage."""
     rng = Random(f"{seed}/{number}")
-    return rng.choice(sorted(SUBJECTS)), rng
+    subject = rng.choice(sorted(SUBJECTS))
+    return subject, _words(subject, rng), rng
 
 
-def play(made: Path, place: Path, subject: str, rng: Random, home: Path) -> Outcome:
+def play(made: Path, place: Path, subject: str, words: tuple[str, ...], rng: Random, home: Path) -> Outcome:
     """Run one case in `place`, a new folder: `made` is the subject's; `home` has the home and the temporary files."""
     shutil.copytree(made, place, symlinks=True)
-    return conducted(Case(subject, _damage(place, subject, rng), _words(subject, rng)), place, home)
+    return conducted(Case(subject, _damage(place, subject, rng), words), place, home)
 
 
 def untouched(made: Path, place: Path, subject: str, words: str, home: Path) -> Outcome:

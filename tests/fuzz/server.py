@@ -1,6 +1,6 @@
 """A warm process that plays cases: a line comes in, the outcome goes out as a line of JSON.
 
-The line is `SEED CASE any`, `SEED CASE quick` (passed over where the subject takes long to make), or
+The line is `SEED CASE any`, `SEED CASE quick` (passed over where it takes longer than most), or
 `SUBJECT VERB untouched`, for one of its command lines where nothing is damaged.
 It runs as an ordinary user in a folder of its own, and makes a subject when it is first asked for.
 """
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from compresskit.cli.app import main
-from tests.fuzz.cases import play, subject_of, told, untouched
+from tests.fuzz.cases import drawn, play, told, untouched
 from tests.fuzz.ordinary import become_ordinary
 from tests.fuzz.process import freeze, use_forked_workers
 from tests.fuzz.subjects import SUBJECTS
@@ -65,12 +65,12 @@ class Server:
         return folder
 
     def case(self, seed: int, number: int, *, only_quick: bool) -> str:
-        """The outcome of a case as a line of JSON; `null` where only quick subjects are wanted, and this is none."""
-        name, rng = subject_of(seed, number)
-        if only_quick and not SUBJECTS[name].quick:
+        """The outcome of a case as a line of JSON; `null` where only quick ones are wanted, and it is none."""
+        name, words, rng = drawn(seed, number)
+        if only_quick and (not SUBJECTS[name].quick or "--limit" in words):  # an evaluation of a model
             return "null"
         with self._place() as (place, home):
-            return told(play(self.subject(name), place, name, rng, home))
+            return told(play(self.subject(name), place, name, words, rng, home))
 
     def untouched(self, name: str, number: int) -> str:
         """The outcome of a subject's command line of that number as a line of JSON."""
