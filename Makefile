@@ -7,12 +7,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test lint format ci clean
+.PHONY: help demo test fuzz lint format ci clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    the whole tool on its built-in data, offline (make demo DEMO_ARGS='-o DIR')"
 	@echo "make test    the tests that need neither a GPU nor minutes"
+	@echo "make fuzz    damaged files, for half an hour (make fuzz SEED=7; CASE=12 repeats one case, CASES=50 runs so many)"
 	@echo "make lint    ruff, mypy, and the order of imports"
 	@echo "make format  put the code into ruff's format"
 	@echo "make ci      what CI runs: lint and tests in a fresh virtual environment"
@@ -23,6 +24,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 FUZZ_SEED=$(SEED) FUZZ_CASE=$(CASE) FUZZ_CASES=$(CASES) \
+		$(BIN)/python -m pytest -n 2 -q -m fuzz tests/fuzz/test_fuzz.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

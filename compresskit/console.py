@@ -188,6 +188,24 @@ def _stderr() -> Iterator[TextIO]:
 
 
 @contextmanager
+def silenced() -> Iterator[None]:
+    """Keep off the screen what libraries in C or Rust print by themselves; with `-v` it goes to stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    kept = [os.dup(1), os.dup(2), os.open(os.devnull, os.O_WRONLY)]
+    try:
+        os.dup2(kept[1] if _settings.verbose else kept[2], 1)
+        os.dup2(kept[1] if _settings.verbose else kept[2], 2)
+        yield
+    finally:
+        os.dup2(kept[0], 1)
+        os.dup2(kept[1], 2)
+        for number in kept:
+            os.close(number)
+
+
+@contextmanager
 def progress(total: int | None, description: str, unit: str = "", start: int = 0) -> Iterator[Progress]:
     """Show how far a long job is: a live bar on a terminal, a line now and then elsewhere; not when quiet.
 

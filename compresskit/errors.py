@@ -10,6 +10,11 @@ EXIT_OK = 0
 EXIT_INTERRUPTED = 130
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether a library written in Rust (tokenizers, safetensors) has failed by itself, which is no `Exception`."""
+    return type(error).__name__ == "PanicException"  # each of them has a class of its own, which it does not offer
+
+
 class CompresskitError(Exception):
     """Base of all errors that are meant for the user: one line, no traceback."""
 

@@ -30,7 +30,15 @@ from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.report import report
 from compresskit.cli.train import train
-from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, RunFailed, UsageError, of_system
+from compresskit.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    CompresskitError,
+    RunFailed,
+    UsageError,
+    is_panic,
+    of_system,
+)
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here. One that has verbs
 # of its own is a `typer.Typer`.
@@ -79,6 +87,8 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if args is None else args)
     console.configure()
+    # Otherwise onnxruntime keeps a device id in the user's home, and sends what it counts to its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Before torch is imported: its threads then sleep while they wait for each other instead of spinning. On two free
     # cores that costs nothing measurable; beside another busy process a step is two to nine times quicker.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -207,6 +217,10 @@ def _run(words: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     except typer.Abort as abort:
         raise KeyboardInterrupt from abort
+    except BaseException as error:
+        if is_panic(error):  # it would pass by `main`, and end in a traceback and in a gate's exit code
+            raise RuntimeError(str(error)) from error
+        raise
     if result == EXIT_INTERRUPTED:  # typer turns an interrupt of a verb into this number
         raise KeyboardInterrupt
     return result if isinstance(result, int) else EXIT_OK

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
+from compresskit import console
 from compresskit.checkpoint.reading import read_text
-from compresskit.checkpoint.store import indexed_names, read_safetensors_metadata, weight_files
-from compresskit.errors import CompresskitError, InputError, MissingError
+from compresskit.checkpoint.store import indexed_names, read_json, read_safetensors_metadata, weight_files
+from compresskit.errors import CompresskitError, InputError, MissingError, is_panic
 
 # Loading reads files: it asks no Hub, and runs (or offers to run) no code that a checkpoint brings along.
 NOTHING_FOREIGN: Mapping[str, bool] = {"local_files_only": True, "trust_remote_code": False}
@@ -100,11 +101,17 @@ def _foreign_weights(folder: Path) -> str:
 def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a checkpoint, for inputs of at most `positions` tokens (None: as many as it says itself).
 
-    Raises InputError where there is none.
+    Raises InputError where there is none, or its settings are damaged.
     """
     mend = "copy the files of its base's tokenizer there"
-    with opening(f"{folder} holds no tokenizer", mend):
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file():
+        read_json(settings)  # transformers keeps whatever stands there, and it is written into what a method leaves
+    # The library in Rust prints by itself, and some faults of a file show only when the tokenizer is used.
+    with console.silenced(), opening(f"{folder} holds no tokenizer", mend):
         tokenizer = AutoTokenizer.from_pretrained(folder, **NOTHING_FOREIGN)
+        if isinstance(tokenizer, PreTrainedTokenizerFast):
+            tokenizer.backend_tokenizer.encode("a", "b")
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{folder} has no fast tokenizer (tokenizer.json); convert it with the tokenizers library")
     # Without any file, transformers makes an empty vocabulary, in which every word is unknown.
@@ -112,6 +119,8 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
         raise InputError(f"{folder} holds no tokenizer (no tokenizer.json, no vocabulary); {mend}")
     if "" in (getattr(tokenizer, name, None) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES):
         raise InputError(f"{folder} names an empty text as a special token; {mend}")
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise InputError(f"{settings} has a model_max_length that is no number; {mend}")
     if positions is not None:
         tokenizer.model_max_length = positions
     return tokenizer
@@ -166,11 +175,13 @@ def opening(what: str, mend: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise MissingError(f"{what}: a package is not here ({first_line(error)}); install it") from error
-    except Exception as error:  # a file that anybody wrote can make a library raise anything
+    except BaseException as error:  # a file that anybody wrote can make a library raise anything
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise InputError(f"{what} ({first_line(error)}); {mend}") from error
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what an error says (two where it ends in a colon), with its class where that would not tell."""
     first, *more = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     text = f"{first} {more[0]}" if first.endswith(":") and more else first

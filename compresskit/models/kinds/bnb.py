@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.quantizers.base import HfQuantizer
 
-from compresskit.errors import MissingError
+from compresskit.errors import InputError, MissingError
 from compresskit.models.folder import first_line
 from compresskit.models.kind import Matrix
 
@@ -121,6 +122,19 @@ def move(model: nn.Module, device: torch.device) -> None:
         if hasattr(getattr(layer, "weight", None), "SCB"):
             layer.weight = layer.weight.to(device)
     model.to(device)
+
+
+def check_packed(folder: Path, model: nn.Module) -> None:
+    """InputError where a layer is one of bitsandbytes, as config.json says, and the weights in its file are plain."""
+    bitsandbytes = library()
+    for name, layer in model.named_modules():
+        in_4_bits = isinstance(layer, bitsandbytes.nn.Linear4bit) and _state(layer) is None
+        in_8_bits = isinstance(layer, bitsandbytes.nn.Linear8bitLt) and layer.weight.dtype != torch.int8
+        if in_4_bits or in_8_bits:
+            raise InputError(
+                f"{folder / 'config.json'} says that {name} is packed by bitsandbytes, and its weights are not; "
+                "copy or make the checkpoint again"
+            )
 
 
 def compute_in(model: nn.Module, dtype: torch.dtype) -> None:

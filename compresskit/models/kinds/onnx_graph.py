@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.utils.generic import ModelOutput
 
+from compresskit.models.folder import opening
 from compresskit.models.kinds.onnx_session import Session
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -57,10 +58,11 @@ class OnnxReader(nn.Module):
 def count_weights(paths: Sequence[Path]) -> tuple[int, int] | None:
     """How many weights graphs hold in all, and how many are not zero; see `onnx_weights.count`.
 
-    None where they are packed, or onnx is missing.
+    None where they are packed, or onnx is missing. Raises InputError where a graph is damaged.
     """
     try:
         from compresskit.models.kinds import onnx_weights
     except ImportError:
         return None
-    return onnx_weights.count(paths)
+    with opening(f"the weights of {paths[0].parent} cannot be counted", "a graph is damaged: copy or export it again"):
+        return onnx_weights.count(paths)

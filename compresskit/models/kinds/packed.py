@@ -17,14 +17,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compresskit.checkpoint.store import read_safetensors_metadata, tensor_shapes, weight_files
 from compresskit.errors import InputError, MissingError
 from compresskit.models.family import Family
-from compresskit.models.folder import first_line
+from compresskit.models.folder import first_line, opening
 from compresskit.models.kind import Matrix
-from compresskit.models.kinds.bnb import compute_in, four_bits, keep_unfit, move, open_packed
+from compresskit.models.kinds.bnb import check_packed, compute_in, four_bits, keep_unfit, move, open_packed
 from compresskit.models.kinds.int8 import METHOD, SCALE, is_int8, is_our_layout, load_int8
 from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
 PACKAGES: Mapping[str, str] = {"awq": "gptqmodel", "gptq": "gptqmodel optimum", "quanto": "optimum-quanto"}
+
+_MEND = "they are damaged: copy or download the checkpoint again"
 
 # bitsandbytes says at every single int8 product that it casts to fp16.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -50,9 +52,11 @@ def packed_matrices(folder: Path) -> list[Matrix]:
     """The matrices of repeated blocks that a folder's packed weights stand for, by layer and name.
 
     Those of bitsandbytes in 4 bits have their shape and the table of their values beside them; integers of two
-    dimensions stand for one weight each. How many weights of any other packing are zero is not told.
+    dimensions stand for one weight each. How many weights of any other packing are zero is not told. Raises InputError
+    where what tells of a packing is damaged.
     """
-    return in_order(matrix for path in weight_files(folder) for matrix in _packed_matrices(path))
+    with opening(f"the packed weights of {folder} cannot be read", _MEND):
+        return in_order(matrix for path in weight_files(folder) for matrix in _packed_matrices(path))
 
 
 # Tensors that only tell how the weight beside them is packed.
@@ -121,6 +125,7 @@ def load_quantized(
     for layer in model.modules():
         keep_unfit(layer)
         _convert(layer, dtype)
+    check_packed(folder, model)
     compute_in(model, dtype)
     move(model, device)
     if hasattr(model, "hf_device_map"):

@@ -14,7 +14,7 @@ from transformers import AutoModelForQuestionAnswering
 from compresskit.errors import InputError, MissingError
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.kind import ParameterCount
-from compresskit.models.kinds import checkpoint_files
+from compresskit.models.kinds import checkpoint_files, kind_of
 from compresskit.models.kinds.onnx_graph import OnnxReader
 from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.registry import load, load_trainable, require_head
@@ -263,6 +263,13 @@ DAMAGED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), r"is not a checkpoint: it has no config\.json"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "holds no tokenizer"),
 }
+
+
+def test_a_damaged_graph_is_bad_input_to_inspect(graph: Path) -> None:
+    (graph / "model.onnx").write_text("<html>")
+    source = resolve(str(graph))
+    with pytest.raises(InputError, match=r"the weights of .* cannot be counted \(.*; a graph is damaged"):
+        kind_of(source).contents(source)
 
 
 @pytest.mark.parametrize("name", DAMAGED)

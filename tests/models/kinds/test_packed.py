@@ -17,6 +17,7 @@ from transformers import AutoModelForQuestionAnswering, BitsAndBytesConfig
 from compresskit.errors import InputError, MissingError
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.kinds.bnb import unpacked
+from compresskit.models.kinds.packed import packed_matrices
 from compresskit.models.registry import load, load_whole, require_head
 from compresskit.models.source import resolve
 from tests.models import adapters, tiny
@@ -167,6 +168,18 @@ def lose_layer(folder: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
+def pack_the_head(folder: Path) -> None:
+    """Say of the head, whose weights are plain, that it is packed too."""
+    quantization(quant_method="bitsandbytes", load_in_4bit=True, bnb_4bit_quant_type="nf4")(folder)
+
+
+def spoil_state(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    spoiled = {name: torch.full_like(tensor, 0xC9) for name, tensor in tensors.items() if "quant_state" in name}
+    save_file({**tensors, **spoiled}, path, metadata={"format": "pt"})
+
+
 DAMAGED = {
     "an unknown method": (
         quantization(quant_method="magic"),
@@ -176,6 +189,8 @@ DAMAGED = {
     "no object": (no_object, r"config\.json cannot be read"),
     "lost scales": (lose_scales, r"does not open as a bert model \("),
     "a lost layer": (lose_layer, r"does not open as a bert model \("),
+    "a plain head": (pack_the_head, r"says that qa_outputs is packed by bitsandbytes, and its weights are not"),
+    "spoiled settings": (spoil_state, r"does not open as a bert model \("),
 }
 
 
@@ -187,6 +202,12 @@ def test_a_damaged_folder_is_bad_input(name: str, nf4: Path) -> None:
         load(str(nf4), device="cpu")
     assert "\n" not in str(caught.value)
     assert str(nf4) in str(caught.value)
+
+
+def test_spoiled_settings_are_bad_input_to_inspect(nf4: Path) -> None:
+    spoil_state(nf4)
+    with pytest.raises(InputError, match=r"the packed weights of .* cannot be read \(.*; they are damaged: copy"):
+        packed_matrices(nf4)
 
 
 @pytest.mark.parametrize(
