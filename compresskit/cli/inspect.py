@@ -27,7 +27,7 @@ class InspectOptions:
         "Draw the remaining weights, and what 8 bits cost, as heat maps (.png or .svg; needs the extra plot).",
         metavar="FILE",
     )
-    verify: bool = option(False, "Look at every file, of what it stands on too: is it there, and unchanged?")
+    verify: bool = option(False, "Check that every file is there and unchanged, those of what it stands on too.")
 
 
 @with_flags()

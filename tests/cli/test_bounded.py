@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from compresskit.checkpoint.store import read_safetensors_metadata
 from tests.cli.conftest import Run, Trained
+from tests.listing import relisted
 
 DEEP, DIGITS = "[" * 100_000, "1" * 5000
 ASKED = ("-q", "who", "-c", "rome")
@@ -31,7 +32,10 @@ def _at_once() -> object:
 
 @pytest.fixture
 def folder(trained: Trained, place: Path) -> Path:
-    return Path(shutil.copytree(trained.dense, "dense")).absolute()
+    """A checkpoint of another tool: no manifest tells what its files were."""
+    folder = Path(shutil.copytree(trained.dense, "dense")).absolute()
+    (folder / "compresskit.json").unlink()
+    return folder
 
 
 def pipe(path: Path) -> None:
@@ -117,6 +121,7 @@ def test_a_mask_of_another_shape(verb: str, shape, block, ones: int, trained: Tr
     table = json.loads(metadata["masks"])
     table[min(table)] = {"shape": shape, "block": block, "ones": ones}
     save_file(words, path, {**metadata, "masks": json.dumps(table)})
+    relisted(overlay)
     assert "does not fit its base's shape" in refused(3, verb, overlay, *(ASKED if verb == "predict" else ()))
 
 
