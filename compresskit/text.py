@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 QUOTED = 200
@@ -80,6 +80,23 @@ def from_json(text: str | bytes) -> Any:
         except UnicodeEncodeError as error:
             raise ValueError("it holds half a character, a lone surrogate") from error
     return value
+
+
+def kind_of(value: Any) -> str:
+    """What a value of JSON, YAML or TOML is, in words with their article: `a list`, `an object`, `a whole number`."""
+    return next((told for kind, told in _KINDS if isinstance(value, kind)), f"a value of type {type(value).__name__}")
+
+
+# In this order: Python counts true and false among the whole numbers.
+_KINDS: Sequence[tuple[type, str]] = (
+    (str, "a text"),
+    (bool, "true or false"),
+    (int, "a whole number"),
+    (float, "a number"),
+    (list, "a list"),
+    (dict, "an object"),
+    (type(None), "null"),
+)
 
 
 def check_depth(value: Any, inner: Callable[[Any], Iterable[Any]] | None = None, most: int | None = None) -> None:

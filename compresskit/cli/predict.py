@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from compresskit.checkpoint.reading import MOST, opened, reading
 from compresskit.cli.flags import with_flags
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
 from compresskit.options import check, like, option, refuse
-from compresskit.text import finite_or_none, from_json, to_json
+from compresskit.text import finite_or_none, to_json
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
     from compresskit.data.examples import Example
+    from compresskit.evaluate.predict import Questions
     from compresskit.models.answering import Prediction
+    from compresskit.models.loaded import LoadedModel
+
+# Candidates over which probabilities are told, as in the official practice.
+_N_BEST = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
-    """Who is asked, and what: one question about one passage, or every line of a file."""
+class Asked:
+    """Who is asked, and what: one question about one passage, or all of a file; and where the answers go."""
 
     checkpoint: str = option(MISSING, "A fine-tuned checkpoint.", metavar="CKPT", argument=True)
     question: str | None = option(None, "The question.", short="-q", metavar="TEXT")
     context: str | None = option(None, "The passage to read.", short="-c", metavar="TEXT")
-    input: Path | None = option(None, 'JSON lines with "question", "context" and, if you like, "id".', metavar="FILE")
+    input: Path | None = option(
+        None,
+        'A SQuAD file, or JSON lines with "question", "context" and, if you like, "id"; - reads them from a pipe.',
+        metavar="FILE",
+    )
+    output: Path | None = option(
+        None,
+        "Write the answers there, question id to text, as the official script and eval take them; print nothing.",
+        short="-o",
+        metavar="FILE",
+    )
     device: Literal["auto", "cpu", "cuda"] = like(TrainingOptions, "device")
 
     def __post_init__(self) -> None:
-        if (self.input is None) == (self.question is None or self.context is None):
+        check(self)
+        alone = self.question is not None or self.context is not None
+        if (self.input is not None) == alone or (alone and None in (self.question, self.context)):
             raise UsageError("give a question and a passage (-q … -c …), or a file of them (--input FILE)")
+        if self.input is None:
+            refuse(self, ("output",), "without --input")
+
+    def check_output(self) -> None:
+        """UsageError where the answers would be written over what is read, or cannot be."""
+        if self.output is not None and self.input is not None:
+            from compresskit.checkpoint.outputs import check_file
+            from compresskit.evaluate.reading import checkpoint_places
+
+            check_file(self.output, [self.input, *checkpoint_places(self.checkpoint)], flag="--output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,57 +87,68 @@ class Shown:
 
 
 @with_flags()
-def predict(asked: Questions, options: AnswerOptions, shown: Shown) -> None:
-    """Answer a question, or every line of a file: text, score and null score, one JSON object a line."""
+def predict(asked: Asked, options: AnswerOptions, shown: Shown) -> None:
+    """Answer a question, or all of a file: text, place and probability, score and null score, a JSON object a line."""
     from compresskit import console
     from compresskit.evaluate.predict import answer_one, answers
+    from compresskit.evaluate.questions import read_questions
     from compresskit.models.registry import load, require_head
 
-    examples = list(read_questions(asked.input)) if asked.input is not None else None
-    options = replace(options, shots=shown.drawn())
+    asked.check_output()
+    examples = read_questions(asked.input) if asked.input is not None else None
+    if asked.output is not None and examples is not None:
+        _check_ids(examples, asked.output)
+    shots = shown.drawn()
     loaded = require_head(load(asked.checkpoint, device=asked.device))
     if loaded.task.prompt is None:
         for given, names in ((options, GENERATING), (shown, ("shots",))):
             refuse(given, names, f"with {loaded.ref}, which does not write its answers")
+    # A model that writes answers needs a beam for each of them.
+    n_best = max(options.n_best, _N_BEST) if loaded.task.prompt is None else options.n_best
+    how = replace(options, shots=shots, n_best=n_best)
     if examples is None:
-        console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), options), options.n_best))
-        return
-    for prediction in answers(loaded, examples, options):
-        console.out(_line(prediction, options.n_best, with_id=True))
+        console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), how), options.n_best))
+    elif asked.output is not None:
+        _write(loaded, examples, how, asked.output)
+    else:
+        for prediction in answers(loaded, examples, how):
+            console.out(_line(prediction, options.n_best, with_id=True))
+
+
+def _check_ids(examples: Questions, output: Path) -> None:
+    """InputError where two questions have one id: a file of answers has one for each."""
+    known: set[str] = set()
+    for example in examples:
+        if example.id in known:
+            raise InputError(
+                f"two questions have the id {example.id!r}, and {output} holds one answer to each; mend it"
+            )
+        known.add(example.id)
+
+
+def _write(loaded: LoadedModel, examples: Questions, how: AnswerOptions, output: Path) -> None:
+    """Write the answers to all questions as one file, under a progress bar."""
+    from compresskit import console
+    from compresskit.checkpoint.store import write_text
+    from compresskit.evaluate.predict import predictions
+
+    found = {prediction.id: prediction.text for prediction in predictions(loaded, examples, how)}
+    write_text(output.resolve(), to_json(found, indent=1) + "\n")  # a link stays one, and what it leads to is written
+    console.info(f"{output} holds {len(found):,} answers")
 
 
 def _line(prediction: Prediction, n_best: int, *, with_id: bool = False) -> str:
+    """A prediction as JSON: what is told of its answer, then of the `n_best` where there are to be several."""
     found: dict[str, object] = {"id": prediction.id} if with_id else {}
     found |= {"text": prediction.text, "score": prediction.score, "null_score": prediction.null_score}
+    chances, null = prediction.probabilities
+    candidates = [
+        {"text": each.text, "score": each.score, "start": each.start, "end": each.end, "probability": chance}
+        for each, chance in zip(prediction.n_best, chances, strict=True)
+    ]
+    best = candidates[0] if prediction.text and candidates else {"probability": null}
+    found |= {key: best.get(key) for key in ("start", "end", "probability")}
+    found |= {"no_answer_probability": null, "span_text": prediction.span_text}
     if n_best > 1:
-        found["n_best"] = [{"text": c.text, "score": c.score} for c in prediction.n_best]
+        found["n_best"] = candidates[:n_best]
     return to_json(finite_or_none(found))
-
-
-def read_questions(path: Path) -> Iterator[Example]:
-    """Questions of a JSON-lines file; InputError naming the line where one is broken."""
-    from compresskit.data.examples import Example
-
-    for number, line in _lines(path):
-        try:
-            record = from_json(line)
-            question, context = record["question"], record["context"]
-            if not (isinstance(question, str) and isinstance(context, str)):
-                raise TypeError("question and context are texts")
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f'{path}, line {number}: not an object with "question" and "context" ({error})') from error
-        yield Example(str(record.get("id", number)), "", question, context, (), True, number)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file that are not blank, with their numbers; InputError where it is no text, or one has no end."""
-    mend = "give a UTF-8 file of JSON lines"
-    with opened(path, mend) as file:
-        # Of bytes: a JSON string may hold a line separator of Unicode as it is.
-        for number, line in enumerate(iter(lambda: file.readline(MOST + 1), b""), start=1):
-            if len(line) > MOST:
-                raise InputError(f"{path}, line {number}: it has more than {MOST:,} bytes; {mend}")
-            if line.strip():
-                with reading(path, mend):
-                    text = line.decode()
-                yield number, text

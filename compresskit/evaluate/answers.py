@@ -8,10 +8,10 @@ from types import TracebackType
 
 from compresskit.data.text_stream import TextStream
 from compresskit.errors import InputError
-from compresskit.text import from_json, to_json
+from compresskit.text import from_json, kind_of, to_json
 
-MOST = 40_000_000
-"""Bytes of a file of answers. Those to 130,000 questions have seven million."""
+MOST = 120_000_000
+"""Bytes of a file of answers. Those to 130,000 questions have seven million, twenty to each of 12,000 fifty."""
 
 _MOST_LISTS = 4_000_000  # an answer may have a bracket in it
 _MEND = "give a file in the official format: one JSON object, question id to text"
@@ -45,16 +45,16 @@ def read_answers(path: Path) -> Mapping[str, str]:
 
     Raises InputError where it is missing, broken, too large, or holds anything but texts by question id.
     """
-    text = _text(path)
+    text = text_of(path)
     try:
         value = from_json(text)
     except ValueError as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); {_MEND}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: holds a {type(value).__name__}, not answers; {_MEND}")
+        raise InputError(f"{path}: holds {kind_of(value)}, not answers; {_MEND}")
     for question, answer in value.items():
         if not isinstance(answer, str):
-            raise InputError(f"{path}: the answer to {question!r} is a {type(answer).__name__}, not a text; {_MEND}")
+            raise InputError(f"{path}: the answer to {question!r} is {kind_of(answer)}, not a text; {_MEND}")
     return value
 
 
@@ -64,8 +64,8 @@ def check_size(path: Path) -> None:
         raise InputError(f"{path}: holds more than {MOST:,} bytes, too many for answers; divide the questions")
 
 
-def _text(path: Path) -> str:
-    """The text of a file; InputError where reading it as JSON would take more memory than answers do."""
+def text_of(path: Path) -> str:
+    """The text of a file of answers, plain or gzip; InputError where reading it as JSON would take more memory than answers do."""
     chunks: list[bytes] = []
     with TextStream(path, str(path)) as stream:
         while chunk := stream.read():

@@ -21,6 +21,7 @@ from compresskit.evaluate.delivery import Delivery, GateOptions
 from compresskit.evaluate.settings import METRICS, TIMING, EvalSettings
 from compresskit.evaluate.settings_text import MOST_TOML, MOST_YAML, from_toml, from_yaml
 from compresskit.options import OUTPUT, check, option, options_of
+from compresskit.text import kind_of
 
 if TYPE_CHECKING:
     from compresskit.evaluate.evaluate import Extras
@@ -178,7 +179,7 @@ def _section(path: Path) -> Mapping[str, Any] | None:
 
 def _mapping(value: object, where: str) -> Mapping[str, Any] | None:
     if value is not None and not isinstance(value, dict):
-        raise InputError(f"{where}: holds a {type(value).__name__}; write KEY and value pairs")
+        raise InputError(f"{where}: holds {kind_of(value)}; write KEY and value pairs")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,8 @@ from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import check_shown
-from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
+from compresskit.errors import CompresskitError, InputError, MissingError, RunFailed, UsageError
+from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
@@ -98,7 +100,8 @@ def evaluate(
     is a row with `error`; the others go on. `names` are those of the rows, in place of names made from the
     references.
 
-    Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data raises.
+    Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data raises, or the baseline
+    where its files cannot be read: then nothing is measured.
     """
     extras, cache = extras or Extras(), Cache()
     refs = _with_baseline(checkpoints, baseline)
@@ -113,11 +116,15 @@ def evaluate(
     dataset = data.described(settings.seed)
     with temporary_folder() as folder:
         measurements = _measurements(refs, names, data, settings, folder)
-        results = []
-        for each in measurements:
-            results.append(_measure(each, data.hashes, dataset, extras, cache))
-            if results[-1].outcome.error is not None and len(measurements) > 1:  # the others may take their time
-                console.warn(f"{each.name} cannot be scored: {results[-1].outcome.error}")
+        # The baseline first: without it the others, which may take their time, are compared with nothing.
+        found: dict[str, _Result] = {}
+        for each in sorted(measurements, key=lambda each: baseline is None or not _same(each.ref, baseline)):
+            found[each.ref] = result = _measure(each, data.hashes, dataset, extras, cache)
+            if baseline is not None and _same(each.ref, baseline):
+                _require_read(each, result.outcome)
+            if result.outcome.error is not None and len(measurements) > 1:
+                console.warn(f"{each.name} cannot be scored, as the report will say")
+        results = [found[each.ref] for each in measurements]
         rows = [
             _row(each, result, extras, is_baseline=baseline is not None and _same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)
@@ -127,6 +134,14 @@ def evaluate(
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
     device = next((row.device for row in rows if row.device), {})
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
+
+
+def _require_read(baseline: Measurement, outcome: Outcome) -> None:
+    """The error of a baseline that cannot be read, or that needs what this machine lacks; what crashed is a row."""
+    for kind in (InputError, MissingError):
+        if outcome.error is not None and outcome.error_code == kind.exit_code:
+            told = outcome.error if outcome.error.startswith(baseline.ref) else f"{baseline.ref}: {outcome.error}"
+            raise kind(f"the baseline cannot be scored, and nothing else was measured: {told}")
 
 
 def _read(data_ref: str, settings: EvalSettings) -> _Data:
@@ -198,8 +213,11 @@ def _checkpoint_hash(ref: str) -> str:
         # A file of answers stands for itself; whatever else there is becomes known by its files.
         if not Path(ref).is_file():
             return fingerprint(ref)
-        check_size(Path(ref))
-        return sha256_file(Path(ref))
+        files = [path for path in (Path(ref), null_odds_of(Path(ref))) if path is not None]
+        for path in files:
+            check_size(path)
+        hashes = [sha256_file(path) for path in files]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     except OSError as error:  # a name too long, a file that may not be read, a disk that fails
         reason = error.strerror or type(error).__name__
         raise InputError(f"{ref}: cannot be read ({reason}); restore it") from error

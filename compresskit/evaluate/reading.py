@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from compresskit.data.load import local_files
+from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.kinds import places
 from compresskit.models.source import Source
@@ -25,4 +26,6 @@ def read_by(refs: Iterable[str], data_ref: str, settings: EvalSettings) -> Itera
 def checkpoint_places(ref: str) -> list[Path]:
     """What is read of a checkpoint (a folder, a file of answers); nothing of what is on the Hub, or built in."""
     path = Path(ref)
-    return places(Source(ref, path)) if path.is_dir() else [path]
+    if path.is_dir():
+        return places(Source(ref, path))
+    return [path, *(beside for beside in [null_odds_of(path)] if beside is not None)]

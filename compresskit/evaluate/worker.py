@@ -24,7 +24,8 @@ from compresskit.data.examples import ExampleSet
 from compresskit.data.shots import drawn
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, of_system
 from compresskit.evaluate import measure
-from compresskit.evaluate.answers import AnswersWriter, read_answers
+from compresskit.evaluate.answer_files import read_predictions
+from compresskit.evaluate.answers import AnswersWriter
 from compresskit.evaluate.collect import collect_answers, largest
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.metrics import PERPLEXITY, Metrics
@@ -121,17 +122,16 @@ def run(measurement: Measurement) -> Outcome:
 
 def score_answers(measurement: Measurement, examples: Questions) -> Outcome:
     """The row of a file of answers: its score, and nothing of what only a model has."""
-    from compresskit.models.answering import Prediction
-
-    path = Path(measurement.ref)
-    if measurement.settings.null_threshold == "auto":
-        raise InputError(f"{path}: answers in a file have no null score to tune; leave the file out")
-    texts = read_answers(path)
-    found = {question: Prediction(question, text, None, None, text) for question, text in texts.items()}
+    path, threshold = Path(measurement.ref), measurement.settings.null_threshold
+    if threshold == "auto":
+        raise InputError(
+            f"{path}: answers in a file are to these questions alone, none to those of --tune-data; leave the file out"
+        )
+    found = read_predictions(path, threshold)
     result, metrics = score(examples, found), Metrics(measurement.settings.metrics)
     with AnswersWriter(measurement.folder / PREDICTIONS_FILE) as writer:
         for example in examples:
-            writer.add(example.id, texts[example.id])
+            writer.add(example.id, found[example.id].text)
             metrics.add(example, found[example.id])
     row = Row(
         measurement.name,

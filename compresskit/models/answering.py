@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class AnswerOptions:
     stride: int = like(WindowOptions, "stride")
     batch_size: int = option(32, "Windows in one batch.", metavar="N", least=1, panel=MACHINE)
     n_best: int = option(1, "Candidates to show.", metavar="N", least=1)
-    max_answer_length: int = option(30, "Longest answer, in tokens.", metavar="TOKENS", least=1)
+    max_answer_length: int = option(30, "Longest answer that is given, in tokens.", metavar="TOKENS", least=1)
     null_threshold: float = option(0.0, "Unanswerable where null score - score is above this.", metavar="T")
     prompt_template: Prompt | None = like(WindowOptions, "prompt_template", shown="as it was trained", panel=GENERATION)
     beams: int | None = option(
@@ -83,13 +84,16 @@ class AnswerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One possible answer: its text, and its score.
+    """One possible answer: its text, its score, and where it stands in the context: characters `start` to `end`.
 
-    That of a span is the sum of its start and end logits, that of a written text its log-probability.
+    The score of a span is the sum of its start and end logits, that of a written text its log-probability. `end` is
+    the character behind the last one. Both are None for a written text that does not stand in the context just once.
     """
 
     text: str
     score: float
+    start: int | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +111,17 @@ class Prediction:
     null_score: float | None
     span_text: str
     n_best: Sequence[Candidate] = ()
+
+    @property
+    def probabilities(self) -> tuple[Sequence[float], float | None]:
+        """Those of the n best, and that of "no answer" (None without a null score): the softmax of their scores.
+
+        So the official practice has it (Devlin et al. 2019): answers that are not among the n best count as nothing.
+        """
+        scores = [candidate.score for candidate in self.n_best]
+        if self.null_score is not None:
+            scores.append(self.null_score)
+        most = max(scores, default=0.0)
+        powers = [math.exp(score - most) for score in scores]
+        found = [power / sum(powers) for power in powers]
+        return (found, None) if self.null_score is None else (found[:-1], found[-1])

@@ -46,6 +46,8 @@ NOT_NEEDED = (
     "scheduler.pt",
     "rng_state*",
 )
+# How a file of answers is called, which stands beside checkpoints on a command line.
+_ANSWERS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 # What weights are opened from.
 _WEIGHTS = (".safetensors", ".onnx")
 
@@ -90,10 +92,10 @@ def resolve(ref: str, revision: str | None = None) -> Source:
             f"{ref} is built from its training data: make one with `compresskit train {ref}`, and give that"
         )
     hub_id = ALIASES.get(ref, ref)
-    if Path(ref).is_absolute() or ref.startswith((".", "~")) or hub_id.count("/") > 1:
-        raise InputError(f"there is no folder {ref}; check the path")
+    if revision is None:  # which the Hub alone has
+        _check_is_no_path(ref)
     if "/" not in hub_id or (hub_id.startswith("demo/")):
-        near = difflib.get_close_matches(ref, known_aliases(), n=1)
+        near = difflib.get_close_matches(ref, [*known_aliases(), *_names(Path())], n=1)
         hint = (
             f"did you mean {near[0]}?"
             if near
@@ -102,6 +104,44 @@ def resolve(ref: str, revision: str | None = None) -> Source:
         raise UsageError(f"unknown model {ref!r}; {hint}")
     folder = download(hub_id, revision)
     return Source(ref, folder, revision=folder.name)
+
+
+def _check_is_no_path(ref: str) -> None:
+    """InputError where a reference to what is not there can only be a path, or the folder that it begins with is here.
+
+    `runs/dnese` beside a folder `runs` has the form of a Hub id; the Hub is not asked, whatever lies there.
+    """
+    path, is_file = Path(ref), ref.endswith(_ANSWERS)
+    is_path = path.is_absolute() or ref.startswith((".", "~")) or ref.count("/") > 1 or is_file
+    owner_is_here = not is_path and "/" in ref and not ref.startswith("demo/") and path.parent.is_dir()
+    if not is_path and not owner_is_here:
+        return
+    near, what = nearest_path(path), "file" if is_file else "folder"
+    if near is not None:
+        raise InputError(f"there is no {what} {ref}; did you mean {near}?")
+    told = f" ({path.parent} is a folder here, so no model of the Hub is meant)" if owner_is_here else ""
+    raise InputError(f"there is no {what} {ref}{told}; check the path")
+
+
+def nearest_path(path: Path) -> Path | None:
+    """What is there under nearly the same path; None where nothing is."""
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        if not os.path.lexists(found / part):
+            near = difflib.get_close_matches(part, _names(found), n=1)
+            if not near:
+                return None
+            part = near[0]
+        found /= part
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder that are not hidden; none where it cannot be listed."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError:
+        return []
 
 
 def download(hub_id: str, revision: str | None = None) -> Path:

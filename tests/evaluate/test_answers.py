@@ -37,7 +37,7 @@ def test_gzip(tmp_path: Path) -> None:
         (b'["Rome"]', "holds a list, not answers"),
         (b'{"q1": [{"text": "Rome", "probability": 0.9}]}', "the answer to 'q1' is a list, not a text"),
         (rb'{"q1": "\ud800"}', "cannot be read as JSON (it holds half a character"),
-        (b'{"q1": null}', "the answer to 'q1' is a NoneType"),
+        (b'{"q1": null}', "the answer to 'q1' is null, not a text"),
     ],
 )
 def test_what_is_no_file_of_answers(content: bytes, what: str, tmp_path: Path) -> None:

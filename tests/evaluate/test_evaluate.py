@@ -16,7 +16,7 @@ import pytest
 
 from compresskit.cli.interrupts import ended_by_signals
 from compresskit.data.examples import ExampleFiles
-from compresskit.errors import InputError, RunFailed, UsageError
+from compresskit.errors import CompresskitError, InputError, RunFailed, UsageError
 from compresskit.evaluate import evaluate as module
 from compresskit.evaluate import process
 from compresskit.evaluate.evaluate import Extras, evaluate
@@ -156,7 +156,20 @@ class TestWithAFakeWorker:
         assert replace(failed, error=None, error_code=None) == Row(failed.name, what, "-", "-", False)
         assert failed.error_code == code
         assert [row.em for row in report.rows] == [75.0, None, 72.0]
-        assert f"warning: {failed.name} cannot be scored: " in capsys.readouterr().err
+        assert f"warning: {failed.name} cannot be scored, as the report will say\n" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("what", "code"), [("code3", 3), ("code4", 4), ("berd", 3), ("runs/dnese", 3)])
+    def test_a_baseline_that_cannot_be_read_ends_it_before_the_others(
+        self, what: str, code: int, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "runs" / "dense").mkdir(parents=True)
+        with pytest.raises(CompresskitError) as caught:
+            evaluate(["em70", what, "em72"], data, EvalSettings(), baseline=what)
+        assert caught.value.exit_code == code
+        assert str(caught.value).startswith("the baseline cannot be scored, and nothing else was measured: ")
+        assert ("did you mean runs/dense?" in str(caught.value)) == (what == "runs/dnese")
+        assert capsys.readouterr().err == ""
+        assert not list((tmp_path / "cache").rglob("outcome.json"))  # which any measured row would have
 
     def test_without_any_row_there_is_still_a_report(self, data: str) -> None:
         report = evaluate(["killed"], data, EvalSettings(), baseline="killed")

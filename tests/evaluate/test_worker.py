@@ -232,7 +232,7 @@ def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
     answers.write_text("{}")
     other.write_text(Path(data).read_text(encoding="utf-8").replace("figs", "nuts"), encoding="utf-8")
     (row,) = evaluate([str(answers)], data, replace(SETTINGS, null_threshold="auto", tune_data=str(other))).rows
-    assert "no null score to tune" in (row.error or "")
+    assert "none to those of --tune-data; leave the file out" in (row.error or "")
 
 
 def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> None:

@@ -121,10 +121,12 @@ def _predict(
     for span in sorted((s for s in spans if s.score > float("-inf")), key=lambda s: -s.score):
         start, _ = token_characters(windows.encoding, span.window, span.start)
         _, end = token_characters(windows.encoding, span.window, span.end)
-        text = example.context[start:end].strip()  # GPT-2's tokens take the space before a word along
+        told = example.context[start:end]
+        text = told.strip()  # GPT-2's tokens take the space before a word along
         if not text:
             continue  # byte-level tokenizers have tokens of white space, which answer nothing
-        candidates.setdefault(text, Candidate(text, span.score))
+        start += len(told) - len(told.lstrip())
+        candidates.setdefault(text, Candidate(text, span.score, start, start + len(text)))
         if len(candidates) == options.n_best:
             break
     best = next(iter(candidates.values()), None)

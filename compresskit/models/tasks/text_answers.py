@@ -238,7 +238,7 @@ def _predict(
     for hypothesis, null in ordered:
         text = prompt.answer(str(loaded.tokenizer.decode(list(hypothesis.tokens), skip_special_tokens=True)))
         if text and text != prompt.unanswerable:
-            candidates.setdefault(text, (Candidate(text, hypothesis.score), null))
+            candidates.setdefault(text, (_placed(text, hypothesis.score, example.context), null))
         if len(candidates) == options.n_best:
             break
     if not candidates:
@@ -253,3 +253,11 @@ def _predict(
         best.text,
         tuple(candidate for candidate, _ in candidates.values()),
     )
+
+
+def _placed(text: str, score: float, context: str) -> Candidate:
+    """A written text with its place in the context, where it stands there just once."""
+    start = context.find(text)
+    if start < 0 or context.find(text, start + 1) >= 0:
+        return Candidate(text, score)
+    return Candidate(text, score, start, start + len(text))
