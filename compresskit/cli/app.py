@@ -19,6 +19,7 @@ from compresskit import __version__, console
 from compresskit.cli.cache import cache
 from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
+from compresskit.cli.everywhere import Verb, set_up
 from compresskit.cli.export import export
 from compresskit.cli.inspect import inspect
 from compresskit.cli.interrupts import ended_by_signals
@@ -170,12 +171,7 @@ def _global_options(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of an error.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours, as NO_COLOR=1 does.")] = False,
 ) -> None:
-    if quiet and verbose:
-        raise UsageError("-q and -v exclude each other; give one of them")
-    if no_color:
-        # So that rich, the libraries below and the processes that a verb starts do the same.
-        os.environ["NO_COLOR"] = "1"
-    console.configure(quiet=quiet, verbose=verbose, color=not no_color)
+    set_up(quiet=quiet, verbose=verbose, color=not no_color)
     _check_place()
     if context.invoked_subcommand is None:
         context.get_help()  # prints, as typer renders help with rich
@@ -184,9 +180,11 @@ def _global_options(
 
 for _verb in VERBS:
     if isinstance(_verb, typer.Typer):
+        for _inner in _verb.registered_commands:
+            _inner.cls = Verb
         app.add_typer(_verb, name=_name(_verb))
     else:
-        app.command(_name(_verb))(_verb)
+        app.command(_name(_verb), cls=Verb)(_verb)
 
 
 def _check_words(words: Sequence[str]) -> None:

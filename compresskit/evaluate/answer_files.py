@@ -67,7 +67,7 @@ def _value(path: Path) -> Any:
         if not values:
             raise InputError(f"{path}: cannot be read as JSON ({error}); {_MEND}") from error
         return values
-    return [value] if isinstance(value, dict) and _OF_A_LINE <= value.keys() else value
+    return [value] if isinstance(value, dict) and value.keys() >= _OF_A_LINE else value
 
 
 def _lines(text: str, path: Path) -> Iterator[Any]:

@@ -65,7 +65,10 @@ def check_size(path: Path) -> None:
 
 
 def text_of(path: Path) -> str:
-    """The text of a file of answers, plain or gzip; InputError where reading it as JSON would take more memory than answers do."""
+    """The text of a file of answers, plain or gzip.
+
+    Raises InputError where it is no text, or reading it as JSON would take more memory than answers do.
+    """
     chunks: list[bytes] = []
     with TextStream(path, str(path)) as stream:
         while chunk := stream.read():

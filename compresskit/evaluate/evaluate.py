@@ -110,8 +110,8 @@ def evaluate(
     settings, names = settings.for_data(data_ref), names or _unique_names(refs)
     if extras.predictions is not None:
         read = list(read_by(refs, data_ref, settings))
-        for name in names:
-            check_file(_answers_file(extras.predictions, name), read, flag="--predictions", makes_folder=True)
+        for path in _answers_files(extras.predictions, names).values():
+            check_file(path, read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings)
     dataset = data.described(settings.seed)
     with temporary_folder() as folder:
@@ -125,8 +125,10 @@ def evaluate(
             if result.outcome.error is not None and len(measurements) > 1:
                 console.warn(f"{each.name} cannot be scored, as the report will say")
         results = [found[each.ref] for each in measurements]
+        _tell_too_long([result.outcome for result in results], settings, data_ref)
+        targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
         rows = [
-            _row(each, result, extras, is_baseline=baseline is not None and _same(each.ref, baseline))
+            _row(each, result, targets.get(each.name), is_baseline=baseline is not None and _same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)
         ]
         rows = compared(rows, [result.outcome for result in results])
@@ -142,6 +144,14 @@ def _require_read(baseline: Measurement, outcome: Outcome) -> None:
         if outcome.error is not None and outcome.error_code == kind.exit_code:
             told = outcome.error if outcome.error.startswith(baseline.ref) else f"{baseline.ref}: {outcome.error}"
             raise kind(f"the baseline cannot be scored, and nothing else was measured: {told}")
+
+
+def _tell_too_long(outcomes: Sequence[Outcome], settings: EvalSettings, data_ref: str) -> None:
+    """Warn of gold answers that are too long to be given, once for all checkpoints: of the most by any tokenizer."""
+    if count := max(outcome.too_long for outcome in outcomes):
+        from compresskit.models.tasks.lengths import told_too_long
+
+        console.warn(told_too_long(count, settings.max_answer_length, data_ref))
 
 
 def _read(data_ref: str, settings: EvalSettings) -> _Data:
@@ -223,8 +233,8 @@ def _checkpoint_hash(ref: str) -> str:
         raise InputError(f"{ref}: cannot be read ({reason}); restore it") from error
 
 
-def _row(measurement: Measurement, result: _Result, extras: Extras, *, is_baseline: bool) -> Row:
-    """The row under this evaluation's name, with its answers where the user wants them."""
+def _row(measurement: Measurement, result: _Result, target: Path | None, *, is_baseline: bool) -> Row:
+    """The row under this evaluation's name, with its answers in the file `target` where the user wants them."""
     name, ref, outcome = measurement.name, measurement.ref, result.outcome
     if outcome.row is None:
         row = Row(name, ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
@@ -235,14 +245,19 @@ def _row(measurement: Measurement, result: _Result, extras: Extras, *, is_baseli
     answers = result.folder / PREDICTIONS_FILE
     if not answers.is_file() or Shard.from_environment().rank:  # a language model has none
         return row
-    if extras.predictions is not None:
-        return replace(row, predictions=os.path.abspath(_copied(answers, _answers_file(extras.predictions, name))))
+    if target is not None:
+        return replace(row, predictions=os.path.abspath(_copied(answers, target)))
     return row if result.entry is None else replace(row, predictions=os.path.abspath(result.entry / PREDICTIONS_FILE))
 
 
-def _answers_file(folder: Path, name: str) -> Path:
-    """Where a checkpoint's answers go."""
-    return folder / f"{name}.json"
+def _answers_files(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Where the answers of each row go: `NAME.json`, also where the name is that of a file with this ending.
+
+    Where another row has the same name without it, the ending is kept beside ours.
+    """
+    bare = {name: name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json") or name for name in names}
+    own = list(bare.values())
+    return {name: folder / f"{each if own.count(each) == 1 else name}.json" for name, each in bare.items()}
 
 
 def _copied(source: Path, target: Path) -> Path:

@@ -56,6 +56,7 @@ class EvaluatorOptions:
                 device=training.device,
                 max_length=training.max_length,
                 stride=training.stride,
+                max_answer_length=training.max_answer_length,
                 latency_questions=0,
             )
             row = evaluate([str(folder)], data, settings, names=["scoring"]).rows[0]

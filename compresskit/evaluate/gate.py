@@ -168,8 +168,27 @@ def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
 
 def explain(gate: Gate) -> str:
     """A verdict as one phrase: the rule, the row, its figure and the limit."""
-    missing = "no interval" if gate.ci95 else "not measured"
-    value = missing if gate.value is None else f"{gate.value:.10g}"
-    limit = "not measured" if gate.limit is None else f"{gate.limit:.10g}"
+    value, limit = _written(gate)
+    if gate.value is None and gate.ci95:
+        value = "no interval"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
     return f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({which}{value}, limit {limit})"
+
+
+def _written(gate: Gate) -> tuple[str, str]:
+    """A figure and its limit in the figure's unit, with all digits where fewer would make them look the same."""
+    rule = _RULE.fullmatch(gate.rule.strip())
+    name = rule["metric"] if rule is not None else ""
+    figure = figure_of(_BY_SHORT_NAME.get(name, name))
+    short = figure.unit.alone if figure is not None else _all_digits
+    plain, rounded = ([_or_missing(each, write) for each in (gate.value, gate.limit)] for write in (_all_digits, short))
+    found = plain if gate.value != gate.limit and rounded[0] == rounded[1] else rounded
+    return found[0], found[1]
+
+
+def _all_digits(value: float) -> str:
+    return f"{value:.10g}"
+
+
+def _or_missing(value: float | None, write: Callable[[float], str]) -> str:
+    return "not measured" if value is None else write(value)

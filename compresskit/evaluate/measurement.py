@@ -75,7 +75,7 @@ class Outcome:
     """What the child has to say: a row, or in its place an error and the exit code for it.
 
     `question_em` (0 or 1), `question_f1` (0-1) and `paragraph` (its number) have one entry a question, in the
-    data set's order.
+    data set's order. `too_long` counts the questions to which no gold answer is short enough to be given.
     """
 
     row: Row | None = None
@@ -84,6 +84,7 @@ class Outcome:
     question_em: Sequence[float] = ()
     question_f1: Sequence[float] = ()
     paragraph: Sequence[int] = ()
+    too_long: int = 0
 
     @classmethod
     def of(cls, error: CompresskitError) -> Outcome:

@@ -76,8 +76,12 @@ class EvalSettings:
         "float32", "Numbers that weights are held in.", panel=MACHINE
     )
     seed: int = like(TrainingOptions, "seed", default=0, help="Seed of --limit and --shots.", panel=DATA)
-    latency_questions: int = 50
-    warmup_questions: int = 5
+    latency_questions: int = option(
+        50, "Time N questions one at a time; 0 measures no latency.", metavar="N", least=0, panel=TIMING
+    )
+    warmup_questions: int = option(
+        5, "Ask N questions before those that are timed.", metavar="N", least=0, panel=TIMING
+    )
     repeat: int = option(1, "Do all timing N times.", metavar="N", least=1, panel=TIMING)
     metrics: tuple[str, ...] = option(
         (),
@@ -94,9 +98,6 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         check(self)
-        for name, least in (("latency_questions", 0), ("warmup_questions", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)} is not at least {least}")
         if self.stride >= self.max_length:
             raise UsageError(
                 f"--stride {self.stride} does not fit in --max-length {self.max_length}; give a smaller one"

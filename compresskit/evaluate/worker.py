@@ -153,6 +153,7 @@ def measure_checkpoint(
     `costs` are those of loading, by the keys of the row. The answers are left in the folder of the measurement.
     """
     from compresskit.models.int8 import arithmetic_of
+    from compresskit.models.tasks.lengths import too_long
 
     settings = measurement.settings
     options = answer_options(settings)
@@ -203,7 +204,8 @@ def measure_checkpoint(
         "latency_ms_p50": None if latency is None else latency.p50_ms,
         "latency_ms_p95": None if latency is None else latency.p95_ms,
     }
-    return _outcome(with_sizes(replace(row, **largest(group, measured)), loaded), scorer.result())
+    outcome = _outcome(with_sizes(replace(row, **largest(group, measured)), loaded), scorer.result())
+    return replace(outcome, too_long=too_long(loaded.tokenizer, examples, settings.max_answer_length))
 
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from compresskit.models.answering import WindowOptions
+from compresskit.models.answering import AnswerOptions, WindowOptions
 from compresskit.models.architecture import ARCHITECTURES, Architecture
 from compresskit.models.prompt import Prompt
 from compresskit.options import DATA, MACHINE, OUTPUT, TRAINING, check, like, option
@@ -65,7 +65,8 @@ class TrainingOptions(RunOptions):
     `epochs` may be a fraction; `max_steps` replaces it (optimizer steps). `batch_size` counts windows for each
     process and micro-batch; `accumulate` micro-batches make a step. `lr` is the peak learning rate of the model's
     own weights, after a linear warm-up over the fraction `lr_warmup` of the steps, falling linearly to 0.
-    `max_length` and `stride` are in tokens; `prompt_template` is the prompt of a model that writes its answers.
+    `max_length`, `stride` and `max_answer_length` are in tokens; `prompt_template` is the prompt of a model that writes
+    its answers.
     `negatives` is the number of constructed unanswerable questions for each answerable one. `dtype` is that of the
     computation (weights learn in fp32). `save_steps` is the number of steps between states. `architecture` is what
     `model` is built from where that is not a checkpoint, but built from the training data. What is None has a
@@ -108,12 +109,28 @@ class TrainingOptions(RunOptions):
     gradient_checkpointing: bool = option(
         False, "Compute activations twice in place of keeping them: less memory, slower steps.", panel=TRAINING
     )
-    lr_warmup: float = 0.06
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
+    lr_warmup: float = option(
+        0.06,
+        "Fraction of the steps in which learning rates rise to their peak.",
+        metavar="F",
+        least=0,
+        below=1,
+        panel=TRAINING,
+    )
+    weight_decay: float = option(0.01, "Weight decay of the matrices that learn.", metavar="D", least=0, panel=TRAINING)
+    max_grad_norm: float = option(
+        1.0,
+        "Longest gradient of all weights together; a longer one is scaled down to it.",
+        metavar="NORM",
+        above=0,
+        panel=TRAINING,
+    )
     max_length: int = like(WindowOptions, "max_length")
     stride: int = like(WindowOptions, "stride")
     prompt_template: Prompt | None = like(WindowOptions, "prompt_template")
+    max_answer_length: int = like(
+        AnswerOptions, "max_answer_length", help="Longest answer that is given in scoring, in tokens.", panel=DATA
+    )
     seed: int = option(
         42,
         "Seed of everything random: order, sampling, initial weights.",

@@ -37,6 +37,7 @@ from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
 from compresskit.models.task import Bounded, Features
+from compresskit.models.tasks.lengths import told_too_long, too_long
 from compresskit.training.arguments import Evaluator, TrainingOptions
 
 LONGEST_WAIT = timedelta(days=1)
@@ -127,6 +128,8 @@ def prepare(
     examine(loaded)
     examples = training_examples(options)
     console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
+    if count := too_long(loaded.tokenizer, examples, options.max_answer_length):
+        console.warn(told_too_long(count, options.max_answer_length, options.data))
     folder = work / "features"
     if workspace is not None and folder.is_dir():
         check_seal(folder)
