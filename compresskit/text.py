@@ -82,6 +82,11 @@ def from_json(text: str | bytes) -> Any:
     return value
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: `1 tensor`, `2 tensors`, `1,200 questions`; the noun is one that takes an s."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def kind_of(value: Any) -> str:
     """What a value of JSON, YAML or TOML is, in words with their article: `a list`, `an object`, `a whole number`."""
     return next((told for kind, told in _KINDS if isinstance(value, kind)), f"a value of type {type(value).__name__}")

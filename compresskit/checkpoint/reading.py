@@ -18,6 +18,9 @@ MEND = "check its name and its permissions, or copy it again"
 MOST = 10_000_000
 """Bytes of a file that is read as a whole. A list of empty lists takes 25 times its text in memory."""
 
+_POINTER = b"version https://git-lfs.github.com/spec/v"
+_LONGEST_POINTER = 1024  # bytes, by the specification of Git LFS
+
 _LENGTH = 8  # bytes in front of a safetensors file's header, which tell how long it is
 
 
@@ -35,12 +38,21 @@ def reading(path: Path, mend: str = MEND) -> Iterator[None]:
 
 
 def check_regular(path: Path, mend: str = MEND) -> None:
-    """InputError unless `path` is a regular file, or a link to one; nothing is opened, so nothing can wait."""
+    """InputError unless `path` is a regular file, or a link to one, and not a pointer that Git LFS left in its place.
+
+    Nothing else is opened, so nothing can wait.
+    """
     with reading(path, mend):
-        mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
-        raise InputError(f"{path} cannot be read (it is {what}, not a file); {mend}")
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
+            raise InputError(f"{path} cannot be read (it is {what}, not a file); {mend}")
+        if found.st_size > _LONGEST_POINTER:
+            return
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_POINTER)) == _POINTER
+    if is_pointer:
+        raise InputError(f"{path} is a pointer of Git LFS, not the file itself; run `git lfs pull` in {path.parent}")
 
 
 @contextlib.contextmanager

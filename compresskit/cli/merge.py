@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
 from compresskit.cli.launch import show_result
-from compresskit.methods.job import MergeOptions
+from compresskit.methods.job import MergeConfig, MergeOptions
 
 
 @with_flags()
-def merge(options: MergeOptions) -> None:
+def merge(options: MergeOptions, config: MergeConfig) -> None:
     """Fold a mask or an adapter, or unpack int8, into a plain checkpoint that from_pretrained opens; same logits."""
-    from compresskit.methods.job import Job, MergeConfig
+    from compresskit.methods.job import Job
     from compresskit.methods.run import run
 
-    show_result(run(Job("merge", options, MergeConfig())))
+    show_result(run(Job("merge", options, config)))

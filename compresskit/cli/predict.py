@@ -11,7 +11,7 @@ from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
 from compresskit.options import check, like, option, refuse
-from compresskit.text import finite_or_none, to_json
+from compresskit.text import counted, finite_or_none, to_json
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _write(loaded: LoadedModel, examples: Questions, how: AnswerOptions, output:
 
     found = {prediction.id: prediction.text for prediction in predictions(loaded, examples, how)}
     write_text(output.resolve(), to_json(found, indent=1) + "\n")  # a link stays one, and what it leads to is written
-    console.info(f"{output} holds {len(found):,} answers")
+    console.info(f"{output} holds {counted(len(found), 'answer')}")
 
 
 def _line(prediction: Prediction, n_best: int, *, with_id: bool = False) -> str:

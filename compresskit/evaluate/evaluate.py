@@ -32,6 +32,7 @@ from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
 from compresskit.models.kinds import fingerprint
+from compresskit.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def _check_apart(whole: ExampleSet, others: ExampleSet, name: str, mend: str) ->
     known = {(each.question, each.context) for each in whole}
     shared = sum((each.question, each.context) in known for each in others)
     if shared:
-        raise UsageError(f"{name} shares {shared} questions with the evaluation data; {mend}")
+        raise UsageError(f"{name} shares {counted(shared, 'question')} with the evaluation data; {mend}")
 
 
 def _measurements(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from compresskit.data import DEFAULT_DATA
 from compresskit.methods.distillation import Distillation
 from compresskit.models.defaults import BUILT_IN, BY_FAMILY, TrainingDefaults, is_built_in
-from compresskit.options import like
+from compresskit.options import check, like, option
 from compresskit.training.arguments import RunOptions, TrainingOptions
 
 
@@ -83,11 +83,16 @@ class MergeOptions(RunOptions):
 
 @dataclass(frozen=True, slots=True)
 class MergeConfig:
-    """Merging has no options of its own."""
+    """The numbers in which the merged weights are kept."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "Numbers that the merged weights are kept in.")
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values."""
-        return {}
+        return {"dtype": self.dtype}
 
 
 def model_defaults(options: TrainingOptions) -> TrainingDefaults | None:

@@ -16,8 +16,10 @@ from compresskit.errors import InputError, RunFailed
 from compresskit.methods.job import Job, MergeConfig
 from compresskit.methods.method import Attached, Conversion
 from compresskit.models.int8 import dequantize
+from compresskit.models.kind import How
 from compresskit.models.kinds.int8 import METHOD, SCALE, set_activations, stored_tensors
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.loading import place
 from compresskit.models.mamba.adapters import untie_head
 from compresskit.models.probing import difference, logits
 
@@ -57,14 +59,14 @@ class MergeMethod(Conversion):
 
     def attach(self, loaded: TrainableModel, config: MergeConfig, dtype: torch.dtype) -> Attached:
         """The merged model, to be saved."""
-        return Merged(loaded)
+        return Merged(loaded, config)
 
 
 class Merged(Attached):
     """A model with its overlay folded in, or its weights unpacked."""
 
-    def __init__(self, loaded: TrainableModel) -> None:
-        self.loaded = loaded
+    def __init__(self, loaded: TrainableModel, config: MergeConfig) -> None:
+        self.loaded, self.dtype = loaded, config.dtype
 
     def finish(self) -> Mapping[str, Any]:
         """Unpack, fold PEFT's adapters into the weights. Raises RunFailed where the model then answers otherwise."""
@@ -75,8 +77,9 @@ class Merged(Attached):
         return {}
 
     def save(self, folder: Path) -> None:
-        """A plain checkpoint in fp32, with the same logits; a head that was never trained stays out of it."""
+        """A plain checkpoint with the same logits, but for rounding; a head that was never trained stays out of it."""
         model = self.loaded.model
+        place(model, How("cpu", self.dtype))
         absent = self.loaded.family.head(model) if self.loaded.missing_head else set()
         state = {name: tensor for name, tensor in model.state_dict().items() if name not in absent}
         model.save_pretrained(folder, state_dict=state)

@@ -31,6 +31,7 @@ from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
 from compresskit.models.family import Family, Regularized
 from compresskit.models.folder import read_config
+from compresskit.models.kind import instead_of
 from compresskit.models.kinds import kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable, load_whole, require_head, whole_base
@@ -242,7 +243,7 @@ def require_kind(method: Method, source: Source) -> None:
             read_config(source.path)  # what is not a checkpoint at all is told so
         raise InputError(
             f"{source.ref} is of kind {kind.name}, and {method.name} takes {' or '.join(sorted(method.accepts))}; "
-            f"{kind.instead.format(ref=source.ref)}"
+            f"{instead_of(kind, source.ref)}"
         )
 
 

@@ -7,6 +7,7 @@ hands checkpoints on starts at once; a kind imports what it needs where it opens
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,11 @@ class Contents:
 
     matrices: Sequence[Matrix] = ()
     facts: Sequence[tuple[str, str]] = ()
+
+
+def instead_of(kind: Kind, ref: str | Path) -> str:
+    """What to do with a checkpoint of a kind where it cannot be trained; its command is as a shell takes it."""
+    return kind.instead.format(ref=shlex.quote(str(ref)))
 
 
 class Kind(Protocol):

@@ -29,7 +29,8 @@ from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.kinds.packed import load_quantized, method_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, own_files
-from compresskit.models.tasks.readable import check_separators, reads_types
+from compresskit.models.tasks.readable import check_separators, reads_types, warn_of_types
+from compresskit.text import counted
 
 # The names under which configurations keep the dropout of attention weights.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -159,6 +160,7 @@ def tokenizer_of(folder: Path, family: Family, config: PretrainedConfig) -> PreT
     check_tokenizer(folder, tokenizer, config, padding=not unread)
     if family.task.prompt is None:
         check_separators(tokenizer, config)
+        warn_of_types(str(folder), tokenizer, config)
     if family.task.prompt is None and not reads_types(config):
         tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
     return tokenizer
@@ -175,7 +177,7 @@ def _check_missing(folder: Path, config: PretrainedConfig, missing: set[str], he
     """Whether a folder lacks the head; InputError where it lacks other parameters."""
     if other := missing - head:
         raise InputError(
-            f"{folder} lacks {len(other)} tensors of a {config.model_type} model, such as {min(other)}; "
+            f"{folder} lacks {counted(len(other), 'tensor')} of a {config.model_type} model, such as {min(other)}; "
             "it is damaged or foreign: copy or download it again"
         )
     return bool(missing & head)

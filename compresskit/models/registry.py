@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
 from compresskit.checkpoint.finite import first_not_finite
 from compresskit.errors import InputError
-from compresskit.models.kind import How, Kind
+from compresskit.models.kind import How, Kind, instead_of
 from compresskit.models.kinds import checked_base, kind_of
+from compresskit.models.kinds.int8 import METHOD
 from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, resolve
@@ -65,7 +67,7 @@ def load_trainable(source: Source, attention_dropout: float | None = None, devic
     """
     kind = kind_of(source)
     if not kind.trainable:
-        raise InputError(f"{source.ref} is of kind {kind.name}: {kind.instead.format(ref=source.ref)}")
+        raise InputError(f"{source.ref} is of kind {kind.name}: {instead_of(kind, source.ref)}")
     return _in_torch(open_source(source, How(device, attention_dropout=attention_dropout)))
 
 
@@ -93,7 +95,7 @@ def whole_base(source: Source) -> Source | None:
 
 def _in_torch(loaded: LoadedModel) -> TrainableModel:
     if not isinstance(loaded, TrainableModel):
-        raise InputError(f"{loaded.ref} is of kind {loaded.kind.name}: {loaded.kind.instead.format(ref=loaded.ref)}")
+        raise InputError(f"{loaded.ref} is of kind {loaded.kind.name}: {instead_of(loaded.kind, loaded.ref)}")
     return loaded
 
 
@@ -101,6 +103,17 @@ def require_head(loaded: LoadedModel) -> LoadedModel:
     """The same model; InputError where it has no question-answering head, so that its answers would be random."""
     if loaded.missing_head:
         raise InputError(
-            f"{loaded.ref} has no trained question-answering head; fine-tune it first: compresskit train {loaded.ref}"
+            f"{loaded.ref} has no trained question-answering head; fine-tune it first: {_training_of(loaded)}"
         )
     return loaded
+
+
+def _training_of(loaded: LoadedModel) -> str:
+    """The commands that train a head: on weights that another package packed, an adapter's; else all of the weights."""
+    ref = shlex.quote(loaded.ref)
+    if loaded.kind.name == "quantized" and loaded.made_by != METHOD:
+        return f"compresskit lora {ref}"
+    if loaded.kind.name in ("full", "mask"):
+        return f"compresskit train {ref}"
+    merged = shlex.quote(loaded.ref.rstrip("/") + "-merged")
+    return f"compresskit merge {ref} && compresskit train {merged}"

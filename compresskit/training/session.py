@@ -38,6 +38,7 @@ from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
 from compresskit.models.task import Bounded, Features
 from compresskit.models.tasks.lengths import told_too_long, too_long
+from compresskit.text import counted
 from compresskit.training.arguments import Evaluator, TrainingOptions
 
 LONGEST_WAIT = timedelta(days=1)
@@ -127,7 +128,8 @@ def prepare(
     check_options(options, loaded)
     examine(loaded)
     examples = training_examples(options)
-    console.info(f"{len(examples)} questions from {options.data}, {examples.info.unanswerable} of them unanswerable")
+    number, unanswerable = counted(len(examples), "question"), examples.info.unanswerable
+    console.info(f"{number} from {options.data}, {unanswerable} of them unanswerable")
     if count := too_long(loaded.tokenizer, examples, options.max_answer_length):
         console.warn(told_too_long(count, options.max_answer_length, options.data))
     folder = work / "features"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ def check_adapter(loaded: TrainableModel) -> None:
     if loaded.kind.name != "adapter":
         raise InputError(f"{ref} is of kind {loaded.kind.name}, and --peft-plain takes an adapter")
     if not is_linear(loaded.family.weights(loaded.model)):
-        raise InputError(f"{ref} adapts weights that PEFT has no layers for; merge it instead: compresskit merge {ref}")
+        raise InputError(
+            f"{ref} adapts weights that PEFT has no layers for; merge it instead: compresskit merge {shlex.quote(ref)}"
+        )
     if not is_mamba(loaded.model) or is_plain(folder):
         raise UsageError(f"--peft-plain has no effect: plain PEFT opens {ref} as it is")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compresskit.checkpoint.store import sha256_file
 from compresskit.errors import CompresskitError, InputError
-from compresskit.models.kind import Kind
+from compresskit.models.kind import Kind, instead_of
 from compresskit.models.kinds.adapter import AdapterKind
 from compresskit.models.kinds.full import FullKind
 from compresskit.models.kinds.mask import MaskKind
@@ -41,7 +41,7 @@ def base_source(source: Source) -> Source | None:
     if base is not None and (found := kind_of(base)).name not in kind.stands_on:
         raise InputError(
             f"{source.path} stands on {base.path}, which is of kind {found.name}; "
-            f"it can stand on {' or '.join(sorted(kind.stands_on))}; {found.instead.format(ref=base.path)}"
+            f"it can stand on {' or '.join(sorted(kind.stands_on))}; {instead_of(found, base.path)}"
         )
     return base
 

@@ -14,6 +14,7 @@ from compresskit.errors import InputError
 from compresskit.models.fitting import held, no_larger_than
 from compresskit.models.folder import opening
 from compresskit.models.kinds.adapter import CONFIG
+from compresskit.text import counted
 
 WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
@@ -88,8 +89,8 @@ def _check_complete(adapted: Any, folder: Path) -> set[str]:
     for odd, what in ((places - saved, "lacks"), (saved - places - set(adapted.state_dict()), "has no place for")):
         if odd:
             raise InputError(
-                f"the adapter {folder} does not fit its base: it {what} {len(odd)} tensors, such as {min(odd)}; "
-                "give it its own base, or copy it again"
+                f"the adapter {folder} does not fit its base: it {what} {counted(len(odd), 'tensor')}, "
+                f"such as {min(odd)}; give it its own base, or copy it again"
             )
     return saved
 

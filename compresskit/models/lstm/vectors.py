@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit.text import counted
+
 # How many malformed lines are named.
 NAMED = 10
 # Above this share of capitalized words a file counts as cased; a lower-case file has a few by mistake.
@@ -52,7 +54,7 @@ class Vectors:
             lines.append(f"{self.path}: {self.composed:,} of these words it lacks; their vectors are of their subwords")
         if self.malformed:
             named = ", ".join(map(str, self.malformed_lines)) + (", ..." if self.malformed > NAMED else "")
-            lines.append(f"{self.path}: {self.malformed:,} malformed line(s) skipped: {named}")
+            lines.append(f"{self.path}: {counted(self.malformed, 'malformed line')} skipped: {named}")
         if lowercase and self.capitalized > CASED:
             lines.append(
                 f"{self.path} tells capitals from small letters, the vocabulary does not: {self.other_case:,} words "

@@ -26,6 +26,7 @@ from compresskit.models.kinds.bnb import library
 from compresskit.models.kinds.peft_adapter import ADDED, PREFIX, WEIGHTS
 from compresskit.models.mamba.effective import ComputedTogether
 from compresskit.models.mamba.layers import EffectiveLinear
+from compresskit.text import counted
 
 DEFAULT_TARGETS = ("in_proj", "x_proj", "out_proj")
 # The rows of in_proj that make what is convolved and scanned, and those that make the gate.
@@ -155,8 +156,8 @@ def open_adapters(model: PreTrainedModel, folder: Path) -> MambaLora:
     shapes = [{name: tensor.shape for name, tensor in tensors.items()} for tensors in (own, saved)]
     if odd := {name for name in own.keys() | saved.keys() if shapes[0].get(name) != shapes[1].get(name)}:
         raise InputError(
-            f"the adapter {folder} does not fit its base: {len(odd)} tensors differ, such as {min(odd)}; "
-            "give it its own base, or copy it again"
+            f"the adapter {folder} does not fit its base: it differs in {counted(len(odd), 'tensor')}, "
+            f"such as {min(odd)}; give it its own base, or copy it again"
         )
     for name, parameter in own.items():
         parameter.copy_(saved[name])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from compresskit.data.examples import Example
 from compresskit.models.tasks.windows import CHUNK, chunked
+from compresskit.text import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -32,6 +33,6 @@ def too_long(tokenizer: PreTrainedTokenizerFast, examples: Iterable[Example], mo
 def told_too_long(count: int, most: int, data: str) -> str:
     """What is told of `count` such questions of the data set `data`."""
     return (
-        f"the gold answers to {count:,} question{'' if count == 1 else 's'} of {data} have more than {most} tokens, "
+        f"the gold answers to {counted(count, 'question')} of {data} have more than {most} tokens, "
         "and no answer is that long; raise --max-answer-length"
     )

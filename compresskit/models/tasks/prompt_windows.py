@@ -18,6 +18,7 @@ from compresskit.errors import UsageError
 from compresskit.models.answering import WindowOptions
 from compresskit.models.prompt import Prompt
 from compresskit.models.tasks.windows import MIN_STEP
+from compresskit.text import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -67,7 +68,7 @@ def encode_prompts(
         offsets = tokenizer(example.context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         windows += _cut(read, offsets, number, question, example.context, prompt, options)
     if cut:
-        console.warn(f"{cut} question(s) too long for a window were cut; raise --max-length to keep them whole")
+        console.warn(f"cut {counted(cut, 'question')} too long for a window; raise --max-length to keep them whole")
     return windows
 
 

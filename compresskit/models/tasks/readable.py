@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from transformers import MODEL_FOR_QUESTION_ANSWERING_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
 
+from compresskit import console
 from compresskit.errors import InputError
 
 # Types of models with a span head that are not read from a window of any length: why not.
@@ -39,6 +41,26 @@ def check_separators(tokenizer: PreTrainedTokenizerFast, config: PretrainedConfi
             "a model of type longformer finds the question by three separators, and its tokenizer does not set them; "
             "copy the files of RoBERTa's tokenizer there, and give its sep_token_id in config.json"
         )
+
+
+def warn_of_types(folder: str, tokenizer: PreTrainedTokenizerFast, config: PretrainedConfig) -> None:
+    """Warn where a model tells question and context apart by two types of tokens, and its tokenizer gives one alone.
+
+    Such a model answers far worse, and nothing else tells.
+    """
+    if (getattr(config, "type_vocab_size", None) or 0) < 2 or not reads_types(config):
+        return
+    if max(tokenizer("a", "b").get("token_type_ids", [0])) == 0:
+        _warn_once(
+            f"the model in {folder} knows two types of tokens, for question and context, and its tokenizer gives one; "
+            "if it learned from two, name the tokenizer of its base as tokenizer_class in tokenizer_config.json, "
+            "such as BertTokenizer"
+        )
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    console.warn(message)
 
 
 def reads_types(config: PretrainedConfig) -> bool:

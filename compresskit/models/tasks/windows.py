@@ -17,6 +17,7 @@ from compresskit import console
 from compresskit.data.examples import Example
 from compresskit.errors import MissingError, UsageError
 from compresskit.models.answering import WindowOptions
+from compresskit.text import counted
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerFast
@@ -122,7 +123,7 @@ def _cut_questions(tokenizer: PreTrainedTokenizerFast, questions: list[str], opt
         questions[i] = questions[i][: token_characters(encoding, row, limit - 1)[1]]
     if cut:
         console.warn(
-            f"{len(cut)} question(s) longer than {limit} tokens were cut; raise --max-length to keep them whole"
+            f"cut {counted(len(cut), 'question')} of more than {limit} tokens; raise --max-length to keep them whole"
         )
     return questions
 
