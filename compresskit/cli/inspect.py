@@ -76,6 +76,8 @@ def _sensitivities(source: Source) -> Mapping[str, float]:
 
 
 def _summary(source: Source, kind: str, found: Contents) -> str:
+    from compresskit.models.source import graphs_below
+
     manifest = source.manifest
     lines = [f"checkpoint  {source.path}"]
     if manifest is None:
@@ -94,7 +96,8 @@ def _summary(source: Source, kind: str, found: Contents) -> str:
             lines.append(
                 f"step {number}      {step.method}{data}, {step.wall_time_s:.0f} s{': ' + figures if figures else ''}"
             )
-    files = sorted((path.name, path.stat().st_size) for path in source.path.iterdir() if path.is_file())
+    paths = [*(path for path in source.path.iterdir() if path.is_file()), *graphs_below(source.path)]
+    files = sorted((str(path.relative_to(source.path)), path.stat().st_size) for path in paths)
     total = sum(size for _, size in files)
     lines.append(f"bytes       {total:,} in all: " + ", ".join(f"{name} {size:,}" for name, size in files))
     lines += [f"{name:<11} {text}" for name, text in found.facts]

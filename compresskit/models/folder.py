@@ -88,6 +88,8 @@ def _is_mamba_ssm(config: Mapping[str, Any]) -> bool:
 
 def _instead(folder: Path) -> str:
     """What a folder without config.json holds in its place, and so what to do."""
+    if folder.name == "onnx" and (folder.parent / "config.json").is_file():
+        return f"; the folder that it lies in has one: give {folder.parent}"
     inner = sorted(path.parent.name for path in folder.glob("*/config.json"))
     if inner:
         return f"; its folder {inner[0]} has one: give {folder / inner[0]}"

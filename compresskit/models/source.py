@@ -31,6 +31,9 @@ BUILT_IN = ("demo/bert", "demo/lstm", "demo/mamba", "demo/t5")
 
 # What a checkpoint needs from the Hub: configuration, tokenizer, safetensors or ONNX; no other framework's files.
 HUB_FILES = ["*.json", "*.txt", "*.jinja", "*.model", "*.safetensors", "*.onnx", "*.onnx_data", "*.onnx.data"]
+# Where there are no weights of torch's, the graphs that the Hub has beside each other in a folder of their own; not
+# their further forms, such as `model_quantized.onnx`.
+GRAPHS_BELOW = "onnx/*model.onnx*"
 HUB_IGNORED = ["onnx/*", "openvino/*", "coreml/*", "*/*"]
 # Bytes of a text that is read as a whole: the largest tokenizers have half of these, and a third of these lists.
 # Settings are small: they are copied again and again.
@@ -158,7 +161,11 @@ def download(hub_id: str, revision: str | None = None) -> Path:
     )
 
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED))
+        found = snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED)
+        folder = Path(found)
+        if not _has_weights(folder):
+            snapshot_download(hub_id, revision=folder.name, allow_patterns=GRAPHS_BELOW)
+        return folder
     except RepositoryNotFoundError as error:
         raise InputError(
             f"there is no folder {hub_id} here, and the Hub has no such model, or it is private; "
@@ -212,7 +219,7 @@ def check_beside(folder: Path) -> None:
 
     Libraries open by their names whatever lies there: a pipe would keep them waiting, a hole would fill the memory.
     """
-    for path in sorted(folder.iterdir()):
+    for path in [*sorted(folder.iterdir()), *graphs_below(folder)]:
         if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
             continue
         check_regular(path)
@@ -232,7 +239,17 @@ def _is_read(path: Path) -> bool:
 
 def own_files(folder: Path) -> list[Path]:
     """The files of a checkpoint's folder that are needed to run it, sorted by name (see `NOT_NEEDED`)."""
-    return sorted(path for path in folder.iterdir() if _is_needed(path.name) and path.is_file())
+    own = sorted(path for path in folder.iterdir() if _is_needed(path.name) and path.is_file())
+    return own + graphs_below(folder)
+
+
+def graphs_below(folder: Path) -> list[Path]:
+    """The graphs, with what belongs to them, in the folder `onnx` of a checkpoint that has no weights beside it."""
+    return [] if _has_weights(folder) else sorted(folder.glob(GRAPHS_BELOW))
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.suffix in _WEIGHTS for path in folder.iterdir())
 
 
 def _is_needed(name: str) -> bool:

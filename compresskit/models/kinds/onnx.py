@@ -10,7 +10,7 @@ from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.store import weight_files
 from compresskit.errors import InputError
 from compresskit.models.kind import Contents, How, ParameterCount
-from compresskit.models.source import Source
+from compresskit.models.source import Source, graphs_below
 
 if TYPE_CHECKING:
     from compresskit.models.loaded import LoadedModel
@@ -32,7 +32,7 @@ class OnnxKind:
         """A folder whose manifest says so, or that holds a graph and no weights of torch's."""
         if manifest is not None and manifest.kind == self.name:
             return True
-        return not weight_files(folder) and any(folder.glob("*.onnx"))
+        return not weight_files(folder) and (any(folder.glob("*.onnx")) or bool(graphs_below(folder)))
 
     def base(self, source: Source) -> Source | None:
         """None: it stands alone."""
@@ -76,9 +76,12 @@ class OnnxKind:
 def graph_files(folder: Path) -> list[Path]:
     """The graphs of an ONNX checkpoint: the three of `SEQ2SEQ`, or one, `model.onnx` or the only one.
 
+    They lie in its folder, or as on the Hub in a folder `onnx` within.
+
     Raises InputError where one of the three is not there, where there is none, or there are several and none is called
     `model.onnx`.
     """
+    folder = folder / "onnx" if graphs_below(folder) else folder
     files = sorted(folder.glob("*.onnx"))
     names = [file.name for file in files]
     if set(SEQ2SEQ).intersection(names):
