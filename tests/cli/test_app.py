@@ -191,6 +191,21 @@ def test_quiet_and_verbose_exclude_each_other(capsys):
     assert "-q and -v" in shown
 
 
+@pytest.mark.parametrize("name", ["-v", "--verbose"])
+def test_global_options_work_after_the_verb(name, capsys):
+    code, _, shown = run("inspect", "./nowhere", name, capsys=capsys)
+    assert (code, "Traceback" in shown) == (3, True)
+    assert "Traceback" not in run("inspect", "./nowhere", "--no-color", capsys=capsys)[2]
+    code, _, shown = run("inspect", "./nowhere", name, "--quiet", capsys=capsys)
+    assert (code, shown.splitlines()[-1]) == (2, "error: -q and -v exclude each other; give one of them")
+
+
+def test_a_verbs_own_letter_stays_its_own(capsys):
+    """`predict -q` takes a question."""
+    code, _, shown = run("predict", "./nowhere", "-q", "--verbose", "-c", "Rome.", capsys=capsys)
+    assert (code, shown.count("\n")) == (3, 1)
+
+
 def test_version(capsys):
     assert run("--version", capsys=capsys) == (0, f"compresskit {__version__}\n", "")
 

@@ -15,7 +15,17 @@ import compresskit
 from compresskit.cli.app import app
 from compresskit.errors import InputError
 from compresskit.evaluate.config import read
+from compresskit.evaluate.settings import EvalSettings
+from compresskit.methods.distillation import Distillation
+from compresskit.methods.export.config import ExportConfig
+from compresskit.methods.job import MergeConfig
+from compresskit.methods.lora.config import LoraConfig
+from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.quantize.config import QloraConfig, QuantizeConfig
+from compresskit.models.answering import AnswerOptions
+from compresskit.models.architecture import ARCHITECTURES
 from compresskit.options import options_of
+from compresskit.training.arguments import TrainingOptions
 
 
 def commands(group: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -84,3 +94,11 @@ def test_every_flag_of_eval_is_a_key_of_the_projects_file(file: str, tmp_path: P
     with pytest.raises(InputError, match="'unheard'") as caught:
         read(tmp_path)
     assert set(str(caught.value).partition("known: ")[2].split(", ")) == set(flags)
+
+
+def test_every_setting_of_a_job_has_an_option() -> None:
+    """But for what other options are made of."""
+    made = {"architecture", "shots"}
+    configs = (PruneConfig, LoraConfig, QloraConfig, QuantizeConfig, MergeConfig, ExportConfig, Distillation)
+    for kind in (TrainingOptions, EvalSettings, AnswerOptions, *configs, *ARCHITECTURES.values()):
+        assert {field.name for field in dataclasses.fields(kind)} - made == options_of(kind).keys() - made

@@ -67,22 +67,6 @@ def test_a_mistyped_path(trained: Trained, place: Path, run: Run) -> None:
         assert run("predict", meant_by(refused.err), *ASKED).code == 0
 
 
-def test_a_folder_of_graphs_of_the_hubs_layout(trained: Trained, place: Path, run: Run) -> None:
-    assert run("-q", "export", trained.dense, "--onnx", "-o", "hub").code == 0
-    plain = run("predict", "hub", *ASKED).out
-    Path("hub/compresskit.json").unlink()
-    Path("hub/onnx").mkdir()
-    Path("hub/model.onnx").rename("hub/onnx/model.onnx")
-    Path("hub/onnx/model_quantized.onnx").write_bytes(b"another form")
-    refused = run("predict", "hub/onnx", *ASKED)
-    assert (refused.code, refused.err.rstrip().endswith(": give hub")) == (3, True)
-    assert run("predict", "hub", *ASKED).out == plain
-    told = run("inspect", "hub").out
-    assert "onnx, of another tool" in told
-    assert "onnx/model.onnx" in told
-    assert "quantized" not in told
-
-
 def test_a_pointer_of_git_lfs(trained: Trained, place: Path, run: Run) -> None:
     shutil.copytree(trained.dense, "pulled")
     Path("pulled/model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")

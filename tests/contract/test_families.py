@@ -195,7 +195,10 @@ def test_answers_come_in_the_order_of_the_questions(case: Case) -> None:
         if case.task.name == "spans":
             assert each.text
             assert each.text in question.context
-            assert all(candidate.text in question.context for candidate in each.n_best)
+            assert all(one.text == question.context[one.start : one.end] for one in each.n_best)
+            assert all(one.start is not None for one in each.n_best)
+        *chances, null = (*each.probabilities[0], each.probabilities[1] or 0.0)
+        assert sum(chances) + null == pytest.approx(1)
     refusing = AnswerOptions(WINDOWS.max_length, WINDOWS.stride, null_threshold=-1e9)
     assert all(each.text == "" for each in case.task.answer(case.loaded, questions, refusing) if each.null_score)
 

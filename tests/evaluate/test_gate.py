@@ -6,7 +6,7 @@ import pytest
 
 from compresskit.errors import UsageError
 from compresskit.evaluate.gate import explain, gated, parse, parse_rules
-from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.row import Dataset, Gate, Report, Row
 
 BASE = Row(
     "dense",
@@ -69,6 +69,20 @@ def test_what_was_not_measured_fails(rule):
     assert not gate.passed
     assert gate.value is None
     assert "not measured" in explain(gate)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "limit", "told"),
+    [
+        ("size<=0.3x", 48.2e6, 27.3e6, "48.2 MB, limit 27.3 MB"),
+        ("size<=27.3MB", 27_300_001.0, 27_300_000.0, "27300001, limit 27300000"),  # else they would look the same
+        ("latency<=20ms", 21.0, 20.0, "21.0 ms, limit 20.0 ms"),
+        ("em>=base-1", 77.5, 80.0, "77.5, limit 80"),
+        ("memory<=1GB", None, 1e9, "not measured, limit 1.00 GB"),
+    ],
+)
+def test_a_verdict_tells_figures_in_their_units(rule, value, limit, told):
+    assert explain(Gate(rule, "small", False, value, limit)) == f"{rule} fails for small ({told})"
 
 
 def test_a_baseline_that_was_not_measured_fails_the_others():

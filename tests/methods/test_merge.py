@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from compresskit.checkpoint.manifest import read_manifest
@@ -13,6 +14,7 @@ from compresskit.errors import InputError, UsageError
 from compresskit.methods.job import Job, MergeConfig, MergeOptions
 from compresskit.methods.run import run
 from compresskit.models import registry
+from compresskit.models.device import DTYPES
 from compresskit.models.registry import load
 from tests.models import overlays, tiny
 from tests.models.tiny import KINDS, Kind
@@ -91,3 +93,13 @@ def test_an_output_in_use(overlay: Path, tmp_path: Path) -> None:
     merge(overlay, tmp_path / "plain", overwrite=True)
     assert not (tmp_path / "plain" / "mine.txt").exists()
     assert (tmp_path / "plain" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_merged_weights_in_half_the_bytes(dtype: str, overlay: Path, tmp_path: Path) -> None:
+    whole = load_file(merge(overlay, tmp_path / "whole") / "model.safetensors")
+    out = run(Job("merge", MergeOptions(str(overlay), tmp_path / "half"), MergeConfig(dtype)))  # type: ignore[arg-type]
+    half = load_file(out / "model.safetensors")
+    assert {name: each.dtype for name, each in half.items()} == dict.fromkeys(whole, DTYPES[dtype])
+    assert all(torch.equal(half[name], each.to(DTYPES[dtype])) for name, each in whole.items())
+    assert load(str(out), device="cpu").manifest.steps[-1].config["dtype"] == dtype  # type: ignore[union-attr]

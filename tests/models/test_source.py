@@ -326,3 +326,34 @@ def test_what_does_not_count(ref: str, room: Path) -> None:
         assert fingerprint(str((moved / ref).rename(moved / "other-name"))) == before
     with pytest.raises(InputError, match="there is no folder"):
         fingerprint(str(room / ref))
+
+
+# Paths that are mistyped.
+
+
+@pytest.mark.parametrize(
+    ("ref", "told"),
+    [
+        ("runs/dnese", "there is no folder runs/dnese; did you mean runs/dense?"),
+        ("runs/zzz", "there is no folder runs/zzz (runs is a folder here, so no model of the Hub is meant); check"),
+        ("./rnus/dense", "there is no folder ./rnus/dense; did you mean runs/dense?"),
+        ("a/b/c", "there is no folder a/b/c; check the path"),
+        ("answrs.json", "there is no file answrs.json; did you mean answers.json?"),
+        ("runs/answrs.jsonl", "there is no file runs/answrs.jsonl; check the path"),
+    ],
+)
+def test_a_mistyped_path_is_no_hub_id(ref: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("the Hub was asked"))
+    (tmp_path / "runs" / "dense").mkdir(parents=True)
+    (tmp_path / "answers.json").touch()
+    with pytest.raises(InputError) as caught:
+        resolve(ref)
+    assert str(caught.value).startswith(told)
+
+
+def test_a_folder_here_is_no_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dense").mkdir()
+    with pytest.raises(UsageError, match=r"unknown model 'dnese'; did you mean dense\?"):
+        resolve("dnese")

@@ -15,10 +15,11 @@ from compresskit.errors import InputError, MissingError
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.kind import ParameterCount
 from compresskit.models.kinds import checkpoint_files, kind_of
+from compresskit.models.kinds.onnx import graph_files
 from compresskit.models.kinds.onnx_graph import OnnxReader
 from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.registry import load, load_trainable, require_head
-from compresskit.models.source import resolve
+from compresskit.models.source import graphs_below, own_files, resolve
 from compresskit.models.tasks.span_batches import span_logits
 from tests.models import graphs, tiny
 from tests.models.adapters import logits
@@ -40,6 +41,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def graph(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "graph", tmp_path / "graph"))
+
+
+def test_a_folder_within_as_the_hub_has_it(graph: Path) -> None:
+    """Its further forms are neither opened nor counted."""
+    own = {path.name for path in own_files(graph)}
+    (graph / "onnx").mkdir()
+    (graph / "model.onnx").rename(graph / "onnx" / "model.onnx")
+    (graph / "onnx" / "model_quantized.onnx").write_bytes(b"another form")
+    loaded = load(str(graph), device="cpu")
+    assert (loaded.kind.name, {path.name for path in loaded.files}) == ("onnx", own)
+    assert graph_files(graph) == [graph / "onnx" / "model.onnx"]
+    with pytest.raises(InputError, match=f"has no config.json; the folder that it lies in has one: give {graph}$"):
+        load(str(graph / "onnx"), device="cpu")
+    (graph / "model.safetensors").touch()
+    assert graphs_below(graph) == []  # where there are torch's weights, they are the checkpoint
 
 
 def torchs(base: Path) -> Any:
