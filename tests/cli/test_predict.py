@@ -3,17 +3,46 @@
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from compresskit.data.load import load
 from compresskit.evaluate.answer_files import read_predictions
+from compresskit.evaluate.score import score
 from tests.cli.conftest import Run, Trained
 
 CONTEXT = "Anna lives in Rome. She is a baker."
+SQUAD = {
+    "data": [
+        {
+            "title": "Anna",
+            "paragraphs": [
+                {
+                    "context": CONTEXT,
+                    "qas": [
+                        {"id": name, "question": "Where does Anna live?", "answers": [], "is_impossible": True}
+                        for name in ("a", "b")
+                    ],
+                }
+            ],
+        }
+    ]
+}
 LINE = json.dumps({"id": "a", "question": "Where does Anna live?", "context": CONTEXT})
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a text on standard input."""
+
+    def put(text: str) -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+
+    return put
 
 
 def predicted(run: Run, *words: str | Path) -> list[dict[str, Any]]:
@@ -36,31 +65,29 @@ def test_an_answer_has_a_place_and_a_probability(trained: Trained, run: Run) -> 
     assert none["probability"] == none["no_answer_probability"] == found["no_answer_probability"]
 
 
-def test_a_squad_file_and_what_eval_makes_of_its_answers(trained: Trained, place: Path, run: Run) -> None:
+def test_a_squad_file_and_what_its_answers_are_worth(trained: Trained, place: Path, run: Run) -> None:
     lines = predicted(run, trained.dense, "--input", trained.eval_data)
     assert predicted(run, trained.dense, "--input", trained.eval_data, "-o", "answers.json") == []
     assert json.loads(Path("answers.json").read_text()) == {line["id"]: line["text"] for line in lines}
     Path("own.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    found = read_predictions(Path("own.jsonl"))
-    assert {key: each.text for key, each in found.items()} == {
-        key: e.text for key, e in read_predictions(Path("answers.json")).items()
-    }
-    words = ("eval", trained.dense, "own.jsonl", "answers.json", "--data", trained.eval_data, "--device", "cpu")
-    rows = json.loads(run(*words, "--format", "json", "--latency-questions", "0").out)["rows"]
-    assert len({(row["em"], row["f1"]) for row in rows}) == 1
-    assert rows[0]["best_em"] == rows[1]["best_em"] is not None
-    assert rows[2]["best_em"] is None
+    examples = load(str(trained.eval_data), "eval")
+    own, official = (score(examples, read_predictions(Path(name))) for name in ("own.jsonl", "answers.json"))
+    assert (own.em, own.f1) == (official.em, official.f1)
+    assert own.best_em is not None
+    assert official.best_em is None
 
 
-def test_questions_from_a_pipe(trained: Trained, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for text in (f"{LINE}\n", Path(trained.eval_data).read_text()):
-        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
-        found = predicted(run, trained.dense, "--input", "-")
-        assert (found[0]["id"] == "a", len(found) > 1) == (
-            text != Path(trained.eval_data).read_text(),
-            found[0]["id"] != "a",
-        )
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"Who?\n")))
+@pytest.mark.parametrize(
+    ("text", "count"), [(f"{LINE}\n", 1), (json.dumps(SQUAD), 2), (json.dumps(SQUAD, indent=1), 2)]
+)
+def test_questions_from_a_pipe(text: str, count: int, trained: Trained, run: Run, piped: Callable[[str], None]) -> None:
+    piped(text)
+    found = predicted(run, trained.dense, "--input", "-")
+    assert [each["id"] for each in found] == ["a", "b"][:count]
+
+
+def test_a_broken_line_from_a_pipe(trained: Trained, run: Run, piped: Callable[[str], None]) -> None:
+    piped("Who?\n")
     done = run("predict", trained.dense, "--input", "-")
     assert (done.code, done.err.startswith("error: standard input, line 1: not an object with")) == (3, True)
 
