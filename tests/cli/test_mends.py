@@ -28,7 +28,7 @@ def adapter_on(base: Path, folder: Path) -> Path:
     model = AutoModelForQuestionAnswering.from_pretrained(base)
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["query"]))
     adapted.peft_config["default"].base_model_name_or_path = str(base)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     return folder
 
 
