@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 PIPE = Path("-")
 
 _MEND = "give a SQuAD file, or a UTF-8 file of JSON lines"
-# How a SQuAD file begins: packed, with an object that goes on in the next line, or with one of its first keys.
-_SQUAD = re.compile(rb"\x1f\x8b|(\xef\xbb\xbf)?\s*\{\s*(\"(data|version|title)\"\s*:|$)")
+# How a SQuAD file begins: packed, with one of its keys, or with an object whose first key stands in another line.
+_SQUAD = re.compile(rb"\x1f\x8b|(\xef\xbb\xbf)?\s*\{(\s*\"(data|version)\"\s*:|[ \t\r]*\n\s*\")")
 
 
 def read_questions(path: Path) -> Questions:
@@ -41,8 +41,8 @@ def read_questions(path: Path) -> Questions:
 
 def _read(path: Path, name: str) -> Questions:
     with opened(path, _MEND) as file:
-        beginning = file.read(4096).lstrip()
-    if _SQUAD.match(beginning.split(b"\n")[0]):
+        beginning = file.read(4096)
+    if _SQUAD.match(beginning):
         from compresskit.data.squad import read
 
         return read(path, name)

@@ -235,7 +235,7 @@ def test_predict_answers_one_question(trained: Trained, run: Run) -> None:
     done = run("predict", trained.pruned("smp"), "-q", question, "-c", context, "--null-threshold", "1e9")
     assert (done.code, done.err) == (0, "")
     found = json.loads(done.out)
-    assert list(found) == ["text", "score", "null_score"]
+    assert list(found)[:3] == ["text", "score", "null_score"]
     assert found["text"]
     assert found["text"] in context
     never = json.loads(run("predict", trained.dense, "-q", "Who?", "-c", context, "--null-threshold", "-1e9").out)

@@ -33,6 +33,7 @@ def loaded(folder: Path, family: LookUp) -> LoadedModel:
     (folder / "model.bin").write_bytes(b"x" * 10)
     fake = SimpleNamespace(
         model=nn.Linear(3, 4),
+        tokenizer=None,  # nothing here is long enough to be tokenized
         family=family,
         task=family,
         kind=FullKind(),
