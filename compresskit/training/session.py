@@ -130,8 +130,6 @@ def prepare(
     examples = training_examples(options)
     number, unanswerable = counted(len(examples), "question"), examples.info.unanswerable
     console.info(f"{number} from {options.data}, {unanswerable} of them unanswerable")
-    if count := too_long(loaded.tokenizer, examples, options.max_answer_length):
-        console.warn(told_too_long(count, options.max_answer_length, options.data))
     folder = work / "features"
     if workspace is not None and folder.is_dir():
         check_seal(folder)
@@ -140,6 +138,8 @@ def prepare(
             loaded.task.write(loaded.tokenizer, examples, options.windows, staging)
     PartialState().wait_for_everyone()
     features = opened_features(loaded, folder, options)
+    if count := too_long(loaded.tokenizer, examples, options.max_answer_length):
+        console.warn(told_too_long(count, options.max_answer_length, options.data))
     info = examples.info
     data = Data(options.data, info.sha256, info.questions, info.unanswerable)
     return Session(options, work, workspace, source, loaded, examples, features, data, started)

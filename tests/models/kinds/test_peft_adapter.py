@@ -182,14 +182,14 @@ DAMAGED = {
     "a pickle": (pickled, r"as a pickle \(adapter_model\.bin\), which can run any code; convert it .*save_pretrained"),
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), r"safetensors does not exist"),
     "cut weights": (truncate, r"adapter_model\.safetensors is not a whole safetensors file"),
-    "a lost tensor": (change_tensors(lambda t: t.pop(A)), r"it lacks 1 tensors, such as .*query\.lora_A\.weight; give"),
+    "a lost tensor": (change_tensors(lambda t: t.pop(A)), r"it lacks 1 tensor, such as .*query\.lora_A\.weight; give"),
     "a lost head": (
         change_tensors(lambda t: t.pop(HEAD)),
         r"does not fit its base \(.*qa_outputs\.weight.*\); give",
     ),
     "a tensor too many": (
         change_tensors(lambda t: t.update({A.replace("query", "key"): torch.ones(2, 16)})),
-        r"it has no place for 1 tensors, such as .*key\.lora_A\.weight; give it its own base",
+        r"it has no place for 1 tensor, such as .*key\.lora_A\.weight; give it its own base",
     ),
     "another size": (change_tensors(lambda t: t.update({A: torch.ones(2, 8)})), r"does not fit its base: .*; give it"),
     "other modules": (change_config(target_modules=["nothing"]), r"does not fit its base \(No modules were targeted"),

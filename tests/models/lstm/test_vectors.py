@@ -86,7 +86,7 @@ def test_malformed_lines_are_skipped_and_named(tmp_path: Path) -> None:
     assert found.malformed_lines == (4, 8, 21, 31)
     assert found.malformed == 4
     assert len(found.rows) == 36
-    assert any("4 malformed line(s) skipped: 4, 8, 21, 31" in line for line in found.notices([], True))
+    assert any("4 malformed lines skipped: 4, 8, 21, 31" in line for line in found.notices([], True))
     with_header = read_vectors(write(tmp_path / "h", ["w 1 2 3 4", *rows], header=True), ["w"], lowercase=True)
     assert with_header.malformed_lines == (6, 33)  # the numbers of words that nobody needs are not parsed
 

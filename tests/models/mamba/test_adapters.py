@@ -294,7 +294,7 @@ def test_an_adapter_that_does_not_fit_is_refused(fault: str, tmp_path: Path) -> 
     else:
         tensors[name] = tensors[name][:, :-1]
     save_tensors(tmp_path / WEIGHTS, tensors)
-    with pytest.raises(InputError, match="does not fit its base: 1 tensors differ"):
+    with pytest.raises(InputError, match="does not fit its base: it differs in 1 tensor, such as"):
         open_adapters(small(), tmp_path)
 
 

@@ -65,7 +65,7 @@ def test_a_long_question_is_cut_and_told(capsys: pytest.CaptureFixture[str]) -> 
     windows = encode_prompts(TOKENIZERS["wordpiece"], [example("no " * 60, "bad " * 60)], PROMPT, WindowOptions(52, 8))
     assert len(windows) > 1
     assert all(len(window.ids) <= 52 for window in windows)
-    assert "1 question(s) too long for a window were cut" in capsys.readouterr().err
+    assert "cut 1 question too long for a window" in capsys.readouterr().err
 
 
 def test_a_model_goes_on_with_a_prompt_that_has_no_end() -> None:

@@ -172,7 +172,7 @@ def test_a_long_question_is_cut_with_a_warning_that_counts(monkeypatch: pytest.M
     limit = 48 - 8 - 3 - MIN_STEP
     long, fits = "a " * 60, "b " * limit
     windows = encode(tokenizer, [example(long, "c " * 99), example(fits, "d"), example(long, "e")], options)
-    assert told == [f"2 question(s) longer than {limit} tokens were cut; raise --max-length to keep them whole"]
+    assert told == [f"cut 2 questions of more than {limit} tokens; raise --max-length to keep them whole"]
     letters = [tokenizer.get_vocab()[letter] for letter in "ab"]
     for row, ids in enumerate(windows.encoding["input_ids"]):
         assert len(ids) <= 48
