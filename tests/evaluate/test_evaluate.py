@@ -399,10 +399,3 @@ def test_impossible_settings(values: dict[str, object]) -> None:
     with pytest.raises(UsageError) as caught:
         EvalSettings(**{key: value for key, value in values.items() if " " not in key})  # type: ignore[arg-type]
     assert name in str(caught.value).replace("-", " ")
-
-
-def test_files_of_answers_have_one_ending() -> None:
-    names = ["dense", "a.json", "b.json.gz", "c.jsonl", "d", "d.json"]
-    found = module._answers_files(Path("p"), names)
-    told = ["dense.json", "a.json", "b.json", "c.json", "d.json", "d.json.json"]
-    assert [path.name for path in found.values()] == told
