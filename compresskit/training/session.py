@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import set_seed
 from torch import nn
-from transformers import set_seed
 
 from compresskit import console
 from compresskit.checkpoint.jobs import check_same_job, differences
