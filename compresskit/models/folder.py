@@ -48,6 +48,10 @@ def read_config(folder: Path) -> PretrainedConfig:
             "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
             "others"
         )
+    if (folder / "generation_config.json").is_file():
+        read_json(
+            folder / "generation_config.json"
+        )  # transformers writes whatever stands there into what a method leaves
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     config.return_dict = True  # a model's outputs are asked for by their names
