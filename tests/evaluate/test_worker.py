@@ -142,6 +142,7 @@ def test_the_time_of_loading_is_not_that_of_importing(data: str, checkpoint: Pat
     assert run.stdout.strip() == "True"
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_damaged_checkpoint_is_a_row_with_one_line(data: str, checkpoint: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -155,6 +156,7 @@ def test_a_damaged_checkpoint_is_a_row_with_one_line(data: str, checkpoint: Path
     assert row.error_code == 3
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_timing_is_repeated(data: str, checkpoint: Path) -> None:
     (row,) = evaluate([str(checkpoint)], data, replace(SETTINGS, repeat=3)).rows
     assert row.questions_per_s_range is not None
@@ -162,6 +164,7 @@ def test_timing_is_repeated(data: str, checkpoint: Path) -> None:
     assert 0 < least <= (row.questions_per_s or 0) <= most
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_answers_in_a_file_are_scored_without_a_model(data: str, checkpoint: Path, tmp_path: Path) -> None:
     extras = Extras(predictions=tmp_path)
     (scored,) = evaluate([str(checkpoint)], data, SETTINGS, extras=extras).rows
@@ -175,6 +178,7 @@ def test_answers_in_a_file_are_scored_without_a_model(data: str, checkpoint: Pat
     assert row.disk_bytes == answers.stat().st_size
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_answers_that_do_not_fit_are_a_row_with_the_reason(data: str, checkpoint: Path, tmp_path: Path) -> None:
     some, broken = tmp_path / "some.json", tmp_path / "broken.json"
     some.write_text('{"q0": "Rome", "other": "?"}')
@@ -185,6 +189,7 @@ def test_answers_that_do_not_fit_are_a_row_with_the_reason(data: str, checkpoint
     assert (first.error_code, second.error_code, third.error) == (3, 3, None)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, tmp_path: Path) -> None:
     """The threshold is the best one there, whatever would have suited the questions that are scored."""
     other = tmp_path / "tune.json"
@@ -201,6 +206,7 @@ def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, 
     assert (given.em, given.f1) == (tuned.em, tuned.f1)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_data_are_read_once_by_the_parent_alone(
     data: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +233,7 @@ def test_data_are_read_once_by_the_parent_alone(
     assert (rows[0].em, rows[0].f1, rows[0].null_threshold) == (expected.em, expected.f1, expected.null_threshold)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
     answers, other = tmp_path / "answers.json", tmp_path / "tune.json"
     answers.write_text("{}")
@@ -235,6 +242,7 @@ def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
     assert "no null score to tune" in (row.error or "")
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> None:
     path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=90, eval_questions=10))
     settings = replace(SETTINGS, limit=20, seed=3, max_length=64, stride=8)
