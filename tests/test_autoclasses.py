@@ -39,7 +39,7 @@ print(sys.meta_path == finders, {'torch', 'transformers', 'numpy'} & set(sys.mod
 @pytest.mark.parametrize(
     "first",
     [
-        "import compresskit; compresskit.register()",
+        pytest.param("import compresskit; compresskit.register()", marks=pytest.mark.slow),  # the next does it too
         "import compresskit; compresskit.register(); compresskit.register()",
         "import transformers.models.auto.modeling_auto, compresskit; compresskit.register()",
         "from compresskit.models.registry import load; load({folder!r}, device='cpu')",

@@ -11,6 +11,8 @@ from typing import Literal
 
 import pytest
 
+from compresskit import console
+from compresskit.cli.app import main
 from compresskit.data import demo
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
@@ -21,6 +23,7 @@ from compresskit.evaluate.score import score
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import Prediction
 from compresskit.models.kinds import fingerprint
+from tests.here import measuring_here
 
 CONTEXT = "Rome is the capital of Italy. It lies on the Tiber, and its people like figs."
 QUESTIONS = [
@@ -258,25 +261,30 @@ def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> Non
 def test_two_processes_give_the_answers_of_one(data: str, checkpoint: Path, tmp_path: Path) -> None:
     """As a launcher starts them: each with its rank, meeting at a port."""
     one, two = tmp_path / "one", tmp_path / "two"
-    command = [sys.executable, "-m", "compresskit", "-q", "eval", str(checkpoint), "--data", data, "--device", "cpu"]
+    command = ["-q", "eval", str(checkpoint), "--data", data, "--device", "cpu"]
     command += ["--max-length", "64", "--stride", "16", "--gate", "latency<=1000s", "--format", "csv", "--no-cache"]
     root = str(Path(__file__).resolve().parents[2])
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
 
-    def start(folder: Path, **variables: str) -> subprocess.Popen[str]:
-        words = [*command, "--predictions", str(folder), "-o", str(tmp_path / f"{folder.name}.json")]
-        environment = {**os.environ, "PYTHONPATH": root, **variables}
-        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    def words(folder: Path) -> list[str]:
+        return [*command, "--predictions", str(folder), "-o", str(tmp_path / f"{folder.name}.json")]
 
-    alone = start(one)
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    ranks = [start(two, RANK=str(rank), **meeting) for rank in range(2)]
-    shown = [process.communicate(timeout=120)[0] for process in (alone, *ranks)]
-    assert [process.returncode for process in (alone, *ranks)] == [0, 0, 0]
-    assert shown[1].count("\n") == 2
-    assert shown[2] == ""  # the first process speaks for all
+    def start(rank: int) -> subprocess.Popen[str]:
+        meeting = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        environment = {**os.environ, "PYTHONPATH": root, **meeting}
+        program = [sys.executable, "-m", "compresskit", *words(two)]
+        return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
+
+    ranks = [start(rank) for rank in range(2)]
+    with measuring_here():
+        assert main(words(one)) == 0
+    console.configure()
+    shown = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0]
+    assert shown[0].count("\n") == 2
+    assert shown[1] == ""  # the first process speaks for all
     assert (one / "tiny.json").read_bytes() == (two / "tiny.json").read_bytes()
     reports = [Report.from_json((tmp_path / name).read_text()) for name in ("one.json", "two.json")]
     figures = [(row.em, row.f1, row.best_em, row.em_ci95) for report in reports for row in report.rows]
