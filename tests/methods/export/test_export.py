@@ -3,7 +3,6 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +53,26 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
     """The export of a family; made when it is asked for, since that takes seconds."""
     root = tmp_path_factory.mktemp("exported")
-    makers_of = {"encoder": partial(tiny.checkpoint, hidden=64), "lstm": makers.lstm}
     known: dict[str, Exported] = {}
+    trace = graph.traced
 
     def of(family: str) -> Exported:
-        if family not in known:
-            base = makers_of[family](root / family)
-            traced: list[onnx_ir.Model] = []
-            with pytest.MonkeyPatch.context() as patched:
-                trace = graph.traced
-                patched.setattr(graph, "traced", lambda *a, **k: traced.append(trace(*a, **k)) or traced[0].clone())
-                out = export(base, root / f"{family}-out")
-            known[family] = Exported(base, out, traced[0])
+        if family in known:
+            return known[family]
+        base = root / family
+        # As wide as that, because onnx_ir leaves what is small in the graph's own file.
+        if family == "encoder":
+            tiny.checkpoint(base, hidden=64)
+        else:
+            makers.made(family, base)
+
+        def kept(*arguments: Any, **more: Any) -> onnx_ir.Model:
+            known[family] = Exported(base, root / f"{family}-out", trace(*arguments, **more))
+            return known[family].again()
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(graph, "traced", kept)
+            export(base, root / f"{family}-out")
         return known[family]
 
     return of
