@@ -60,7 +60,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Export
         if family in known:
             return known[family]
         base = root / family
-        # As wide as that, because onnx_ir leaves what is small in the graph's own file.
+        # 64 wide, because onnx_ir leaves small weights in the graph's own file.
         if family == "encoder":
             tiny.checkpoint(base, hidden=64)
         else:

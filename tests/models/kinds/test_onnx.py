@@ -90,6 +90,7 @@ def test_what_is_known_of_it(made: Path) -> None:
     assert not loaded.model.training
 
 
+@pytest.mark.slow
 def test_without_token_types(tmp_path: Path) -> None:
     """DistilBERT has none, and its exported graph declares none, whatever the tokenizer gives."""
     graphs.export("distilbert", tmp_path / "base", tmp_path / "graph")
