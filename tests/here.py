@@ -11,13 +11,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from compresskit import console
 from compresskit.evaluate import process, worker
 from compresskit.evaluate.measurement import Measurement
 
 
 def _run_worker(measurement: Measurement) -> int:
     """What the worker does with the line that it would read; its standard output is our standard error there too."""
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(console, "configure", lambda **_: None)  # this process is, by whoever evaluates
         return worker._measured(Measurement.from_json(measurement.to_json()))
 
 
