@@ -196,6 +196,7 @@ def squad_em(data: Path, predictions: Path) -> float:
     return 100 * sum(hits) / len(hits)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_eval_writes_the_schema_of_the_design(trained: Trained, tmp_path: Path, run: Run) -> None:
     words = ["eval", trained.pruned("smp"), "--baseline", trained.dense, "--data", trained.eval_data, "--device", "cpu"]
     more = ["--format", "json", "-o", tmp_path / "eval.json", "--predictions", tmp_path / "answers"]

@@ -24,7 +24,7 @@ def lines(words: list[str] = WORDS, size: int = 4) -> list[str]:
 def write(path: Path, rows: list[str], *, header: bool = False, zipped: bool = False, end: str = "\n") -> Path:
     size = len(rows[0].split()) - 1
     text = "".join(row + end for row in ([f"{len(rows)} {size}"] if header else []) + rows).encode()
-    path.write_bytes(gzip.compress(text) if zipped else text)
+    path.write_bytes(gzip.compress(text, 1) if zipped else text)
     return path
 
 
@@ -96,7 +96,7 @@ def test_malformed_lines_are_skipped_and_named(tmp_path: Path) -> None:
 def test_the_first_line_may_be_malformed_too(tmp_path: Path, header: bool, zipped: bool) -> None:
     rows = ["w 0.1 0.2", *lines()]
     text = "".join(row + "\n" for row in ([f"{len(rows)} 4"] if header else []) + rows).encode() + b"\n"
-    (tmp_path / "v").write_bytes(gzip.compress(text) if zipped else text)
+    (tmp_path / "v").write_bytes(gzip.compress(text, 1) if zipped else text)
     found = read_vectors(tmp_path / "v", WORDS, lowercase=False)
     assert (found.dimension, found.malformed_lines) == (4, (1 + header, 12 + header))  # the blank line too
     check(found, naive(lines(), WORDS, 0, False, 4))
@@ -185,12 +185,13 @@ def test_another_dimension_than_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [False, True])
 def test_memory_is_that_of_the_words_taken(tmp_path: Path, zipped: bool) -> None:
-    rows = lines([f"w{index}" for index in range(20_000)], size=50)
+    numbers = [row.partition(" ")[2] for row in lines([f"n{index}" for index in range(100)], size=300)]
+    rows = [f"w{index} {numbers[index % 100]}" for index in range(4000)]
     path = write(tmp_path / "v", rows * 3, zipped=zipped)
     size = sum(map(len, rows)) * 3
-    read_vectors(path, ["w5"], lowercase=True)
+    read_vectors(write(tmp_path / "first", lines(), zipped=zipped), ["the"], lowercase=True)
     tracemalloc.start()
-    read_vectors(path, ["w5", "w19999"], extra=10, lowercase=True)
+    read_vectors(path, ["w5", "w3999"], extra=10, lowercase=True)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert size > 20e6
