@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SAMPLE_SEED, SAMPLE = 18, 50
+SAMPLE_SEED, SAMPLE = 18, 100
 SEED = int(os.environ.get("FUZZ_SEED") or 1)
 CASES = int(os.environ.get("FUZZ_CASES") or 1500)
 CASE = int(os.environ["FUZZ_CASE"]) if os.environ.get("FUZZ_CASE") else None
