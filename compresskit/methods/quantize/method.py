@@ -134,7 +134,7 @@ class Packed(Attached):
     def save(self, folder: Path) -> None:
         """A folder of bitsandbytes' layout; a head that was never trained stays out of it."""
         model = self.loaded.model
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_original_format=False)
         if self.loaded.missing_head and (absent := self.loaded.family.head(model)):
             (path,) = weight_files(folder)
             kept = {name: tensor for name, tensor in load_tensors(path).items() if name not in absent}
