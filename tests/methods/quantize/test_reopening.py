@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from compresskit.checkpoint.store import load_tensors
+from compresskit.checkpoint.store import load_tensors, save_tensors
 from compresskit.errors import RunFailed, UsageError
 from compresskit.methods.job import Job
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.quantize.int8 import Int8
 from compresskit.methods.run import outline, run
-from compresskit.models.kinds import int8
 from compresskit.models.probing import difference, logits
 from compresskit.models.registry import load
 from tests.contract import readers
@@ -61,7 +60,7 @@ def test_what_does_not_open_is_not_left(tmp_path: Path, monkeypatch: pytest.Monk
         save(self, folder)
         tensors = load_tensors(folder / "model.safetensors")
         grown = {name: 9 * tensor for name, tensor in tensors.items() if name.endswith("_scale")}
-        int8.save_tensors(folder / "model.safetensors", {**tensors, **grown}, {"format": "pt"})
+        save_tensors(folder / "model.safetensors", {**tensors, **grown}, {"format": "pt"})
 
     monkeypatch.setattr(Int8, "save", forgets)
     with pytest.raises(RunFailed, match=r"what quantize/int8 makes of .*base does not open as it was \(its logits are"):
@@ -71,7 +70,7 @@ def test_what_does_not_open_is_not_left(tmp_path: Path, monkeypatch: pytest.Monk
         save(self, folder)
         tensors = load_tensors(folder / "model.safetensors")
         del tensors["bert.encoder.layer.0.attention.self.query.weight_scale"]
-        int8.save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
+        save_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
 
     monkeypatch.setattr(Int8, "save", loses)
     with pytest.raises(RunFailed, match=r"does not open again \(.*has no scales for bert.*; it is not left"):
