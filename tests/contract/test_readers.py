@@ -97,10 +97,14 @@ def test_adapters_and_few_bits(
     for sort in (PeftAdapters, WeightAdapters):
         monkeypatch.setattr(sort, "save", noting(sort.save, kept))
     short = [*SHORT.replace("steps 2", "steps 4").split(), "--train-data", str(root / "data.json")]
-    for words in (["lora", str(base), "-o", str(adapter), *short], ["merge", str(adapter), "-o", str(root / "merged")]):
-        assert main(words) == 0, capsys.readouterr().err
-    opened: Any = load(str(adapter), device="cpu")
-    assert difference(logits(opened), kept[0]) < 1e-4
+    lora, merge = ["lora", str(base), "-o", str(adapter), *short], ["merge", str(adapter), "-o", str(root / "merged")]
+    if kind == "squeezebert":  # its layers are convolutions, and its pooler is not asked
+        assert main(lora) == 2
+    else:
+        for words in (lora, merge):
+            assert main(words) == 0, capsys.readouterr().err
+        opened: Any = load(str(adapter), device="cpu")
+        assert difference(logits(opened), kept[0]) < 1e-4
     for more, refusals in (([], NOT_8_BITS), (["--backend", "bitsandbytes", "--bits", "4"], NOT_4_BITS)):
         packed, code = root / f"packed{len(more)}", {**FEW_LINEAR, **refusals}.get(kind, 0)
         assert main(["quantize", str(base), "-o", str(packed), *more]) == code, capsys.readouterr().err
