@@ -19,7 +19,7 @@ from compresskit.checkpoint.outputs import check_folder
 from compresskit.checkpoint.seal import check_seals
 from compresskit.checkpoint.store import Workspace, sha256_weights, staged_folder
 from compresskit.data.load import load as load_data
-from compresskit.errors import InputError, UsageError
+from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
@@ -264,6 +264,8 @@ def _convert(method: Method, job: Job) -> Path:
         # An adapter stands on what it stood on; all else is whole, and tells what it was made from.
         below = whole_base(source) if left == "adapter" else None
         known.add(step, kind=left, base=base_of(below or source, target)).write(folder)
+        if (problem := attached.problem(folder)) is not None:
+            raise RunFailed(f"what {method.title(job.config)} makes of {source.ref} {problem}; it is not left")
     return target
 
 
