@@ -148,7 +148,7 @@ def test_a_listed_file_that_was_changed(name: str, overlay: Path, refused: Any, 
     lines = {refused(3, *words_of(verb, overlay, trained)) for verb in ("predict", "inspect")}
     (line,) = lines
     assert line.startswith(str(overlay))
-    assert line.endswith("; copy or make the checkpoint again")
+    assert "; copy or make the checkpoint again; if you changed it yourself" in line
     assert " of its manifest" in line or " was changed (sha256 " in line
 
 
