@@ -221,6 +221,5 @@ def check_own_files(source: Source, *, every: bool = False) -> None:
 @functools.cache
 def _tell_unlisted(folder: Path) -> None:
     console.info(
-        f"{folder} was made before manifests listed files: whether its own have changed is not known; "
-        "make it again for that"
+        f"{folder} lists no files in its manifest: whether its own have changed is not known; make it again for that"
     )
