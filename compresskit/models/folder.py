@@ -51,6 +51,8 @@ def read_config(folder: Path) -> PretrainedConfig:
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     config.return_dict = True  # a model's outputs are asked for by their names
+    if getattr(config, "chunk_size_feed_forward", 0):
+        config.chunk_size_feed_forward = 0  # the same result in pieces, which no text of another length divides into
     if getattr(config, "transformers_weights", None) is not None:
         # Transformers would open the file that stands there, which may lie below the folder and is in no hash.
         raise InputError(

@@ -210,6 +210,12 @@ def test_a_configuration_of_odd_values_is_bad_input(folder: Path) -> None:
         load(str(folder), device="cpu")
 
 
+def test_pieces_that_no_text_divides_into_are_not_asked_for(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "chunk_size_feed_forward": 7}))
+    load(str(folder), device="cpu").model(input_ids=torch.zeros(1, 5, dtype=torch.int64))
+
+
 def test_a_link_that_nobody_follows_may_lead_nowhere(folder: Path) -> None:
     (folder / "README.md").symlink_to("nowhere")
     load(str(folder), device="cpu")
