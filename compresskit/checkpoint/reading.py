@@ -39,8 +39,12 @@ def check_regular(path: Path, mend: str = MEND) -> None:
     with reading(path, mend):
         mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
-        raise InputError(f"{path} cannot be read (it is {what}, not a file); {mend}")
+        if stat.S_ISDIR(mode):
+            raise InputError(f"{path} cannot be read (it is a folder, not a file); {mend}")
+        raise InputError(
+            f"{path} cannot be read (it is a pipe, a socket or a device, not a file); "
+            "write what comes from it to a file, and give that"
+        )
 
 
 @contextlib.contextmanager

@@ -29,10 +29,9 @@ from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
 from compresskit.models.blocks import is_linear_layer
 from compresskit.models.defaults import TrainingDefaults, is_built_in
-from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
 from compresskit.models.kinds.bnb import compute_in, follow_autocast, keep_in_place
 from compresskit.models.kinds.packed import method_of
-from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.mamba import is_mamba
