@@ -2,13 +2,12 @@
 
 import gzip
 import io
-import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compresskit.checkpoint.unpacking import Unpacked
+from compresskit.checkpoint.unpacking import Damaged, Unpacked
 
 
 def unpacked(packed: bytes, size: int | None = None) -> bytes:
@@ -32,18 +31,18 @@ def test_a_flipped_bit_and_what_is_no_member() -> None:
     packed = bytearray(gzip.compress(bytes(range(256))))
     packed[-6] ^= 1  # of the checksum
     for wrong in (bytes(packed), gzip.compress(b"a") + b"something else"):
-        with pytest.raises(zlib.error):
+        with pytest.raises(Damaged):
             unpacked(wrong)
 
 
 def test_zeros_without_end() -> None:
     assert unpacked(gzip.compress(b"a") + bytes(1 << 19)) == b"a"
-    with pytest.raises(gzip.BadGzipFile, match="zeros follow"):
+    with pytest.raises(Damaged, match="zeros follow"):
         unpacked(gzip.compress(b"a") + bytes(1 << 21) + b"b")
 
 
 def test_a_hundred_times_its_size() -> None:
     packed = gzip.compress(bytes(70_000_000), 1)
-    with pytest.raises(gzip.BadGzipFile, match="more than 100 times"):
+    with pytest.raises(Damaged, match="more than 100 times"):
         unpacked(packed)
     assert len(unpacked(packed, 700_000)) == 70_000_000  # as much as an honest file of that size may hold
