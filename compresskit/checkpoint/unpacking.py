@@ -82,6 +82,7 @@ class _Zstandard:
 
         self._object = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
         self._waiting = self._ready = b""
+        self._given = 0  # bytes of what is ready
 
     @property
     def eof(self) -> bool:
@@ -105,7 +106,10 @@ class _Zstandard:
                 self._ready = self._object.decompress(spoon)
             except zstandard.ZstdError as error:
                 raise Damaged(str(error)) from error
-        found, self._ready = self._ready[:max_length], self._ready[max_length:]
+        found = self._ready[self._given : self._given + max_length]
+        self._given += len(found)
+        if self._given == len(self._ready):
+            self._ready, self._given = b"", 0
         return found
 
 
@@ -257,7 +261,7 @@ def _zipped(path: Path, pick: Picker) -> Unpacked:
         if chosen.flag_bits & 1:
             raise InputError(f"{path} is an encrypted zip; unpack it, and give the file in it")
         return _Zipped(archive.open(chosen), path.stat().st_size)
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, ValueError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, EOFError) as error:
         raise InputError(f"{path} is a damaged zip ({error}); copy or download it again") from error
 
 

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable
 
 from compresskit.data import checks
 from compresskit.data.checks import Fault, Place
 from compresskit.data.examples import Answer
+from compresskit.data.mending import Handling
 from compresskit.data.offsets import Placed, Placer, Unit, Vote, misplaced
 from compresskit.data.pieces import Asked, Passage, Piece
 from compresskit.data.raw import RawAnswer, RawQuestion, raw_question, title
 from compresskit.data.store import StoreWriter
 from compresskit.errors import InputError
 from compresskit.text import whole
-
-BadData = Literal["mend", "skip", "stop"]
-Handling = BadData | Literal["score"]
-"""What is done with an answer that does not stand at its offset: it is looked for; its question is left out; the
-reading stops. Scoring needs no offset, so that it takes each answer as it is written."""
-
-COUNTS: Mapping[str, str] = {
-    "made_ids": "questions without an id have one made from their content",
-    "unmarked": "questions have no answers and do not say so: they count as unanswerable",
-    "white_space": "answers stand beside their offset, over white space",
-    "units": "answers stand at their offset in another unit than characters",
-    "nearest": "answers stand elsewhere than their offset says (taken: the nearest occurrence)",
-    "loose": "answers stand in the context but for white space, case or Unicode form",
-    "absent": "answers have no offset (taken: the first occurrence)",
-    "nowhere": "answers do not stand in their context",
-    "skipped": "questions are left out: their answers do not stand at their offsets",
-}
-"""What is counted while data are read, as a message says it after the number."""
 
 _HARMLESS = ("exact", "white_space", "units")
 
@@ -122,8 +104,3 @@ def _answer(raw: RawAnswer, placed: Placed) -> Answer:
 def fault_of(name: str, fault: Fault) -> InputError:
     """The error for a fault in the source called `name`."""
     return InputError(f"{name}: {fault.place or ''}{fault}")
-
-
-def told(counts: Mapping[str, int]) -> Sequence[str]:
-    """What was counted, each as a message says it."""
-    return [f"{counts[key]:,} {words}" for key, words in COUNTS.items() if counts.get(key)]

@@ -55,7 +55,7 @@ class DatasetInfo:
     `sha256` is that of the source as stored, whichever part of it the set holds; `articles` and `paragraphs`
     count those that at least one of the questions is about; `repaired` counts the answers of these questions
     whose offset was mended. `counts` tells what was mended or left out while the whole source was read, of each kind
-    (`compresskit.data.building.COUNTS`).
+    (`compresskit.data.mending.COUNTS`).
     """
 
     path: str

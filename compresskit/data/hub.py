@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
-from compresskit.data.building import Handling
 from compresskit.data.checks import Place
 from compresskit.data.examples import ExampleSet
+from compresskit.data.mending import Handling
 from compresskit.data.pieces import of_rows
 from compresskit.data.reading import built
 from compresskit.errors import InputError, MissingError

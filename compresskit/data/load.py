@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from compresskit import console
-from compresskit.data.building import BadData, Handling, told
 from compresskit.data.examples import ExampleSet
+from compresskit.data.mending import BadData, Handling, told
 from compresskit.errors import InputError
 
 Split = Literal["train", "eval"]

@@ -9,9 +9,9 @@ from typing import Any
 from compresskit.checkpoint.unpacking import MOST_TIMES, UNASKED
 from compresskit.data.checks import Fault, Place
 from compresskit.data.pieces import Piece, of_rows
+from compresskit.data.raw import KEYS
 from compresskit.errors import InputError, MissingError
 
-_READ = "id qid title context question answers is_impossible detected_answers answer_text answer_start answer".split()
 _ROWS = 256
 
 
@@ -26,16 +26,16 @@ def pieces(path: Path, name: str) -> Iterator[Piece]:
     except ImportError as error:
         raise MissingError(f"{name} is Parquet, which needs a package: pip install pyarrow") from error
     try:
+        columns = [column for column in pq.read_schema(path).names if column in KEYS]
+        missing = [column for column in ("context", "question") if column not in columns]
+        if missing:
+            raise Fault(f"no column {missing[0]!r}; SQuAD's are id, title, context, question, answers", Place(""))
         # A context stands in many rows, but once in the file: so it is kept in memory, too.
         with pq.ParquetFile(path, read_dictionary=["context"], buffer_size=1 << 20, pre_buffer=False) as file:
             metadata = file.metadata
             size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
             if size > max(MOST_TIMES * path.stat().st_size, UNASKED):
                 raise InputError(f"{name} unpacks to more than {MOST_TIMES} times its size, as no text does")
-            columns = [column for column in file.schema_arrow.names if column in _READ]
-            missing = [column for column in ("context", "question") if column not in columns]
-            if missing:
-                raise Fault(f"no column {missing[0]!r}; SQuAD's are id, title, context, question, answers", Place(""))
             yield from of_rows(_rows(file.iter_batches(batch_size=_ROWS, columns=columns)))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())

@@ -16,6 +16,10 @@ from compresskit.data.checks import MISSING, Fault
 from compresskit.text import whole
 
 _TRUE, _FALSE = ("true", "yes", "1", "t", "y"), ("false", "no", "0", "f", "n")
+KEYS = {"id", "qid", "title", "context", "question", "is_impossible", "answers", "detected_answers"} | {
+    *("answers.text", "answers.answer_start", "answer_text", "answer_start", "answer")
+}
+"""All keys of a row that are looked at."""
 _NOT_TOLD = ("", "null", "none", "nan")
 
 

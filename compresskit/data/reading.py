@@ -9,12 +9,13 @@ from pathlib import Path
 
 from compresskit.checkpoint.store import sha256_file
 from compresskit.data import checks, json_pieces, parquet, tables
-from compresskit.data.building import Builder, Handling, fault_of
+from compresskit.data.building import Builder, fault_of
 from compresskit.data.checks import Fault
 from compresskit.data.examples import ExampleSet
 from compresskit.data.forms import Form, form_of
 from compresskit.data.json_fault import PARSER_ERRORS, json_fault
 from compresskit.data.json_pieces import Events
+from compresskit.data.mending import Handling
 from compresskit.data.offsets import Unit
 from compresskit.data.pieces import Piece
 from compresskit.data.squad import SquadReader

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from compresskit.data import reading
-from compresskit.data.building import Handling
 from compresskit.data.examples import ExampleSet
+from compresskit.data.mending import Handling
 from compresskit.errors import InputError
 
 
