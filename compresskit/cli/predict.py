@@ -50,7 +50,7 @@ class Shown:
         if not self.shots:
             refuse(self, ("shots_data", "seed"), "without --shots")
         elif self.shots_data is None:
-            raise UsageError(f"--shots {self.shots} needs --shots-data: a SQuAD-format JSON, a Hub data set, or demo")
+            raise UsageError(f"--shots {self.shots} needs --shots-data: a file of questions, a Hub data set, or demo")
 
     def drawn(self) -> tuple[Example, ...]:
         """The examples; none where none are asked for. Raises the errors of reading data."""

@@ -139,7 +139,13 @@ def test_every_form_is_told_by_its_content(tmp_path: Path, form: str) -> None:
         assert [each.title for each in found] == ["t", "t", "u"]
 
 
-PACKED = [gzip.compress, bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress, zipped]
+PACKED: list[Callable[[bytes], bytes]] = [
+    gzip.compress,
+    bz2.compress,
+    lzma.compress,
+    zstandard.ZstdCompressor().compress,
+    zipped,
+]
 
 
 @pytest.mark.parametrize("form", ["SQuAD", "JSON lines", "CSV"])

@@ -47,13 +47,27 @@ def test_a_file_whatever_the_split(tmp_path: Path) -> None:
     assert load(str(path), "eval").info.path == str(path)
 
 
+def test_what_was_mended_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "set"
+    path.write_text('{"context": "Ada wrote.", "question": "Who?", "answers": [{"text": "wrote", "answer_start": 0}]}')
+    for split in ("train", "eval", "train"):
+        load(str(path), split)  # type: ignore[arg-type]
+    assert "1 answers stand elsewhere" in (told := capsys.readouterr().err)
+    assert told.count("stand elsewhere") == 1
+    with pytest.raises(InputError, match="its first occurrence is at 4"):
+        load(str(path), "train", "stop")
+    assert load(str(path), "eval")[0].answers == (Answer("wrote", 4),)
+
+
 def test_the_demo() -> None:
     assert load("demo", "eval").info.path == "demo"
     assert load("demo", "eval").info.questions < load("demo", "train").info.questions
 
 
-def test_rows_of_a_data_set(tmp_path: Path) -> None:
-    found = load(folder_of(tmp_path / "rows", ROWS), "eval")
+@pytest.mark.parametrize("name", ["validation", "rows"])  # the second is read by `datasets`, as train
+def test_rows_of_a_data_set(tmp_path: Path, name: str) -> None:
+    split: Any = "eval" if name == "validation" else "train"
+    found = load(folder_of(tmp_path / "rows", ROWS, name), split)
     assert [example.id for example in found] == [row["id"] for row in ROWS]
     assert [example.context for example in found] == [row["context"] for row in ROWS]
     assert [example.title for example in found] == [row["title"] for row in ROWS]
@@ -62,8 +76,8 @@ def test_rows_of_a_data_set(tmp_path: Path) -> None:
     assert [example.paragraph for example in found] == [0, 0, 1, 2, 3, 3]  # a title ends a paragraph, too
     info = found.info
     assert (info.questions, info.unanswerable, info.articles, info.paragraphs) == (6, 3, 2, 4)
-    assert info.sha256 == load(folder_of(tmp_path / "rows", ROWS), "eval").info.sha256
-    assert info.sha256 != load(folder_of(tmp_path / "other", ROWS[:5]), "eval").info.sha256
+    assert info.sha256 == load(folder_of(tmp_path / "rows", ROWS, name), split).info.sha256
+    assert info.sha256 != load(folder_of(tmp_path / "other", ROWS[:5], name), split).info.sha256
 
 
 def changed(index: int, **fields: object) -> list[dict[str, Any]]:
