@@ -51,7 +51,7 @@ def test_what_was_mended_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixt
     path = tmp_path / "set"
     path.write_text('{"context": "Ada wrote.", "question": "Who?", "answers": [{"text": "wrote", "answer_start": 0}]}')
     for split in ("train", "eval", "train"):
-        load(str(path), split)  # type: ignore[arg-type]
+        load(str(path), split)
     assert "1 answers stand elsewhere" in (told := capsys.readouterr().err)
     assert told.count("stand elsewhere") == 1
     with pytest.raises(InputError, match="its first occurrence is at 4"):
