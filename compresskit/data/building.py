@@ -62,7 +62,7 @@ class Builder:
             if not answers and (raw.answers or raw.accepted):
                 self.counts["skipped"] += 1
                 return
-        mended = sum(found.answer is not None and found.found != "exact" for found in placed)
+        mended = sum(found.found != "exact" for found in placed if found.answer is not None and self._usable(found))
         id = raw.id if raw.id is not None else self._made_id(raw)
         self._writer.question(id, raw.question, self._paragraph, answers, mended)
 

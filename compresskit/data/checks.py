@@ -31,6 +31,10 @@ class Place:
         called = quoted(id) if isinstance(id, str) and id else index
         return Place(f"{self.words}, question {called}", f"{self.path}.qas[{index}]")
 
+    def within(self, file: str) -> Place:
+        """The same place, told of a file of this name."""
+        return Place(f"{file}, {self.words}" if self.words else file, self.path)
+
     def of_row(self, id: object) -> Place:
         """The place of the question with this id in the row here."""
         return Place(f"{self.words}, question {quoted(id)}", self.path) if isinstance(id, str) and id else self

@@ -15,7 +15,7 @@ PARSER_ERRORS = (ijson.JSONError, ValueError, ArithmeticError, SystemError)
 """What ijson raises: besides its own error those of the str, int and Decimal that it builds; its C part
 tells of some of these by a SystemError."""
 
-_EXPECTED = "SQuAD JSON is one object with a list 'data'"
+_EXPECTED = "give SQuAD JSON, or rows as JSON, CSV, TSV or Parquet"
 _LITERALS = ("true", "false", "null")
 _SPACE = re.compile(r"[ \t\r\n]*")
 

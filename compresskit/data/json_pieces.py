@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -84,41 +85,27 @@ def pieces(events: Events, prefix: str) -> Iterator[Piece]:
                 continue  # MRQA's first line tells where the data are from
             yield row, place
 
-    yield from _grouped(rows())
-
-
-def _grouped(rows: Iterator[tuple[Mapping[str, Any], Place]]) -> Iterator[Piece]:
-    """The pieces of objects of any sort; flat rows that follow each other go together."""
-    waiting = next(rows, None)
-    while waiting is not None:
-        row, place = waiting
-        if "paragraphs" in row:
-            for index, paragraph in enumerate(checks.items(row, "paragraphs")):
-                inner = Place(f"{place.words}, paragraph {index}", f"{place.path}.paragraphs[{index}]")
-                yield from of_paragraph(checks.fields(paragraph, "the paragraph", inner), inner)
-            yield Article(row.get("title"))
-            waiting = next(rows, None)
-        elif "qas" in row:
-            yield from of_paragraph(row, place)
-            yield Article(row.get("title"))
-            waiting = next(rows, None)
+    for flat, group in itertools.groupby(rows(), key=_is_flat):
+        if flat:
+            yield from of_rows(group)
         else:
-            flat = _Until(waiting, rows)
-            yield from of_rows(iter(flat))
-            waiting = flat.next
+            for row, place in group:
+                yield from _of_article(row, place)
 
 
-class _Until:
-    """Flat rows up to the first that is not flat, which is then `next`."""
+def _is_flat(row: tuple[Mapping[str, Any], Place]) -> bool:
+    return not {"qas", "paragraphs"} & row[0].keys()
 
-    def __init__(self, first: tuple[Mapping[str, Any], Place], rows: Iterator[tuple[Mapping[str, Any], Place]]) -> None:
-        self.next: tuple[Mapping[str, Any], Place] | None = first
-        self._rows = rows
 
-    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], Place]]:
-        while self.next is not None and not {"qas", "paragraphs"} & self.next[0].keys():
-            yield self.next
-            self.next = next(self._rows, None)
+def _of_article(row: Mapping[str, Any], place: Place) -> Iterator[Piece]:
+    """The pieces of an article, or of one paragraph."""
+    if "qas" in row:
+        yield from of_paragraph(row, place)
+    else:
+        for index, paragraph in enumerate(checks.items(row, "paragraphs")):
+            inner = Place(f"{place.words}, paragraph {index}", f"{place.path}.paragraphs[{index}]")
+            yield from of_paragraph(checks.fields(paragraph, "the paragraph", inner), inner)
+    yield Article(row.get("title"))
 
 
 def of_paragraph(paragraph: Mapping[str, Any], place: Place) -> Iterator[Piece]:

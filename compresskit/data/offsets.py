@@ -11,7 +11,6 @@ import functools
 import re
 import unicodedata
 from array import array
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,17 +68,27 @@ class Placer:
         context = self.context
         if unit == "characters" or start > 4 * len(context):
             return min(start, len(context) + 1)
-        if unit == "crlf":
-            return start if "\n" not in context else len(context.replace("\n", "\r\n")[:start].replace("\r\n", "\n"))
-        if unit == "lf":
-            if "\r\n" not in context:
-                return start
-            return len(context.replace("\r\n", "\n")[:start].replace("\n", "\r\n"))
-        if context.isascii():
+        if unit not in self.differing:
             return start
+        if unit == "crlf":
+            return len(context.replace("\n", "\r\n")[:start].replace("\r\n", "\n"))
+        if unit == "lf":
+            return len(context.replace("\r\n", "\n")[:start].replace("\n", "\r\n"))
         if unit == "bytes":
             return len(self._utf8[:start].decode(errors="ignore"))
         return len(self._utf16[: 2 * start].decode("utf-16-le", errors="ignore"))
+
+    @functools.cached_property
+    def differing(self) -> frozenset[Unit]:
+        """The units in which offsets in this context may be others than in characters."""
+        context = self.context
+        found: dict[Unit, bool] = {
+            "utf-16": not context.isascii() and max(context) > "\uffff",
+            "bytes": not context.isascii(),
+            "crlf": "\n" in context,
+            "lf": "\r\n" in context,
+        }
+        return frozenset(unit for unit, differs in found.items() if differs)
 
     @functools.cached_property
     def _utf8(self) -> bytes:
@@ -158,38 +167,29 @@ def _plain(character: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", character).casefold())
 
 
-_UNITS: Mapping[Unit, Callable[[str], bool]] = {
-    "utf-16": lambda context: not context.isascii(),
-    "bytes": lambda context: not context.isascii(),
-    "crlf": lambda context: "\n" in context,
-    "lf": lambda context: "\r\n" in context,
-}
-"""In which contexts offsets of a unit may be others than those in characters."""
-
-
 class Vote:
     """Which units all offsets of a source agree on; an answer that stands nowhere has no vote."""
 
     def __init__(self) -> None:
-        self._agreed = dict.fromkeys(_UNITS, True)
+        self._agreed: set[Unit] = {"utf-16", "bytes", "crlf", "lf"}
         self._agreed_on_characters = True
 
     def add(self, placer: Placer, text: str, start: int) -> None:
         """Take the offset of an answer with this text."""
-        stands = placer.stands(text, start, "characters")
+        stands = placer.context.startswith(text, start)
         if not stands and text not in placer.context:
             return
         self._agreed_on_characters &= stands
-        for unit, differs in _UNITS.items():
-            if self._agreed[unit]:
-                self._agreed[unit] = placer.stands(text, start, unit) if differs(placer.context) else stands
+        for unit in tuple(self._agreed):
+            if not (placer.stands(text, start, unit) if unit in placer.differing else stands):
+                self._agreed.remove(unit)
 
     @property
     def unit(self) -> Unit:
         """The unit that all offsets agree on, where it is not characters that they do."""
         if self._agreed_on_characters:
             return "characters"
-        return next((unit for unit, agreed in self._agreed.items() if agreed), "characters")
+        return min(self._agreed, default="characters")
 
 
 def misplaced(text: str, start: int, context: str) -> str:

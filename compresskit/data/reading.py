@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from compresskit.checkpoint.store import sha256_file
@@ -17,7 +18,7 @@ from compresskit.data.json_fault import PARSER_ERRORS, json_fault
 from compresskit.data.json_pieces import Events
 from compresskit.data.mending import Handling
 from compresskit.data.offsets import Unit
-from compresskit.data.pieces import Piece
+from compresskit.data.pieces import Article, Piece
 from compresskit.data.squad import SquadReader
 from compresskit.data.store import Store, StoreWriter
 from compresskit.data.text_stream import TextStream
@@ -50,7 +51,8 @@ def read_files(paths: Sequence[Path], name: str, handling: Handling) -> ExampleS
         hashes.clear()
         for path, own, form in zip(paths, names, forms, strict=True):
             with _faults(path, own, form):
-                yield from _pieces(path, own, form, hashes)
+                found = _pieces(path, own, form, hashes)
+                yield from found if len(paths) == 1 else _of_file(path.name, found)
 
     store, counts = built(pieces, name, handling)
     one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
@@ -69,8 +71,8 @@ def built(pieces: Pieces, name: str, handling: Handling) -> tuple[Store, dict[st
     store, duplicate = writer.close()
     if not store.questions:
         skipped = builder.counts["skipped"]
-        why = f"all {skipped:,} were left out" if skipped else "every paragraph's 'qas' is empty or 'data' is"
-        raise InputError(f"{name}: there are no questions in it; {why}")
+        why = f": all {skipped:,} were left out, as --bad-data says" if skipped else ""
+        raise InputError(f"{name}: there are no questions in it{why}; give data with questions")
     if duplicate is not None:
         first, again = (f"question {row}" if builder.flat else store.where(row) for row in duplicate)
         id = checks.quoted(store.id(duplicate[1]))
@@ -88,6 +90,19 @@ def _once(pieces: Pieces, name: str, handling: Handling, unit: Unit) -> tuple[St
     except Fault as fault:
         raise fault_of(name, fault) from fault
     return writer, builder
+
+
+def _of_file(file: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces of one file of several, with its name in their places."""
+    try:
+        for piece in pieces:
+            if isinstance(piece, Article):
+                yield piece
+            else:
+                yield replace(piece, place=piece.place.within(file))
+    except Fault as fault:
+        fault.place = fault.place and fault.place.within(file)
+        raise
 
 
 def _pieces(path: Path, name: str, form: Form, hashes: list[str]) -> Iterator[Piece]:

@@ -231,6 +231,9 @@ def test_a_folder_with_files_of_splits(tmp_path: Path) -> None:
     assert told(train) == told(dev) == EXPECTED
     assert train.info.sha256 != dev.info.sha256
     assert local_files(str(tmp_path)) == [tmp_path]
+    write("data/train-00001-of-00002.parquet", [{**FLAT[0], "id": "9", "question": None}])
+    with pytest.raises(InputError, match=r": train-00001-of-00002.parquet, row 0, question '9': 'question' is null"):
+        load(str(tmp_path), "train")
     (tmp_path / "data" / "valid.json").write_bytes(FORMS["SQuAD"])
     with pytest.raises(InputError, match=r"dev.csv, valid.json may all be the split 'eval'"):
         load(str(tmp_path), "eval")
