@@ -28,7 +28,7 @@ class Place:
 
     def question(self, index: int, id: object) -> Place:
         """The place of the question with this index and id in the passage here."""
-        called = quoted(id) if isinstance(id, str) and id else index
+        called = quoted(str(id)) if id and isinstance(id, str | int) else index
         return Place(f"{self.words}, question {called}", f"{self.path}.qas[{index}]")
 
     def within(self, file: str) -> Place:
@@ -37,7 +37,8 @@ class Place:
 
     def of_row(self, id: object) -> Place:
         """The place of the question with this id in the row here."""
-        return Place(f"{self.words}, question {quoted(id)}", self.path) if isinstance(id, str) and id else self
+        known = id and isinstance(id, str | int)
+        return Place(f"{self.words}, question {quoted(str(id))}", self.path) if known else self
 
     def __str__(self) -> str:
         """The beginning of a message."""

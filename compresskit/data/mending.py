@@ -11,19 +11,19 @@ Handling = BadData | Literal["score"]
 reading stops. Scoring needs no offset, so that it takes each answer as it is written."""
 
 COUNTS: Mapping[str, str] = {
-    "made_ids": "questions without an id have one made from their content",
-    "unmarked": "questions have no answers and do not say so: they count as unanswerable",
-    "white_space": "answers stand beside their offset, over white space",
-    "units": "answers stand at their offset in another unit than characters",
-    "nearest": "answers stand elsewhere than their offset says (taken: the nearest occurrence)",
-    "loose": "answers stand in the context but for white space, case or Unicode form",
-    "absent": "answers have no offset (taken: the first occurrence)",
-    "nowhere": "answers do not stand in their context",
-    "skipped": "questions are left out: their answers do not stand at their offsets",
+    "made_ids": "questions whose id is made from their content",
+    "unmarked": "questions without answers that do not say so (taken as unanswerable)",
+    "white_space": "answers beside their offset, over white space",
+    "units": "answers whose offset counts another unit than characters",
+    "nearest": "answers elsewhere than their offset says (taken: the nearest occurrence)",
+    "loose": "answers that stand in the context but for white space, case or Unicode form",
+    "absent": "answers without an offset (taken: the first occurrence)",
+    "nowhere": "answers that stand nowhere in their context",
+    "skipped": "questions left out, since no answer of theirs stands where it should",
 }
-"""What is counted while data are read, as a message says it after the number."""
+"""What is counted while data are read, as a message calls it."""
 
 
 def told(counts: Mapping[str, int]) -> Sequence[str]:
     """What was counted, each as a message says it."""
-    return [f"{counts[key]:,} {words}" for key, words in COUNTS.items() if counts.get(key)]
+    return [f"{words}: {counts[key]:,}" for key, words in COUNTS.items() if counts.get(key)]

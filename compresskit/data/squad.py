@@ -69,18 +69,14 @@ class SquadReader:
             "data.item.title": self._keep_title,
             "data.item.paragraphs": self._check_list,
         }
-        events = iter(self._events)
-        while True:
-            try:
-                event = next(events, None)
-            except Fault as fault:  # of what is too much, wherever it is
-                raise self._fault(str(fault)) from fault
-            if event is None:
-                return
-            check = checks_by_prefix.get(event[0])
-            if check is not None:
-                check(*event)
-            yield event
+        try:
+            for event in self._events:
+                check = checks_by_prefix.get(event[0])
+                if check is not None:
+                    check(*event)
+                yield event
+        except Fault as fault:  # of what is too much, wherever it is
+            raise fault if fault.place is not None else self._fault(str(fault)) from fault
 
     def _check_object(self, prefix: str, event: str, value: Any) -> None:
         """Check that the top level or an article is an object with every key once and none missing."""
