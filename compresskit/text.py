@@ -100,11 +100,12 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """The value of a JSON text; a byte-order mark before it is passed over.
 
     ValueError where it is not JSON, is nested deeper than 100, or holds a number that is not finite (`1e999`) or of
     more than 4,300 digits, or half a character.
     """
+    text = text.removeprefix("\ufeff") if isinstance(text, str) else text  # Python itself drops it from bytes
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError as error:

@@ -93,6 +93,10 @@ def test_a_value_that_unfolds_or_holds_itself() -> None:
             check_depth([value], most=1000)
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert from_json('\ufeff{"a": 1}') == from_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
 def test_half_a_character_is_replaced_wherever_it_stands() -> None:
     assert whole("a\ud800b\udc00 😀") == "a\ufffdb\ufffd 😀"
     text = rb'["\ud800", "\ud83d\ude00", "\udc00\ud83d", "\\ud800", "\u00e9", "\ud83d\n"]'

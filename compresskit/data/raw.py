@@ -177,6 +177,7 @@ def _answer(item: object, index: int) -> RawAnswer:
         text = fields.get("text", MISSING)
         if text is None and fields.get("answer_start") is None:
             return RawAnswer("", None)
+        text = str(text) if isinstance(text, int) and not isinstance(text, bool) else text  # a year
         start = offset(fields.get("answer_start", fields.get("start")))
         return RawAnswer(whole(checks.string(text, "text")), start)
     except Fault as fault:

@@ -11,7 +11,7 @@ from compresskit.data.mending import COUNTS, told
 from compresskit.errors import InputError
 from tests.data.reading import read
 
-CONTEXT = "Ada wrote it in Kelby. Kelby is small."
+CONTEXT = "Ada wrote it in Kelby. Kelby is small. 1990"
 
 
 def one(folder: Path, handling: Any = "stop", **fields: Any) -> Example:
@@ -41,6 +41,7 @@ ADA = (Answer("Ada", 0),)
     ("answers", "expected"),
     [
         ({"text": "Ada", "answer_start": 0}, ADA),
+        ([{"text": 1990, "answer_start": 39}], (Answer("1990", 39),)),
         ({"text": ["Ada", "Ada wrote"], "answer_start": [0, "0"]}, (*ADA, Answer("Ada wrote", 0))),
         ([{"text": "Kelby", "answer_start": "16"}], (Answer("Kelby", 16),)),
         ([{"text": "Kelby", "answer_start": 16.0}], (Answer("Kelby", 16),)),
