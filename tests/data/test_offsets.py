@@ -4,7 +4,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compresskit.data.offsets import Placer, Unit
@@ -48,6 +48,7 @@ def _bare(text: str) -> str:
     return unicodedata.normalize("NFD", "".join(text.split()).casefold())
 
 
+@settings(max_examples=40)
 @given(st.text(max_size=30), st.integers(0, 30), st.integers(1, 10))
 def test_every_piece_is_found_again_whatever_its_shape(context: str, start: int, length: int) -> None:
     text = context[start : start + length].strip()
