@@ -82,8 +82,8 @@ def truth(value: object, key: str) -> bool | None:
         return None
     if isinstance(value, bool):
         return value
-    word = str(_whole_number(value)) if isinstance(value, numbers.Number) else value
-    word = word.strip().lower() if isinstance(word, str) else word
+    number = _whole_number(value) if isinstance(value, numbers.Number) else None
+    word = str(value if number is None else number).strip().lower()  # NaN is what pandas writes for nothing
     if word in _NOT_TOLD:
         return None
     if word in _TRUE or word in _FALSE:
@@ -127,10 +127,8 @@ def _answers(fields: Mapping[str, Any]) -> tuple[list[RawAnswer], list[str]]:
     found = fields.get("detected_answers")
     if isinstance(found, list) and found:  # MRQA: where the answers stand, apart from the answers
         return [each for index, item in enumerate(found) for each in _detected(item, index)], _texts(fields)
-    value = fields.get("answers", MISSING)
-    if value is MISSING:
-        value = _of_columns(fields)
-    return answers_of(value), []
+    value = fields.get("answers")
+    return answers_of(_of_columns(fields) if value is None else value), []
 
 
 def _of_columns(fields: Mapping[str, Any]) -> object:
@@ -147,7 +145,7 @@ def _of_columns(fields: Mapping[str, Any]) -> object:
 
 def answers_of(value: object) -> list[RawAnswer]:
     """Answers as one object, a list of objects or of texts, or an object of two lists. Raises Fault."""
-    if value is None or value is MISSING:
+    if value is None:
         return []
     if isinstance(value, str):
         return [RawAnswer(whole(value), None)]

@@ -72,6 +72,12 @@ def test_possible_in_every_shape(tmp_path: Path, said: object) -> None:
     assert one(tmp_path, is_impossible=said).answers == ADA
 
 
+@pytest.mark.parametrize("said", [2, 0.5, "maybe", [], {}])
+def test_what_may_mean_anything_is_refused(tmp_path: Path, said: object) -> None:
+    with pytest.raises(InputError, match="'is_impossible' is .*, not true or false"):
+        one(tmp_path, is_impossible=said)
+
+
 @pytest.mark.parametrize(("id", "expected"), [(7, "7"), (7.0, "7"), (10**30, str(10**30))])
 def test_ids_that_are_numbers(tmp_path: Path, id: object, expected: str) -> None:
     assert one(tmp_path, id=id).id == expected
