@@ -74,7 +74,7 @@ def test_possible_in_every_shape(tmp_path: Path, said: object) -> None:
 
 @pytest.mark.parametrize("said", [2, 0.5, "maybe", [], {}])
 def test_what_may_mean_anything_is_refused(tmp_path: Path, said: object) -> None:
-    with pytest.raises(InputError, match="'is_impossible' is .*, not true or false"):
+    with pytest.raises(InputError, match=r"'is_impossible' is .*, not true or false"):
         one(tmp_path, is_impossible=said)
 
 
