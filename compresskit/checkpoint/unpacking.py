@@ -33,6 +33,10 @@ Picker = Callable[[zipfile.ZipFile, Sequence[zipfile.ZipInfo]], zipfile.ZipInfo]
 """Says which of several files in a zip is meant; raises InputError where it cannot tell."""
 
 
+# What the standard library makes of a damaged zip: it looks in places that are not there.
+_OF_A_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, ValueError, EOFError, OSError)
+
+
 class Damaged(Exception):
     """Packed data are damaged, or hold more than such a file can honestly hold; the text says which."""
 
@@ -261,7 +265,7 @@ def _zipped(path: Path, pick: Picker) -> Unpacked:
         if chosen.flag_bits & 1:
             raise InputError(f"{path} is an encrypted zip; unpack it, and give the file in it")
         return _Zipped(archive.open(chosen), path.stat().st_size)
-    except (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, ValueError, EOFError) as error:
+    except _OF_A_ZIP as error:
         raise InputError(f"{path} is a damaged zip ({error}); copy or download it again") from error
 
 

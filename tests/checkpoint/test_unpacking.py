@@ -129,3 +129,13 @@ def test_zips_that_are_refused(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:-30])
     with pytest.raises(InputError, match="damaged zip"):
         opened(cut)
+
+
+def test_a_zip_whose_list_leads_nowhere(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "z", a=b"1" * 1000)
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 16 : end + 20] = b"\xff\xff\x00\x00"  # where the list begins
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged zip"):
+        opened(path)
