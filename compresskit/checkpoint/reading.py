@@ -65,9 +65,9 @@ def read_bytes(path: Path, mend: str = MEND, most: int = MOST) -> bytes:
 
 
 def read_text(path: Path, mend: str = MEND, most: int = MOST) -> str:
-    """The UTF-8 text of a regular file. Raises what `read_bytes` raises."""
+    """The UTF-8 text of a regular file, without a byte-order mark. Raises what `read_bytes` raises."""
     with reading(path, mend):
-        return read_bytes(path, mend, most).decode()
+        return read_bytes(path, mend, most).decode("utf-8-sig")
 
 
 def check_header(path: Path) -> None:

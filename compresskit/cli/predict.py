@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
 from compresskit.options import check, like, option, refuse
-from compresskit.text import finite_or_none, from_json, to_json
+from compresskit.text import finite_or_none, from_json, to_json, whole, whole_json
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Shown:
         if not self.shots:
             refuse(self, ("shots_data", "seed"), "without --shots")
         elif self.shots_data is None:
-            raise UsageError(f"--shots {self.shots} needs --shots-data: a SQuAD-format JSON, a Hub data set, or demo")
+            raise UsageError(f"--shots {self.shots} needs --shots-data: a file of questions, a Hub data set, or demo")
 
     def drawn(self) -> tuple[Example, ...]:
         """The examples; none where none are asked for. Raises the errors of reading data."""
@@ -75,7 +76,9 @@ def predict(asked: Questions, options: AnswerOptions, shown: Shown) -> None:
         for given, names in ((options, GENERATING), (shown, ("shots",))):
             refuse(given, names, f"with {loaded.ref}, which does not write its answers")
     if examples is None:
-        console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), options), options.n_best))
+        console.out(
+            _line(answer_one(loaded, whole(str(asked.question)), whole(str(asked.context)), options), options.n_best)
+        )
         return
     for prediction in answers(loaded, examples, options):
         console.out(_line(prediction, options.n_best, with_id=True))
@@ -95,7 +98,7 @@ def read_questions(path: Path) -> Iterator[Example]:
 
     for number, line in _lines(path):
         try:
-            record = from_json(line)
+            record = from_json(whole_json(line.encode()))
             question, context = record["question"], record["context"]
             if not (isinstance(question, str) and isinstance(context, str)):
                 raise TypeError("question and context are texts")
@@ -114,5 +117,5 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 raise InputError(f"{path}, line {number}: it has more than {MOST:,} bytes; {mend}")
             if line.strip():
                 with reading(path, mend):
-                    text = line.decode()
+                    text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode()
                 yield number, text

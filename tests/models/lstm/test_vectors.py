@@ -1,13 +1,17 @@
 """Vector files against a reader that keeps the whole file in memory."""
 
+import bz2
 import gzip
+import lzma
 import os
 import tracemalloc
-from collections.abc import Collection
+import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from compresskit.errors import InputError
 from compresskit.models.lstm.vector_file import read_vectors
@@ -144,10 +148,6 @@ def damaged(path: Path, kind: str) -> Path:
             path.write_text("It was a dark and stormy night.\n" * 200)
         case "broken lines":
             path.write_text("a 1 2 3\n" + "b 1\n" * 200)
-        case "fewer than the header says":
-            path.write_text("20 4\n" + "\n".join(rows))
-        case "more than the header says":
-            path.write_text("3 4\n" + "\n".join(rows))
         case "another dimension than the header says":
             path.write_text("10 7\n" + "\n".join(rows))
         case "truncated gzip":
@@ -165,8 +165,6 @@ def damaged(path: Path, kind: str) -> Path:
         ("prose", "most of its first lines have no numbers; give GloVe's text format"),
         ("broken lines", "most of its first lines have no numbers"),
         ("lines broken later", "60 of its first 100 lines hold no vector"),
-        ("fewer than the header says", "holds 10 vectors, its header says 20; copy it again"),
-        ("more than the header says", "holds 10 vectors, its header says 3; copy it again"),
         ("another dimension than the header says", "its header says 7 numbers a vector, most have 4"),
         ("truncated gzip", r"is truncated or damaged \(.*\); copy or download it again"),
     ],
@@ -174,6 +172,36 @@ def damaged(path: Path, kind: str) -> Path:
 def test_what_is_no_vector_file(tmp_path: Path, kind: str, told: str) -> None:
     with pytest.raises(InputError, match=told):
         read_vectors(damaged(tmp_path / "v", kind), ["the"], lowercase=True)
+
+
+@pytest.mark.parametrize("said", [3, 20])
+def test_a_header_that_counts_other_lines_is_told(tmp_path: Path, said: int) -> None:
+    path = tmp_path / "v"
+    path.write_text(f"{said} 4\n" + "\n".join(lines()))
+    found = read_vectors(path, ["the"], lowercase=True)
+    assert any(f"holds 10 vectors, its header says {said}" in told for told in found.notices(["the"], True))
+    path.write_text("10 4\n" + "\n".join(lines()))
+    assert not any("its header" in told for told in read_vectors(path, WORDS, lowercase=False).notices(WORDS, False))
+
+
+def test_a_zip_of_several_dimensions_as_it_is_downloaded(tmp_path: Path) -> None:
+    path = tmp_path / "glove.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for size in (4, 6):
+            archive.writestr(f"glove.{size}d.txt", "\n".join(lines(size=size)) + "\n")
+        archive.writestr("README", "Vectors of words.\n")
+    for size in (4, 6):
+        found = read_vectors(path, WORDS, lowercase=False, dimension=size)
+        check(found, naive(lines(size=size), WORDS, 0, False, size))
+    with pytest.raises(InputError, match=r"glove.4d.txt \(4\), glove.6d.txt \(6\); choose one with --embedding-dim"):
+        read_vectors(path, WORDS, lowercase=False)
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress])
+def test_other_ways_to_pack_and_a_byte_order_mark(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "v"
+    path.write_bytes(pack(b"\xef\xbb\xbf" + "\n".join(lines()).encode()))
+    check(read_vectors(path, WORDS, lowercase=False), naive(lines(), WORDS, 0, False, 4))
 
 
 def test_another_dimension_than_asked_for(tmp_path: Path) -> None:
