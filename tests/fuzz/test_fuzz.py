@@ -1,6 +1,6 @@
 """Every file that the program reads, damaged: whatever stands in it, the command keeps its contract.
 
-Fifty cases run with the other tests. `make fuzz SEED=7` runs many more, `make fuzz SEED=7 CASE=12` one again.
+A hundred cases run with the other tests. `make fuzz SEED=7` runs many more, `make fuzz SEED=7 CASE=12` one again.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def told(outcome: dict[str, Any] | None, repeat: str) -> list[str]:
 
 
 def test_a_sample(player: Player) -> None:
-    """The first fifty whose subject is made at once; some of them do no harm, some are refused."""
+    """The first hundred whose subject is made at once; some of them do no harm, some are refused."""
     codes: list[object] = []
     broken: list[str] = []
     for number in itertools.count():
