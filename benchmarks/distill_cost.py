@@ -26,7 +26,8 @@ from compresskit.models.registry import load_trainable
 from compresskit.models.source import resolve
 from compresskit.models.task import Items, Lesson
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import Engine, Objective, compute_dtype
+from compresskit.training.computing import Objective, compute_dtype
+from compresskit.training.engine import Engine
 from compresskit.training.session import training_examples
 
 

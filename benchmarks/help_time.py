@@ -9,14 +9,15 @@ import resource
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 ROUNDS = 7
 
 
-def cpu_seconds(command: list[str]) -> float:
+def cpu_seconds(command: Sequence[str]) -> float:
     """User and system time of a command, in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 

@@ -51,7 +51,8 @@ from compresskit.models.loaded import TrainableModel
 from compresskit.models.seq2seq import Seq2SeqFamily
 from compresskit.models.tasks.target_features import TargetCollator
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import Engine, compute_dtype
+from compresskit.training.computing import compute_dtype
+from compresskit.training.engine import Engine
 
 SHAPES: Mapping[str, Mapping[str, int]] = {
     "base": {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "vocab_size": 32128},

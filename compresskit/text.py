@@ -39,6 +39,42 @@ def printable(text: str) -> str:
     return _UNFIT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+# A pair of escaped halves, half a character alone (the group), or any other escape of JSON.
+_ESCAPE = rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\u....|\\."
+_ESCAPES = re.compile(_ESCAPE, re.DOTALL)
+_ANY_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+LONGEST_ESCAPE = 12
+"""Bytes of a character of JSON that is written as a pair of escapes."""
+
+
+def whole(text: str) -> str:
+    """`text` with U+FFFD in the place of each half character (a lone surrogate), which no file can hold."""
+    return text if text.isascii() else _HALF.sub("\ufffd", text)
+
+
+def whole_json(text: bytes) -> bytes:
+    r"""A text of JSON with `\ufffd` in the place of each escape of half a character; as long as it was."""
+    if not _ANY_HALF.search(text):
+        return text
+    return _ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], text)
+
+
+def ends_within_escape(text: bytes) -> int | None:
+    """Where an escape of JSON begins that the end of `text` may have cut; None where there is none."""
+    if b"\\" not in text[-LONGEST_ESCAPE + 1 :]:
+        return None
+    begins = len(text) - LONGEST_ESCAPE + 1
+    at = 0
+    for found in _ESCAPES.finditer(text):
+        at = found.end()
+        if found.start() >= begins:
+            return found.start()
+    # What is left is too short for an escape.
+    left = text.find(b"\\", max(at, begins, 0))
+    return left if left >= 0 else None
+
+
 def one_line(message: str) -> str:
     """A message on one line, of bounded length: quoted text is cut at 200 characters, the whole at 2,000."""
     flat = " ".join(_shortened(message, 4 * LONGEST).split())
@@ -64,11 +100,12 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """The value of a JSON text.
+    """The value of a JSON text; a byte-order mark before it is passed over.
 
     ValueError where it is not JSON, is nested deeper than 100, or holds a number that is not finite (`1e999`) or of
     more than 4,300 digits, or half a character.
     """
+    text = text.removeprefix("\ufeff") if isinstance(text, str) else text  # Python itself drops it from bytes
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError as error:

@@ -1,8 +1,10 @@
 """What every test gets: no network, one thread, seeds; and the folder of real data where there is one."""
 
+import gc
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,12 @@ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
 SEED = 20
 
 
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collections: each training does one, over a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seeds() -> None:
     random.seed(SEED)
@@ -39,6 +47,15 @@ def _seeds() -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Outcomes of evaluations are kept for this run alone."""
     os.environ["COMPRESSKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def measured_here() -> Iterator[None]:
+    """Evaluations start no process."""
+    from tests.here import measuring_here
+
+    with measuring_here():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,14 @@ print(sys.meta_path == finders, {'torch', 'transformers', 'numpy'} & set(sys.mod
 @pytest.mark.parametrize(
     "first",
     [
-        "import compresskit; compresskit.register()",
         "import compresskit; compresskit.register(); compresskit.register()",
-        "import transformers.models.auto.modeling_auto, compresskit; compresskit.register()",
+        *(
+            pytest.param(code, marks=pytest.mark.slow)  # what `register` does then, it does in the case above too
+            for code in (
+                "import compresskit; compresskit.register()",
+                "import transformers.models.auto.modeling_auto, compresskit; compresskit.register()",
+            )
+        ),
         "from compresskit.models.registry import load; load({folder!r}, device='cpu')",
     ],
 )

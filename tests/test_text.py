@@ -3,7 +3,18 @@ import math
 
 import pytest
 
-from compresskit.text import LONGEST, QUOTED, check_depth, finite_or_none, from_json, one_line, printable, to_json
+from compresskit.text import (
+    LONGEST,
+    QUOTED,
+    check_depth,
+    finite_or_none,
+    from_json,
+    one_line,
+    printable,
+    to_json,
+    whole,
+    whole_json,
+)
 
 NASTY = "a\x1b[31mb\x9b2Jc\x00\x07\x7f\rd\u202ee\u2066f\udcff\uffff"
 KEPT = "Zürich 東京\u00a0\u200d\t\n \U0001f600 'q' \\"
@@ -80,3 +91,15 @@ def test_a_value_that_unfolds_or_holds_itself() -> None:
     for value in (itself, wide, 1 << 20_000):
         with pytest.raises(ValueError, match=r"nested|unfolds|digits"):
             check_depth([value], most=1000)
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert from_json('\ufeff{"a": 1}') == from_json(b'\xef\xbb\xbf{"a": 1}') == {"a": 1}
+
+
+def test_half_a_character_is_replaced_wherever_it_stands() -> None:
+    assert whole("a\ud800b\udc00 😀") == "a\ufffdb\ufffd 😀"
+    text = rb'["\ud800", "\ud83d\ude00", "\udc00\ud83d", "\\ud800", "\u00e9", "\ud83d\n"]'
+    found = whole_json(text)
+    assert len(found) == len(text)
+    assert json.loads(found) == ["\ufffd", "😀", "\ufffd\ufffd", "\\ud800", "é", "\ufffd\n"]

@@ -15,7 +15,7 @@ from compresskit.checkpoint.store import sha256_file
 from compresskit.errors import InputError
 
 _HASH = re.compile("[0-9a-f]{64}")
-_MEND = "copy or make the checkpoint again"
+_MEND = 'copy or make the checkpoint again; if you changed it yourself, take "files" out of its compresskit.json'
 
 
 @dataclass(frozen=True, slots=True)

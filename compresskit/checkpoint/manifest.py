@@ -47,12 +47,16 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The data that a step saw: reference, SHA-256 of its bytes, and how many questions were used."""
+    """The data that a step saw: reference, SHA-256 of its bytes, and how many questions were used.
+
+    `counts` is what was mended or left out while the whole source was read, of each kind.
+    """
 
     path: str
     sha256: str
     questions: int
     unanswerable: int
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

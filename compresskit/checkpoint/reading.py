@@ -44,9 +44,13 @@ def check_regular(path: Path, mend: str = MEND) -> None:
     """
     with reading(path, mend):
         found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise InputError(f"{path} cannot be read (it is a folder, not a file); {mend}")
         if not stat.S_ISREG(found.st_mode):
-            what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
-            raise InputError(f"{path} cannot be read (it is {what}, not a file); {mend}")
+            raise InputError(
+                f"{path} cannot be read (it is a pipe, a socket or a device, not a file); "
+                "write what comes from it to a file, and give that"
+            )
         if found.st_size > _LONGEST_POINTER:
             return
         with path.open("rb") as file:
@@ -73,9 +77,9 @@ def read_bytes(path: Path, mend: str = MEND, most: int = MOST) -> bytes:
 
 
 def read_text(path: Path, mend: str = MEND, most: int = MOST) -> str:
-    """The UTF-8 text of a regular file. Raises what `read_bytes` raises."""
+    """The UTF-8 text of a regular file, without a byte-order mark. Raises what `read_bytes` raises."""
     with reading(path, mend):
-        return read_bytes(path, mend, most).decode()
+        return read_bytes(path, mend, most).decode("utf-8-sig")
 
 
 def check_header(path: Path) -> None:

@@ -11,7 +11,7 @@ from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING, AnswerOptions
 from compresskit.options import check, like, option, refuse
-from compresskit.text import counted, finite_or_none, to_json
+from compresskit.text import counted, finite_or_none, to_json, whole
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Shown:
         if not self.shots:
             refuse(self, ("shots_data", "seed"), "without --shots")
         elif self.shots_data is None:
-            raise UsageError(f"--shots {self.shots} needs --shots-data: a SQuAD-format JSON, a Hub data set, or demo")
+            raise UsageError(f"--shots {self.shots} needs --shots-data: a file of questions, a Hub data set, or demo")
 
     def drawn(self) -> tuple[Example, ...]:
         """The examples; none where none are asked for. Raises the errors of reading data."""
@@ -107,7 +107,8 @@ def predict(asked: Asked, options: AnswerOptions, shown: Shown) -> None:
     n_best = max(options.n_best, _N_BEST) if loaded.task.prompt is None else options.n_best
     how = replace(options, shots=shots, n_best=n_best)
     if examples is None:
-        console.out(_line(answer_one(loaded, str(asked.question), str(asked.context), how), options.n_best))
+        found = answer_one(loaded, whole(str(asked.question)), whole(str(asked.context)), how)
+        console.out(_line(found, options.n_best))
     elif asked.output is not None:
         _write(loaded, examples, how, asked.output)
     else:

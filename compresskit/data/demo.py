@@ -19,7 +19,7 @@ from typing import Literal
 
 from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data import demo_language as words
-from compresskit.data import squad
+from compresskit.data import reading
 from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS, Relation
 from compresskit.data.examples import ExampleSet
 
@@ -147,7 +147,7 @@ def examples(split: Split, config: DemoConfig = DEFAULT) -> ExampleSet:
     with temporary_folder() as folder:
         path = folder / f"demo-{split}.json"
         path.write_bytes(squad_json(split, config))
-        return squad.read(path, "demo")
+        return reading.read(path, "demo")
 
 
 def vocabulary() -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One accepted answer: `text` stands in the context at character (code point) offset `start`."""
+    """One accepted answer: `text` stands in the context at character (code point) offset `start`.
+
+    In a set that was read for scoring it is as its author wrote it, which may differ from the context in white space,
+    case or Unicode form; `start` is -1 where it does not stand there at all.
+    """
 
     text: str
     start: int
@@ -50,7 +54,8 @@ class DatasetInfo:
 
     `sha256` is that of the source as stored, whichever part of it the set holds; `articles` and `paragraphs`
     count those that at least one of the questions is about; `repaired` counts the answers of these questions
-    whose offset was off by white space and was put right.
+    whose offset was mended. `counts` tells what was mended or left out while the whole source was read, of each kind
+    (`compresskit.data.mending.COUNTS`).
     """
 
     path: str
@@ -60,6 +65,7 @@ class DatasetInfo:
     articles: int
     paragraphs: int
     repaired: int
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +95,27 @@ class ExampleSet:
     Sets are made by `compresskit.data.load.load`; `opened` opens one that another process has made.
     """
 
-    def __init__(self, store: Store, path: str, sha256: str, rows: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        path: str,
+        sha256: str,
+        rows: NDArray[np.int64] | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         """The rows `rows` (all, if None) of `store`, which was read from `path` with the hash `sha256`."""
         self._store = store
         self._rows = np.arange(store.questions, dtype=np.int64) if rows is None else rows
-        counts = store.count(self._rows)
+        held = store.count(self._rows)
         self.info = DatasetInfo(
             path=path,
             sha256=sha256,
             questions=len(self._rows),
-            unanswerable=counts.unanswerable,
-            articles=counts.articles,
-            paragraphs=counts.paragraphs,
-            repaired=counts.repaired,
+            unanswerable=held.unanswerable,
+            articles=held.articles,
+            paragraphs=held.paragraphs,
+            repaired=held.repaired,
+            counts=counts or {},
         )
 
     @classmethod
@@ -133,7 +147,7 @@ class ExampleSet:
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> ExampleSet:
         """The questions at `indices` (positions in this set), in that order; IndexError out of range."""
         rows = self._rows[np.asarray(indices, dtype=np.int64)]
-        return ExampleSet(self._store, self.info.path, self.info.sha256, rows)
+        return ExampleSet(self._store, self.info.path, self.info.sha256, rows, self.info.counts)
 
     def sample(self, n: int, seed: int) -> ExampleSet:
         """`n` questions drawn without replacement, in the order they have here; all if there are no more.
@@ -174,7 +188,7 @@ class ExampleSet:
         """This set followed by the rows that `store`, an extension of its own store, holds beyond that."""
         added = np.arange(self._store.questions, store.questions, dtype=np.int64)
         rows = np.concatenate([self._rows, added])
-        return ExampleSet(store, self.info.path, self.info.sha256, rows)
+        return ExampleSet(store, self.info.path, self.info.sha256, rows, self.info.counts)
 
     @property
     def store(self) -> Store:

@@ -14,74 +14,46 @@ from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
-from compresskit.data import checks
-from compresskit.data.checks import Fault, RawQuestion
+from compresskit.data.checks import Place
 from compresskit.data.examples import ExampleSet
-from compresskit.data.store import StoreWriter
+from compresskit.data.mending import Handling
+from compresskit.data.pieces import of_rows
+from compresskit.data.reading import built
 from compresskit.errors import InputError, MissingError
 
 _COLUMNS = ("id", "title", "context", "question", "answers")
+_NEEDED = ("context", "question", "answers")
 _DEFAULT_ENDPOINT = "https://huggingface.co"
 _OFFLINE = "HF_HUB_OFFLINE"
 
 
-def read(ref: str, split: str) -> ExampleSet:
+def read(ref: str, split: str, handling: Handling = "mend") -> ExampleSet:
     """The checked questions of the split `split` of the data set `ref`, a Hub id or a local folder.
 
-    Its columns are those of squad_v2: id, title, context, question, answers (text, answer_start). A question
-    with no answers is unanswerable. The set's sha256 is that of its rows as JSON lines (these five columns,
-    keys sorted, UTF-8), since no file stands for it.
+    Its columns are those of squad_v2: context, question, answers (text, answer_start), and, where it has them, id and
+    title. A question with no answers is unanswerable. The set's sha256 is that of its rows as JSON lines (these five
+    columns, keys sorted, UTF-8), since no file stands for it.
 
     Raises InputError (no such data set or split, other columns, invalid rows), MissingError (no Hub).
     """
     rows = _load(ref, split)
     name = f"{ref} ({split})"
-    missing = [column for column in _COLUMNS if column not in rows.column_names]
+    missing = [column for column in _NEEDED if column not in rows.column_names]
     if missing:
         raise InputError(f"{name}: no column {missing[0]!r}; SQuAD's columns are {', '.join(_COLUMNS)}")
-    writer = StoreWriter()
+    columns = [column for column in rows.column_names if column in (*_COLUMNS, "is_impossible")]
     digest = hashlib.sha256()
-    passage: tuple[object, object] | None = None
-    paragraph = 0
-    for index, row in enumerate(cast(Iterable[Mapping[str, object]], rows.select_columns(list(_COLUMNS)))):
-        try:
-            text = checks.context(row["context"])
-            title = checks.string(row["title"], "title")
-            if passage is not None and passage[0] != title:
-                writer.article(str(passage[0]))
-            if passage != (title, text):
-                passage = (title, text)
-                paragraph = writer.paragraph(text)
-            found = checks.question(_question(row), text)
-        except Fault as fault:
-            raise InputError(f"{name}: row {index}, question {_quoted(row['id'])}: {fault}") from fault
-        digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        writer.question(found.id, found.question, paragraph, found.answers, found.repaired)
-    if passage is None:
-        raise InputError(f"{name}: there are no questions in it")
-    writer.article(str(passage[0]))
-    store, duplicate = writer.close()
-    if duplicate is not None:
-        first, second = duplicate
-        id = checks.quoted(store.id(second))
-        raise InputError(f"{name}: row {second}, question {id}: the id stands already in row {first}")
-    return ExampleSet(store, ref, digest.hexdigest())
 
+    def hashed() -> Iterator[tuple[Mapping[str, object], Place]]:
+        nonlocal digest
+        digest = hashlib.sha256()
+        for index, row in enumerate(cast(Iterable[Mapping[str, object]], rows.select_columns(columns))):
+            known = {key: value for key, value in row.items() if key in _COLUMNS}
+            digest.update(json.dumps(known, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            yield row, Place(f"row {index}")
 
-def _quoted(id: object) -> str:
-    return checks.quoted(str(id))
-
-
-def _question(row: Mapping[str, object]) -> RawQuestion:
-    """A row as a question; the Hub keeps answers as an object of two lists of one length."""
-    answers = row["answers"]
-    if not isinstance(answers, Mapping):
-        raise Fault(f"'answers' is {checks.kind(answers)}, not an object")
-    texts, starts = answers.get("text"), answers.get("answer_start")
-    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
-        raise Fault("'answers' does not hold two lists of one length, 'text' and 'answer_start'")
-    pairs = list(zip(texts, starts, strict=True))
-    return RawQuestion(row["id"], row["question"], not pairs, pairs)
+    store, counts = built(lambda: of_rows(hashed()), name, handling)
+    return ExampleSet(store, ref, digest.hexdigest(), counts=counts)
 
 
 def _load(ref: str, split: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - `datasets` has no types

@@ -15,8 +15,9 @@ PARSER_ERRORS = (ijson.JSONError, ValueError, ArithmeticError, SystemError)
 """What ijson raises: besides its own error those of the str, int and Decimal that it builds; its C part
 tells of some of these by a SystemError."""
 
-_EXPECTED = "SQuAD JSON is one object with a list 'data'"
+_EXPECTED = "give SQuAD JSON, or rows as JSON, CSV, TSV or Parquet"
 _LITERALS = ("true", "false", "null")
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|-?\d{4300,}', re.DOTALL)
 """A string, or one of the values that Python's json module takes and the parser does not."""
@@ -27,8 +28,10 @@ _ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|
 """An escape: a pair of surrogates, a surrogate alone (the group), or any other."""
 
 
-def json_fault(path: Path, name: str, error: Exception) -> InputError:
+def json_fault(path: Path, name: str, error: Exception, *, several: bool = False) -> InputError:
     """The error for the file at `path`, called `name`, whose parsing failed with `error`.
+
+    `several`: the file is to hold several values, one behind the other, as JSON lines do.
 
     It tells the line (from 1) and the byte of the text (from 0, a byte-order mark counted). For that the whole text is
     read into memory; where that would be too much, the error has no place.
@@ -38,7 +41,7 @@ def json_fault(path: Path, name: str, error: Exception) -> InputError:
         return InputError(f"{name}: not JSON: {_reason(error)}; {_EXPECTED}")
     if not text.strip():
         return InputError(f"{name}: the file is empty; {_EXPECTED}")
-    place, reason = _fault(text, error)
+    place, reason = _fault(text, error, several)
     if place is None:
         return InputError(f"{name}: not JSON: {reason}; {_EXPECTED}")
     before = text[:place]
@@ -62,11 +65,16 @@ def _text(path: Path, name: str) -> tuple[str | None, int]:
     return None if too_much else whole.decode(), stream.skipped
 
 
-def _fault(text: str, error: Exception) -> tuple[int | None, str]:
+def _fault(text: str, error: Exception, several: bool) -> tuple[int | None, str]:
     """The first character that is wrong, and why; the end of the text where the text breaks off."""
+    # Nothing is kept of what is read: only the place of the fault is wanted.
+    decoder = json.JSONDecoder(object_pairs_hook=_drop, parse_int=_drop, parse_float=_drop, parse_constant=_drop)
     try:
-        # Nothing is kept of what is read: only the place of the fault is wanted.
-        json.loads(text, object_pairs_hook=_drop, parse_int=_drop, parse_float=_drop, parse_constant=_drop)
+        if not several:
+            decoder.decode(text)
+        at = 0
+        while several and (begins := _SPACE.match(text, at)) and (at := begins.end()) < len(text):
+            _, at = decoder.raw_decode(text, at)
     except json.JSONDecodeError as found:
         rest = text[found.pos :].rstrip()
         unfinished = found.msg.startswith("Unterminated string") or any(word.startswith(rest) for word in _LITERALS)

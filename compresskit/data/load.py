@@ -1,4 +1,4 @@
-"""One way in for every reference to a data set: a file, the Hub, or the built-in demo."""
+"""One way in for every reference to a data set: a file, a folder of files, the Hub, or the built-in demo."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from compresskit import console
 from compresskit.data.examples import ExampleSet
+from compresskit.data.mending import BadData, Handling, told
 from compresskit.errors import InputError
 
 Split = Literal["train", "eval"]
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_FILE_SUFFIXES = (".json", ".gz", ".jsonl")
+_FILE_SUFFIXES = (".json", ".gz", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".bz2", ".xz", ".zst")
+_NAMES = {"train": ("train", "training"), "eval": ("validation", "valid", "val", "dev", "eval")}
+"""How files of a split are called, as the package `datasets` has it."""
+
+_told: set[tuple[str, str]] = set()  # what was said of a data set, which is read more than once
 
 
 def _path(ref: str) -> Path:
@@ -35,27 +41,61 @@ def local_files(ref: str) -> list[Path]:
     return [path] if ref != "demo" and os.path.exists(path) else []
 
 
-def load(ref: str, split: Split) -> ExampleSet:
+def load(ref: str, split: Split, bad_data: BadData = "mend") -> ExampleSet:
     """The checked questions of `ref`.
 
-    `ref` is a SQuAD 1.1 or 2.0 JSON file (plain or gzip; `split` then says nothing), "demo", a data set on
-    the Hugging Face Hub ("rajpurkar/squad_v2"), or a folder that the package `datasets` can load. The split
-    "eval" of the last two is what they call "validation".
+    `ref` is a file in any of the forms of `compresskit.data.forms` (`split` then says nothing of its content), a
+    folder with files called after their splits (`train.json`, `validation-00000-of-00002.parquet`), "demo", a data set
+    on the Hugging Face Hub ("rajpurkar/squad_v2"), or a folder that the package `datasets` can load. The split "eval"
+    is what they call "validation".
+
+    Questions of the split "train" are to be learned from: `bad_data` says what becomes of answers that do not stand at
+    their offsets. Those of the split "eval" are scored, which needs no offsets. What was mended is told once.
 
     Raises InputError for content that is not valid, and for a file or data set that does not exist;
     MissingError if the Hub cannot be reached.
     """
+    examples = _read(ref, split, "score" if split == "eval" else bad_data)
+    for line in told(examples.info.counts):
+        if (ref, line) not in _told:
+            _told.add((ref, line))
+            console.warn(f"{ref}: {line}")
+    return examples
+
+
+def _read(ref: str, split: Split, handling: Handling) -> ExampleSet:
     if ref == "demo":
         from compresskit.data import demo
 
         return demo.examples(split)
+    from compresskit.data import reading
+
     path = _path(ref)
     if path.exists() and not path.is_dir():
-        from compresskit.data import squad
-
-        return squad.read(path, ref)
+        return reading.read(path, ref, handling)
+    if path.is_dir() and (files := files_of(path, split)):
+        return reading.read_files(files, ref, handling)
     if not path.is_dir() and (not _HUB_ID.fullmatch(ref) or ref.endswith(_FILE_SUFFIXES)):
-        raise InputError(f"{ref}: no such file; DATA is a SQuAD JSON file, a Hub data set id, or 'demo'")
+        raise InputError(f"{ref}: no such file; DATA is a file of questions, a folder, a Hub data set id, or 'demo'")
     from compresskit.data import hub
 
-    return hub.read(str(path) if path.is_dir() else ref, "validation" if split == "eval" else "train")
+    return hub.read(str(path) if path.is_dir() else ref, "validation" if split == "eval" else "train", handling)
+
+
+def files_of(folder: Path, split: Split) -> list[Path]:
+    """The files of a split in a folder, or in `data` within it, by their names; none where none is called so.
+
+    Raises InputError where there are several that are not parts of one.
+    """
+    words = re.compile(rf"(?:{'|'.join(_NAMES[split])})(?:-(\d+)-of-\d+)?(?:[._-].*)?", re.IGNORECASE)
+    for place in (folder, folder / "data"):
+        if not place.is_dir():
+            continue
+        found = {path: named for path in sorted(place.iterdir()) if (named := words.fullmatch(path.name))}
+        files = [path for path in found if path.is_file()]
+        if len(files) > 1 and not all(found[path][1] for path in files):
+            names = ", ".join(path.name for path in files[:5])
+            raise InputError(f"{folder}: {names} may all be the split {split!r}; give the file that you mean")
+        if files:
+            return files
+    return []

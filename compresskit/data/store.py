@@ -279,6 +279,10 @@ class Store:
         id: str = self._ids[row].as_py()
         return id
 
+    def where(self, row: int) -> str:
+        """The place of a row in words."""
+        return "article {}, paragraph {}".format(*self.place(row))
+
     def place(self, row: int) -> tuple[int, int]:
         """The index of the article of a row, and that of its paragraph within the article."""
         paragraph = int(self._paragraph[row])

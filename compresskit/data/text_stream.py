@@ -1,17 +1,16 @@
-"""The text of a file, plain or gzip: hashed, unpacked and checked to be UTF-8 in one pass."""
+"""The text of a file, plain or packed: hashed, unpacked and checked to be UTF-8 in one pass."""
 
 from __future__ import annotations
 
 import codecs
-import gzip
 import hashlib
 import io
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from compresskit.checkpoint.reading import check_regular
-from compresskit.checkpoint.unpacking import Unpacked
+from compresskit.checkpoint.unpacking import Damaged, check_text, unpacked
 from compresskit.errors import InputError
 
 CHUNK = 1 << 20
@@ -20,7 +19,6 @@ CHUNK = 1 << 20
 MOST_IN_ONE = 16_000_000
 """Bytes of a paragraph, or of another piece that is held as a whole. A book has two million."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _BOM = codecs.BOM_UTF8
 
 
@@ -48,11 +46,26 @@ class _HashingFile(io.RawIOBase):
         return self._hash.hexdigest()
 
 
+class _Raw(io.RawIOBase):
+    """A `TextStream` as the standard library wants a file."""
+
+    def __init__(self, stream: TextStream) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
 class TextStream:
     """A binary stream of the UTF-8 text in a file.
 
-    Gzip is known by its magic bytes; a byte-order mark is dropped. Every fault of the file raises InputError,
-    with the byte at which it stands (in the unpacked text, from 0) and `name`, as the user calls the file.
+    How it is packed is known by its first bytes; a byte-order mark is dropped. Every fault of the file raises
+    InputError, with the byte at which it stands (in the unpacked text, from 0) and `name`, as the user calls the file.
     `delivered` counts the bytes given out, `skipped` those of the mark. Whoever reads says by `next_piece` when it has
     let go of what it read; a `piece` of more than `MOST_IN_ONE` bytes is a fault of the file.
     """
@@ -60,12 +73,13 @@ class TextStream:
     def __init__(self, path: Path, name: str, piece: str = "paragraph") -> None:
         self._name, self._piece = name, piece
         self._pack: io.BufferedReader | None = None
+        self._packing = ""
         check_regular(path)
         try:
             self._raw = _HashingFile(path)
             self._stored = io.BufferedReader(self._raw, CHUNK)
-            if self._stored.peek(2)[:2] == _GZIP_MAGIC:
-                self._pack = io.BufferedReader(Unpacked(self._stored, path.stat().st_size), CHUNK)
+            if (inner := unpacked(path, self._stored)) is not None:
+                self._pack, self._packing = io.BufferedReader(inner, CHUNK), inner.packing
         except OSError as error:
             raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
         self._decoder = codecs.getincrementaldecoder("utf-8")()
@@ -83,9 +97,11 @@ class TextStream:
     def read(self, size: int = CHUNK) -> bytes:
         """The next `size` bytes of text; fewer only at the end, where it gives b""."""
         chunk = self._unpack(size)
-        if self.delivered == 0 and self.skipped == 0 and chunk.startswith(_BOM):
-            self.skipped = len(_BOM)
-            chunk = chunk[self.skipped :] or self._unpack(size)
+        if self.delivered == 0 and self.skipped == 0:
+            check_text(chunk, self._name)
+            if chunk.startswith(_BOM):
+                self.skipped = len(_BOM)
+                chunk = chunk[self.skipped :] or self._unpack(size)
         self._check_utf8(chunk)
         self.delivered += len(chunk)
         if self.delivered - self._begun > MOST_IN_ONE + CHUNK:
@@ -94,6 +110,10 @@ class TextStream:
                 "divide it, or take it out"
             )
         return chunk
+
+    def lines(self) -> Iterator[str]:
+        """The lines of the text with their ends: a line feed, a carriage return, or both."""
+        return io.TextIOWrapper(io.BufferedReader(_Raw(self), CHUNK), encoding="utf-8", newline="")
 
     def next_piece(self) -> None:
         """What was read so far is no longer held."""
@@ -105,12 +125,12 @@ class TextStream:
         except EOFError as error:
             where = f"after {self.delivered:,} bytes of text"
             raise InputError(
-                f"{self._name}: the gzip data breaks off {where}: the file is cut short, fetch it again"
+                f"{self._name}: the {self._packing} data breaks off {where}: the file is cut short, fetch it again"
             ) from error
-        except (gzip.BadGzipFile, zlib.error) as error:
+        except Damaged as error:
             where = f"after {self.delivered:,} bytes of text"
             raise InputError(
-                f"{self._name}: the gzip data is damaged {where} ({error}): fetch the file again"
+                f"{self._name}: the {self._packing} data is damaged {where} ({error}): fetch the file again"
             ) from error
         except OSError as error:
             raise InputError(f"{self._name}: cannot be read: {error.strerror or error}") from error

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from compresskit.data.text_stream import TextStream
 from compresskit.errors import InputError
-from compresskit.text import from_json, kind_of, to_json
+from compresskit.text import from_json, kind_of, to_json, whole_json
 
 MOST = 120_000_000
 """Bytes of a file of answers. Those to 130,000 questions have seven million, twenty to each of 12,000 fifty."""
@@ -41,7 +41,7 @@ class AnswersWriter:
 
 
 def read_answers(path: Path) -> Mapping[str, str]:
-    """Read a file of answers, plain or gzip.
+    """Read a file of answers, plain or packed.
 
     Raises InputError where it is missing, broken, too large, or holds anything but texts by question id.
     """
@@ -76,7 +76,7 @@ def text_of(path: Path) -> str:
             stream.next_piece()
             if stream.delivered > MOST:
                 raise InputError(f"{path}: holds more than {MOST:,} bytes of answers; divide the questions")
-    text = b"".join(chunks).decode()
+    text = whole_json(b"".join(chunks)).decode()
     if text.count("[") + text.count("{") > _MOST_LISTS:
         raise InputError(f"{path}: holds lists and objects in each other, not answers; {_MEND}")
     return text

@@ -43,7 +43,11 @@ class EvalOptions:
         shown="what pyproject.toml or compresskit.yaml says",
         argument=True,
     )
-    data: str = option(DEFAULT_DATA, "SQuAD-format JSON (plain or .gz), a Hub data set, or demo.", metavar="DATA")
+    data: str = option(
+        DEFAULT_DATA,
+        "A file (SQuAD JSON, rows as JSON, CSV or Parquet), a folder, a Hub data set, or demo.",
+        metavar="DATA",
+    )
     baseline: str | None = option(None, "The checkpoint that the others are compared with.", metavar="CKPT")
     show_flips: int = option(
         0, "Tell N questions lost against the baseline, and N won.", metavar="N", least=0, panel=METRICS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import shutil
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from compresskit.checkpoint.reading import MOST, opened, reading
 from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError
-from compresskit.text import from_json
+from compresskit.text import from_json, whole_json
 
 if TYPE_CHECKING:
     from compresskit.data.examples import Example
@@ -43,9 +44,9 @@ def _read(path: Path, name: str) -> Questions:
     with opened(path, _MEND) as file:
         beginning = file.read(4096)
     if _SQUAD.match(beginning):
-        from compresskit.data.squad import read
+        from compresskit.data.reading import read
 
-        return read(path, name)
+        return read(path, name, "score")  # no answer is needed
     return list(_of_lines(path, name))
 
 
@@ -55,7 +56,7 @@ def _of_lines(path: Path, name: str) -> Iterator[Example]:
 
     for number, line in _lines(path, name):
         try:
-            record = from_json(line)
+            record = from_json(whole_json(line.encode()))
             question, context = record["question"], record["context"]
             if not (isinstance(question, str) and isinstance(context, str)):
                 raise TypeError("question and context are texts")
@@ -73,5 +74,5 @@ def _lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
                 raise InputError(f"{name}, line {number}: it has more than {MOST:,} bytes; {_MEND}")
             if line.strip():
                 with reading(path, _MEND):
-                    text = line.decode()
+                    text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode()
                 yield number, text

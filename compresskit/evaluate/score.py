@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compresskit.data.match import Golds
+from compresskit.data.match import Golds, Normalize, normalize_answer
 from compresskit.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,13 +52,15 @@ class Score:
     paragraph: NDArray[np.int64] = field(repr=False, compare=False)
 
 
-def score(examples: Iterable[Example], predictions: Mapping[str, Prediction]) -> Score:
+def score(
+    examples: Iterable[Example], predictions: Mapping[str, Prediction], normalize: Normalize = normalize_answer
+) -> Score:
     """Score `predictions` (question id -> prediction) against the gold answers of `examples`; see `Scorer`.
 
     Raises InputError where there is no question, or where questions have no prediction: it tells how many, and which
     is the first.
     """
-    scorer = Scorer()
+    scorer = Scorer(normalize)
     missing: list[str] = []
     for example in examples:
         prediction = predictions.get(example.id)
@@ -85,7 +87,8 @@ class Scorer:
     official script's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, normalize: Normalize = normalize_answer) -> None:
+        self._normalize = normalize
         # The script's F1 is an int where nothing overlaps, and from Python 3.12 on `sum` treats those in its own way.
         self._answers = _columns(em="b", f1="d", f1_is_int="b", has_answer="b", paragraph="q")
         self._spans: _Columns | None = _columns(em="b", f1="d", empty="b", no_answer="d")
@@ -95,7 +98,7 @@ class Scorer:
 
     def add(self, example: Example, prediction: Prediction) -> None:
         """Take the prediction for one question."""
-        golds = Golds(answer.text for answer in example.answers)
+        golds = Golds((answer.text for answer in example.answers), self._normalize)
         em, f1 = golds.score(prediction.text)
         own = {"has_answer": bool(example.answers), "paragraph": example.paragraph}
         _append(self._answers, em=em, f1=f1, f1_is_int=isinstance(f1, int), **own)

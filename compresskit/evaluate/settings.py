@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from compresskit.data.match import normalizer
 from compresskit.errors import UsageError
 from compresskit.models.answering import GENERATION, AnswerOptions, WindowOptions
 from compresskit.models.prompt import Prompt
@@ -83,6 +84,13 @@ class EvalSettings:
         5, "Ask N questions before those that are timed.", metavar="N", least=0, panel=TIMING
     )
     repeat: int = option(1, "Do all timing N times.", metavar="N", least=1, panel=TIMING)
+    normalize: str = option(
+        "squad",
+        "How texts are made comparable: squad, as the official script does (for English), or mlqa:LANG, as MLQA's does "
+        "for ar, de, en, es, hi, vi, zh.",
+        metavar="squad|mlqa:LANG",
+        panel=METRICS,
+    )
     metrics: tuple[str, ...] = option(
         (),
         "Overlap with the gold answers: bleu, rouge; perplexity of a language model: ppl.",
@@ -102,6 +110,7 @@ class EvalSettings:
             raise UsageError(
                 f"--stride {self.stride} does not fit in --max-length {self.max_length}; give a smaller one"
             )
+        normalizer(self.normalize)
         if not self.shots:
             refuse(self, ("shots_data",), "without --shots")
         if (self.null_threshold == "auto") != (self.tune_data is not None):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit import console
 from compresskit.data.examples import ExampleSet
+from compresskit.data.match import normalizer
 from compresskit.data.shots import drawn
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, of_system
 from compresskit.evaluate import measure
@@ -128,7 +129,10 @@ def score_answers(measurement: Measurement, examples: Questions) -> Outcome:
             f"{path}: answers in a file are to these questions alone, none to those of --tune-data; leave the file out"
         )
     found = read_predictions(path, threshold)
-    result, metrics = score(examples, found), Metrics(measurement.settings.metrics)
+    result, metrics = (
+        score(examples, found, normalizer(measurement.settings.normalize)),
+        Metrics(measurement.settings.metrics),
+    )
     with AnswersWriter(measurement.folder / PREDICTIONS_FILE) as writer:
         for example in examples:
             writer.add(example.id, found[example.id].text)
@@ -161,9 +165,9 @@ def measure_checkpoint(
         found = drawn(ExampleSet.opened(measurement.shown), settings.shots or 0, settings.seed)
         options = replace(options, shots=tuple(found))
     if measurement.tuning is not None:
-        threshold = tune_threshold(loaded, ExampleSet.opened(measurement.tuning), options, group)
+        threshold = tune_threshold(loaded, ExampleSet.opened(measurement.tuning), options, group, settings.normalize)
         options = replace(options, null_threshold=threshold)
-    metrics, scorer = Metrics(settings.metrics), Scorer()
+    metrics, scorer = Metrics(settings.metrics), Scorer(normalizer(settings.normalize))
     with measure.PeakMemory(loaded.device) as memory, AnswersWriter(measurement.folder / PREDICTIONS_FILE) as writer:
         # The processes that share the questions have one machine's latency, measured while the others wait.
         latency = None if group.shard.rank else time_single_questions(loaded, examples, options, settings)
@@ -266,12 +270,14 @@ def _trained_parameters(loaded: LoadedModel) -> int | None:
     return int(found) if found is not None else None
 
 
-def tune_threshold(loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions, group: Group) -> float:
+def tune_threshold(
+    loaded: LoadedModel, examples: ExampleSet, options: AnswerOptions, group: Group, normalize: str = "squad"
+) -> float:
     """The null threshold at which the checkpoint's EM on `examples` is best.
 
     Raises InputError for a checkpoint whose answers carry no null score.
     """
-    scorer = Scorer()
+    scorer = Scorer(normalizer(normalize))
     collect_answers(group, loaded, examples, options, (scorer.add,), "tune the null threshold")
     threshold = scorer.result().best_em_threshold
     if threshold is None:

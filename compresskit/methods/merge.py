@@ -100,7 +100,7 @@ def fold(loaded: TrainableModel) -> bool:
     before = logits(loaded)
     if any(".lora_embedding_" in name for name, _ in model.named_parameters()):
         untie_head(model)
-    for name, layer in adapted:
+    for name, layer in reversed(adapted):  # an adapter of one of a module's weights may stand on that of another
         merging: Any = layer
         merging.merge(safe_merge=True)
         parent, _, child = name.rpartition(".")

@@ -75,6 +75,10 @@ class Attached(ABC):
     def save(self, folder: Path) -> None:
         """Write the weights and the configuration of the new checkpoint."""
 
+    def problem(self, folder: Path) -> str | None:
+        """What is wrong with a checkpoint that is whole but for its name, where a method learns nothing."""
+        return None
+
 
 class Conversion:
     """What methods share that learn nothing: they open a checkpoint, change it, and write another."""

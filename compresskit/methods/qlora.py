@@ -19,7 +19,7 @@ from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, default_output, with_data
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.reading import read_by
-from compresskit.methods.registry import METHODS
+from compresskit.methods.registry import method_named
 from compresskit.methods.run import (
     check_effects,
     check_teacher,
@@ -89,9 +89,9 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
     if adapter.config.init == "pissa":
         raise UsageError("--init pissa changes the weights below, and qlora packs those; leave it out")
     adapter = replace(adapter, options=replace(options, output=output))
-    check_effects(METHODS["lora"], adapter)
+    check_effects(method_named("lora"), adapter)
     source = resolve(options.model)
-    require_kind(METHODS["quantize"], source)
+    require_kind(method_named("quantize"), source)
     _check_places(adapter, source, bits)
     examine_first([_packing(adapter, bits, _base(adapter)), adapter], source)
     return adapter, source

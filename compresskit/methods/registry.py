@@ -1,16 +1,27 @@
-"""The methods by name."""
+"""The methods by name, each imported when it is asked for: what one of them needs, the others do not wait for."""
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Mapping
 
-from compresskit.methods.export.method import ExportMethod
-from compresskit.methods.lora.method import LoraMethod
-from compresskit.methods.merge import MergeMethod
 from compresskit.methods.method import Method
-from compresskit.methods.prune.method import PruneMethod
-from compresskit.methods.quantize.method import QuantizeMethod
-from compresskit.methods.train import TrainMethod
 
-_ALL: tuple[Method, ...] = (TrainMethod(), PruneMethod(), LoraMethod(), QuantizeMethod(), MergeMethod(), ExportMethod())
-METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
+METHODS: Mapping[str, str] = {
+    "train": "train.TrainMethod",
+    "prune": "prune.method.PruneMethod",
+    "lora": "lora.method.LoraMethod",
+    "quantize": "quantize.method.QuantizeMethod",
+    "merge": "merge.MergeMethod",
+    "export": "export.method.ExportMethod",
+}
+"""Where each method is, below this package."""
+
+
+@functools.cache
+def method_named(name: str) -> Method:
+    """The method of a name in `METHODS`."""
+    module, _, kind = METHODS[name].rpartition(".")
+    method: Method = getattr(importlib.import_module(f"compresskit.methods.{module}"), kind)()
+    return method

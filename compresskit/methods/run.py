@@ -19,12 +19,12 @@ from compresskit.checkpoint.outputs import check_folder
 from compresskit.checkpoint.seal import check_seals
 from compresskit.checkpoint.store import Workspace, sha256_weights, staged_folder
 from compresskit.data.load import load as load_data
-from compresskit.errors import InputError, UsageError
+from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Attached, Method
 from compresskit.methods.reading import data_of, read_by
-from compresskit.methods.registry import METHODS
+from compresskit.methods.registry import method_named
 from compresskit.methods.teaching import supervised, taught
 from compresskit.models.counting import count
 from compresskit.models.device import DTYPES
@@ -39,7 +39,7 @@ from compresskit.models.source import Source, base_of, resolve
 from compresskit.models.task import Batch, Items
 from compresskit.options import refuse
 from compresskit.training.arguments import Evaluator, TrainingOptions
-from compresskit.training.engine import Engine, Objective, compute_dtype
+from compresskit.training.computing import Objective, compute_dtype
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
 from compresskit.training.session import (
     Session,
@@ -60,7 +60,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     `evaluator` gives the figures of the finished checkpoint for its manifest. Raises the package's errors for bad
     input, a taken output, an option without effect, and a run that fails.
     """
-    method, asked, job = METHODS[job.method], job, completed(job)
+    method, asked, job = method_named(job.method), job, completed(job)
     if not method.trains:
         return _convert(method, job)
     check_effects(method, asked)
@@ -87,7 +87,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
 
 def plan(job: Job) -> list[Plan]:
     """What `run` would do with a job that trains, without doing it; first the plan of a teacher that it trains."""
-    method, asked, job = METHODS[job.method], job, completed(job)
+    method, asked, job = method_named(job.method), job, completed(job)
     check_effects(method, asked)
     options = job.training
     check_places(job)
@@ -135,7 +135,7 @@ def outline(job: Job) -> Outline:
 
     Reads what `run` reads, and raises what that finds before it computes.
     """
-    method, job = METHODS[job.method], completed(job)
+    method, job = method_named(job.method), completed(job)
     check_places(job)
     loaded = _examined(method, job)
     for ref in data_of(job, resolve(job.options.model)):
@@ -169,10 +169,10 @@ def check_places(job: Job) -> None:
     damaged. A job that `--resume` finds finished
     writes nothing. Raises the errors of `resolve` for the model and the teacher.
     """
-    if METHODS[job.method].trains and is_complete(job.training, describe(job)):
+    if method_named(job.method).trains and is_complete(job.training, describe(job)):
         return
     check_folder(job.options.target, read_by(job), overwrite=job.options.overwrite)
-    if METHODS[job.method].trains:
+    if method_named(job.method).trains:
         workspace = Workspace(job.options.target)
         workspace.check(read_by(job))
         workspace.check_job(_identity(job), resume=job.training.resume, overwrite=job.training.overwrite)
@@ -191,7 +191,7 @@ def check_teacher(job: Job) -> None:
 
 def completed(job: Job) -> Job:
     """The job with the defaults that its method and its model decide: output, training data, learning rate, epochs."""
-    method, options = METHODS[job.method], job.options
+    method, options = method_named(job.method), job.options
     options = replace(options, output=options.output or method.output(job))
     if not method.trains:
         return replace(job, options=options)
@@ -265,6 +265,8 @@ def _convert(method: Method, job: Job) -> Path:
         # An adapter stands on what it stood on; all else is whole, and tells what it was made from.
         below = whole_base(source) if left == "adapter" else None
         known.add(step, kind=left, base=base_of(below or source, target)).write(folder)
+        if (problem := attached.problem(folder)) is not None:
+            raise RunFailed(f"what {method.title(job.config)} makes of {source.ref} {problem}; it is not left")
     return target
 
 
@@ -273,9 +275,9 @@ def examine_first(jobs: Sequence[Job], source: Source) -> None:
     loaded = load_trainable(source)
     loaded.missing_head = False
     for asked in jobs:
-        if METHODS[asked.method].trains:
+        if method_named(asked.method).trains:
             check_options(asked.training, loaded)
-        METHODS[asked.method].examine(asked, loaded)
+        method_named(asked.method).examine(asked, loaded)
 
 
 def trained_teacher(job: Job, source: Source) -> Source | None:
@@ -317,6 +319,8 @@ def _train(
     method: Method, asked: Job, job: Job, session: Session, source: Source | None, evaluator: Evaluator | None
 ) -> None:
     """Attach the method to the session's model, fit, and publish the checkpoint; `source` is the teacher's."""
+    from compresskit.training.engine import Engine  # seconds, which a plan need not wait
+
     options, loaded, task = session.options, session.loaded, session.loaded.task
     teacher = _opened(source, loaded, job.distillation) if source is not None else None
     facts = method.prepare(asked, loaded, teacher)

@@ -28,7 +28,7 @@ from compresskit.models.kinds.bnb import move
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch, Choices, Features, Items, Kept, Lesson, Pairing, Task
 from compresskit.models.tasks.windows import CHUNK
-from compresskit.training.engine import Objective, compute_dtype
+from compresskit.training.computing import Objective, compute_dtype
 from compresskit.training.session import Session
 
 # Features that a teacher is asked about at once.

@@ -52,7 +52,8 @@ class CausalFamily:
         return model, set(info["missing_keys"])
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
-        """A model of this configuration with random weights."""
+        """A model of this configuration with random weights. Raises InputError for one that cannot be asked."""
+        check_askable(config)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         return model
 

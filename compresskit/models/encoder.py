@@ -91,7 +91,8 @@ class EncoderFamily:
         return model, set(info["missing_keys"])
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
-        """A model of this configuration with random weights."""
+        """A model of this configuration with random weights. Raises InputError for one that reads more than text."""
+        check_readable(config)
         model: PreTrainedModel = AutoModelForQuestionAnswering.from_config(config, trust_remote_code=False)
         return model
 

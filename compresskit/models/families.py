@@ -8,7 +8,7 @@ from compresskit.errors import InputError
 from compresskit.models.causal import CausalFamily
 from compresskit.models.encoder import EncoderFamily
 from compresskit.models.family import Family
-from compresskit.models.folder import read_config
+from compresskit.models.folder import opening, read_config
 from compresskit.models.lstm.auto import register_auto_classes
 from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.seq2seq import Seq2SeqFamily
@@ -33,7 +33,8 @@ def owner(config: PretrainedConfig) -> Family | None:
 
 def family_of_config(config: PretrainedConfig, ref: str) -> Family:
     """The family that owns a configuration; InputError naming the checkpoint `ref` where none does."""
-    family = owner(config)
+    with opening(f"the config.json of {ref} cannot be read", "it is damaged: copy it again"):
+        family = owner(config)
     if family is not None:
         return family
     names = ", ".join(family.name for family in FAMILIES)

@@ -48,9 +48,15 @@ def read_config(folder: Path) -> PretrainedConfig:
             "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
             "others"
         )
+    if (folder / "generation_config.json").is_file():
+        read_json(
+            folder / "generation_config.json"
+        )  # transformers writes whatever stands there into what a method leaves
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     config.return_dict = True  # a model's outputs are asked for by their names
+    if getattr(config, "chunk_size_feed_forward", 0):
+        config.chunk_size_feed_forward = 0  # the same result in pieces, which no text of another length divides into
     if getattr(config, "transformers_weights", None) is not None:
         # Transformers would open the file that stands there, which may lie below the folder and is in no hash.
         raise InputError(
@@ -62,8 +68,8 @@ def read_config(folder: Path) -> PretrainedConfig:
 def _raw(path: Path) -> dict[str, Any]:
     """The values of a configuration; none where it is no JSON object, of which transformers tells.
 
-    Raises InputError where it cannot be read, or has so many layers, labels or the like that their list would fill the
-    memory: transformers makes it while it reads.
+    Raises InputError where it cannot be read, names code of the Hub, or has so many layers, labels or the like that
+    their list would fill the memory: transformers makes it while it reads.
     """
     try:
         found = json.loads(read_text(path))  # in which there may be infinities, such as a Mamba's limits
@@ -72,6 +78,9 @@ def _raw(path: Path) -> dict[str, Any]:
     values = found if isinstance(found, dict) else {}
     parts = (values, *(part for part in values.values() if isinstance(part, dict)))
     for key, value in ((key, value) for part in parts for key, value in part.items()):
+        if key.endswith("_implementation") and "/" in str(value):
+            # The package `kernels`, where it is installed, would fetch that from the Hub and run it.
+            raise InputError(f"{path} names code of the Hub ({key} {str(value)!r}), which never runs; take that out")
         counts = key.startswith("num_") or "layer" in key
         if counts and isinstance(value, int | float) and value > MOST_PARTS:
             raise InputError(f"{path} says {key} {value:g}, and no model has more than {MOST_PARTS:,}; copy it again")

@@ -257,6 +257,7 @@ class Int8Embedding(nn.Module):
     ) -> None:
         super().__init__()
         self.factor = factor
+        self.padding_idx: int | None = None  # transformers would fill the vector there, which has its codes
         self.num_embeddings, self.embedding_dim = codes.shape
         self.weight = nn.Parameter(codes, requires_grad=False)
         self.register_buffer("weight_scale", scales, persistent=not shared)

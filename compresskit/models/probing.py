@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data.load import load as load_data
@@ -56,6 +57,37 @@ def texts(loaded: TrainableModel) -> list[Batch]:
         written = torch.randint(config.vocab_size, (size, WRITTEN), generator=generator)
         found.append({"input_ids": ids, "attention_mask": mask, "decoder_input_ids": written})
     return found
+
+
+def reached(loaded: TrainableModel, layers: Mapping[str, nn.Module]) -> dict[str, bool]:
+    """Of some `layers` those that a forward pass calls, by name: whether the logits depend on what each answers.
+
+    Another module may read the weight of a layer that is not called. The experts of a mixture count as called, whoever
+    is asked: a few inputs do not reach them all. No parameter gets a gradient.
+    """
+    probes: dict[str, Tensor] = {}
+
+    def added(name: str) -> Callable[[nn.Module, object, Tensor], Tensor]:
+        def hook(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            return output + probes.setdefault(name, torch.zeros((), device=output.device, requires_grad=True))
+
+        return hook
+
+    model, was_training = loaded.model, loaded.model.training
+    handles = [layer.register_forward_hook(added(name)) for name, layer in layers.items()]
+    batch = windows(loaded)[-1] if loaded.task.prompt is None else _ids(model.config)
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            asked: Any = model.eval()
+            outputs = asked(**{name: tensor.to(loaded.device) for name, tensor in batch.items()})
+            total = torch.stack([outputs[name].float().sum() for name in loaded.task.graph_outputs]).sum()
+            gradients = torch.autograd.grad(total, list(probes.values()), allow_unused=True) if probes else ()
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    found = {name: gradient is not None for name, gradient in zip(probes, gradients, strict=True)}
+    return {**found, **{name: True for name in layers if "experts" in name.split(".")}}
 
 
 @torch.no_grad()

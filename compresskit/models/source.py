@@ -220,7 +220,8 @@ def check_beside(folder: Path) -> None:
     Libraries open by their names whatever lies there: a pipe would keep them waiting, a hole would fill the memory.
     """
     for path in [*sorted(folder.iterdir()), *graphs_below(folder)]:
-        if any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED) or (path.is_dir() and not _is_read(path)):
+        # A folder, or a link that leads nowhere, is in nobody's way where nobody opens what is called so.
+        if not _is_needed(path.name) or not (_is_read(path) or (os.path.exists(path) and not os.path.isdir(path))):
             continue
         check_regular(path)
         size = path.stat().st_size
@@ -277,6 +278,5 @@ def check_own_files(source: Source, *, every: bool = False) -> None:
 @functools.cache
 def _tell_unlisted(folder: Path) -> None:
     console.info(
-        f"{folder} was made before manifests listed files: whether its own have changed is not known; "
-        "make it again for that"
+        f"{folder} lists no files in its manifest: whether its own have changed is not known; make it again for that"
     )

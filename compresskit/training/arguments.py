@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from compresskit.data.mending import BadData
 from compresskit.models.answering import AnswerOptions, WindowOptions
 from compresskit.models.architecture import ARCHITECTURES, Architecture
 from compresskit.models.prompt import Prompt
@@ -75,9 +76,15 @@ class TrainingOptions(RunOptions):
 
     train_data: str | None = option(
         None,
-        "What to learn from: SQuAD-format JSON (plain or .gz), a Hub data set, or demo.",
+        "What to learn from: a file (SQuAD JSON, rows as JSON, CSV or Parquet), a folder, a Hub data set, or demo.",
         metavar="DATA",
         shown="rajpurkar/squad_v2; demo for a demo model",
+        panel=DATA,
+    )
+    bad_data: BadData = option(
+        "mend",
+        "Answers that do not stand at their offset: mend takes the nearest place, and leaves out what stands nowhere; "
+        "skip leaves all of them out; stop ends the run.",
         panel=DATA,
     )
     max_train_samples: int | None = option(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,10 +13,13 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from compresskit import console
+from compresskit.checkpoint.reading import read_bytes
 from compresskit.text import finite_or_none, to_json
 from compresskit.training.sampler import LengthGroupedSampler
 
 Fields = Callable[[], Mapping[str, float]]
+# Bytes of a log, a line for each ten steps.
+_LONGEST = 1 << 30
 
 
 class EpochOrder(TrainerCallback):
@@ -39,8 +43,9 @@ class JsonLog(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Forget lines of steps that a resumed run takes again; a run too short for a line leaves an empty log."""
         if state.is_world_process_zero:
-            self.path.touch()
-            lines = self.path.read_text(errors="replace").splitlines()
+            mend = "remove it to go on"
+            before = read_bytes(self.path, mend, _LONGEST) if os.path.lexists(self.path) else b""
+            lines = before.decode(errors="replace").splitlines()
             kept = [line for line in lines if _step(line) <= state.global_step]
             self.path.write_text("".join(line + "\n" for line in kept))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ from compresskit.models.task import Batch, Items
 from compresskit.training import state
 from compresskit.training.arguments import TrainingOptions
 from compresskit.training.callbacks import EpochOrder, JsonLog, Progress
+from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
 from compresskit.training.optimizers import ParameterGroup, make_optimizer
 from compresskit.training.sampler import LengthGroupedSampler
 
-# The loss of a batch, a mean over its rows of choices: (model, batch, fraction of the run's steps done) -> scalar.
-Objective = Callable[[nn.Module, Batch, float], Tensor]
 LOG_STEPS = 10
 
 
@@ -198,17 +196,6 @@ class Engine(Trainer):
         )
 
 
-def checkpoint_activations(model: Any) -> None:
-    """Let a transformer keep the inputs of its blocks alone, and compute the rest again.
-
-    Chen et al. 2016, arXiv 1604.06174.
-    """
-    with warnings.catch_warnings():  # of what transformers will call it in its next version
-        warnings.simplefilter("ignore", FutureWarning)
-        # The other way needs inputs that learn, which frozen layers do not have.
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-
-
 def training_arguments(options: TrainingOptions, work: Path) -> TrainingArguments:
     """The Trainer's arguments for our options."""
     device = resolve_device(options.device)
@@ -244,10 +231,3 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
     # copies of the model know nothing of masks that were computed for all matrices at once.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
-
-
-def compute_dtype(options: TrainingOptions) -> str:
-    """`auto` is bf16 on a GPU, fp32 on a CPU (where bf16 without AMX is several times slower)."""
-    if options.dtype != "auto":
-        return options.dtype
-    return "bfloat16" if resolve_device(options.device).type == "cuda" else "float32"

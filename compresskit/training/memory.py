@@ -14,7 +14,7 @@ from compresskit.models.device import resolve_device
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.task import Batch, Features
 from compresskit.training.arguments import OptimizerName, TrainingOptions
-from compresskit.training.engine import Objective, checkpoint_activations, compute_dtype
+from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
 from compresskit.training.optimizers import ParameterGroup, embedding_ids
 
 # Bytes of a gradient and of a moment in fp32, and of a moment in 8 bits with its scale for each block of 256; fewer

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.optimization import Adafactor
 
 from compresskit.models.kinds.bnb import library
 from compresskit.training.arguments import OptimizerName
@@ -23,6 +22,8 @@ def make_optimizer(name: OptimizerName, groups: Sequence[ParameterGroup], model:
     if name == "adamw":
         return torch.optim.AdamW(groups, fused=True)
     if name == "adafactor":
+        from transformers.optimization import Adafactor  # brings PEFT and bitsandbytes along
+
         # As T5 is fine-tuned: at the learning rate that is asked for, not at one relative to step and weights.
         return Adafactor(groups, scale_parameter=False, relative_step=False, warmup_init=False)
     on_gpu = any(parameter.is_cuda for group in groups for parameter in group["params"])

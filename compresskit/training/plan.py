@@ -12,7 +12,7 @@ from compresskit.models.counting import count
 from compresskit.models.device import resolve_device
 from compresskit.models.loaded import TrainableModel
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import Objective, compute_dtype
+from compresskit.training.computing import Objective, compute_dtype
 from compresskit.training.memory import Memory, expected_memory
 from compresskit.training.optimizers import ParameterGroup
 from compresskit.training.session import check_options, opened_features, training_examples

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import set_seed
 from torch import nn
-from transformers import set_seed
 
 from compresskit import console
 from compresskit.checkpoint.jobs import check_same_job, differences
@@ -26,6 +26,7 @@ from compresskit.checkpoint.store import Workspace, staging_beside, write_text
 from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
+from compresskit.data.mending import BadData
 from compresskit.data.negatives import with_negatives
 from compresskit.errors import CompresskitError, UsageError
 from compresskit.models.architecture import Architecture
@@ -98,15 +99,15 @@ def starting_point(options: TrainingOptions) -> Source:
     """
     if options.architecture is None:
         return resolve(options.model)
-    folder = _built(options.architecture, options.data, options.max_train_samples, options.seed)
+    folder = _built(options.architecture, options.data, options.max_train_samples, options.seed, options.bad_data)
     return Source(options.model, folder, untrained=True)
 
 
 @functools.cache
-def _built(architecture: Architecture, data: str, count: int | None, seed: int) -> Path:
+def _built(architecture: Architecture, data: str, count: int | None, seed: int, bad_data: BadData) -> Path:
     """The folder of a built model, until this process ends; every process of a run builds the same."""
     folder = new_folder(scratch(), "built-")
-    architecture.build(_sampled(data, count, seed), seed, folder)
+    architecture.build(_sampled(data, count, seed, bad_data), seed, folder)
     return folder
 
 
@@ -141,7 +142,7 @@ def prepare(
     if count := too_long(loaded.tokenizer, examples, options.max_answer_length):
         console.warn(told_too_long(count, options.max_answer_length, options.data))
     info = examples.info
-    data = Data(options.data, info.sha256, info.questions, info.unanswerable)
+    data = Data(options.data, info.sha256, info.questions, info.unanswerable, info.counts)
     return Session(options, work, workspace, source, loaded, examples, features, data, started)
 
 
@@ -169,14 +170,14 @@ def load_for_training(source: Source, *, device: str) -> TrainableModel:
 
 def training_examples(options: TrainingOptions) -> ExampleSet:
     """The training questions: sampled whole, then joined by constructed unanswerable ones where asked for."""
-    examples = _sampled(options.data, options.max_train_samples, options.seed)
+    examples = _sampled(options.data, options.max_train_samples, options.seed, options.bad_data)
     if options.negatives > 0:
         examples = with_negatives(examples, options.negatives, options.seed)
     return examples
 
 
-def _sampled(data: str, count: int | None, seed: int) -> ExampleSet:
-    examples = load_data(data, "train")
+def _sampled(data: str, count: int | None, seed: int, bad_data: BadData) -> ExampleSet:
+    examples = load_data(data, "train", bad_data)
     return examples.sample(count, seed) if count is not None and count < len(examples) else examples
 
 

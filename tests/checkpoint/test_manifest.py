@@ -30,7 +30,13 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     assert raw["base"] is None
     step = raw["steps"][0]
     assert step.keys() == {"method", "config", "seed", "data", "wall_time_s", "metrics", "versions"}
-    assert step["data"] == {"path": "squad.json", "sha256": "ab" * 32, "questions": 100, "unanswerable": 33}
+    assert step["data"] == {
+        "path": "squad.json",
+        "sha256": "ab" * 32,
+        "questions": 100,
+        "unanswerable": 33,
+        "counts": {},
+    }
     assert {"python", "torch", "transformers"} <= step["versions"].keys()
 
 

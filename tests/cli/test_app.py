@@ -246,16 +246,21 @@ def python(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 HEAVY = {"torch", "transformers", "datasets", "peft", "numpy", "accelerate", "safetensors"}
 
 
-@pytest.mark.parametrize("words", [["--help"], *([name, "--help"] for name in sorted(cli.verb_names()))])
-def test_help_imports_nothing_heavy(words):
+HELP = [["--help"], *([name, "--help"] for name in sorted(cli.verb_names()))]
+
+
+def test_help_imports_nothing_heavy():
+    """One process for all, in which each verb's help would show what was imported up to it."""
     program = (
-        "import json, sys\nfrom compresskit.cli.app import main\n"
-        f"code = main({words!r})\n"
-        "print(json.dumps([code, sorted({name.partition('.')[0] for name in sys.modules})]))"
+        "import json, sys\nfrom compresskit.cli.app import main\nfound = []\n"
+        f"for words in {HELP!r}:\n"
+        "    found.append([main(words), sorted({name.partition('.')[0] for name in sys.modules})])\n"
+        "print(json.dumps(found))"
     )
-    code, modules = json.loads(python("-c", program).stdout.splitlines()[-1])
-    assert code == 0
-    assert not HEAVY & set(modules)
+    found = json.loads(python("-c", program).stdout.splitlines()[-1])
+    for words, (code, modules) in zip(HELP, found, strict=True):
+        assert code == 0, words
+        assert not HEAVY & set(modules), words
 
 
 def test_console_and_errors_import_nothing_but_the_standard_library():

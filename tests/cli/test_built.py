@@ -16,6 +16,7 @@ from compresskit.models.kinds import kind_of
 from compresskit.models.registry import load
 from compresskit.models.source import resolve
 from tests.cli.conftest import Run, Trained
+from tests.here import measuring_here
 
 SMALL = ("--hidden-size", "8", "--embedding-dim", "6", "--min-count", "1", "--buckets", "4")
 
@@ -25,7 +26,8 @@ def reader(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BiLSTM reader after a few steps."""
     folder = tmp_path_factory.mktemp("built") / "reader"
     words = ["-q", "train", "lstm", "--variant", "bidaf", *SMALL, "-o", str(folder), *trained.short]
-    assert main([*words, "--eval-data", str(trained.eval_data)]) == 0
+    with measuring_here():
+        assert main([*words, "--eval-data", str(trained.eval_data)]) == 0
     return folder
 
 

@@ -13,8 +13,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from compresskit import console
+from compresskit.cli.app import main
 from compresskit.evaluate.row import Report
 from tests.cli.conftest import Trained
+from tests.here import measuring_here
 
 ROOT = Path(__file__).resolve().parents[2]
 CI = ROOT / "examples" / "ci"
@@ -51,9 +54,11 @@ def project(tmp_path: Path, trained: Trained) -> Path:
         pytest.param(gitlab_commands(), id="gitlab", marks=pytest.mark.slow),
     ],
 )
-def test_the_commands_of_the_job(commands: list[str], project: Path) -> None:
+def test_the_commands_of_the_job(commands: list[str], project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first finds rows of unchanged checkpoints in the cache, as most jobs do; the second measures one."""
     assert commands[0] == 'pip install "$COMPRESSKIT"'  # what is tested here is installed already
     (command,) = commands[1:]
+    fill_the_cache(project, monkeypatch)
     environment = {
         **os.environ,
         "PATH": f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -81,6 +86,20 @@ def test_the_commands_of_the_job(commands: list[str], project: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "size<=1.1x fails for smp-50" in done.stderr.splitlines()[-1]
     assert json.loads((project / "eval.json").read_text())["passed"] is False
+
+
+def fill_the_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the checkpoints in this process, and leave no more than their rows in the cache."""
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("COMPRESSKIT_CACHE", str(project / "cache"))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    before = set(project.iterdir())
+    with measuring_here():
+        assert main(["eval"]) in (0, 1)
+    console.configure()
+    for path in set(project.iterdir()) - before - {project / "cache"}:
+        path.unlink()
+    monkeypatch.undo()
 
 
 def dense_bytes(report: Report) -> int:

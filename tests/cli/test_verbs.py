@@ -134,9 +134,29 @@ def test_the_tokenizer_is_that_of_the_base(trained: Trained, tmp_path: Path, run
 
 def test_lines_of_questions_may_hold_unicode_line_separators(trained: Trained, tmp_path: Path, run: Run) -> None:
     questions = tmp_path / "questions.jsonl"
-    questions.write_text('{"question": "Who?", "context": "Ada\u2028did it."}\n', encoding="utf-8")
+    text = '\ufeff{"question": "Who\\udc00?", "context": "Ada\u2028did it."}\n'  # a byte-order mark, half a character
+    questions.write_text(text, encoding="utf-8")
     done = run("predict", trained.dense, "--input", questions)
     assert (done.code, len(done.out.split("\n"))) == (0, 2), done.err
+
+
+def test_offsets_are_mended_and_counted(trained: Trained, tmp_path: Path, run: Run) -> None:
+    data, path = json.loads(trained.eval_data.read_text()), tmp_path / "data.json"
+    asked = [
+        each for article in data["data"] for one in article["paragraphs"] for each in one["qas"] if each["answers"]
+    ]
+    for question in asked[:3]:
+        question["answers"][0]["answer_start"] += 4
+    asked[3]["answers"][0]["text"] = "nowhere"
+    path.write_text(json.dumps(data))
+    words = ["train", trained.dense, *trained.short, "--train-data", path, "--max-steps", "1"]
+    done = run(*words, "-o", tmp_path / "out", "--max-train-samples", "9")
+    assert done.code == 0
+    assert done.err.count("answers elsewhere than their offset says (taken: the nearest occurrence): 3") == 1
+    step = json.loads((tmp_path / "out" / "compresskit.json").read_text())["steps"][-1]
+    assert step["data"]["counts"] == {"nearest": 3, "nowhere": 1, "skipped": 1}
+    assert step["config"]["bad_data"] == "mend"
+    assert run(*words, "-o", tmp_path / "other", "--bad-data", "stop").code == 3
 
 
 def test_resume_of_a_finished_run_does_nothing(trained: Trained, run: Run) -> None:
@@ -196,6 +216,7 @@ def squad_em(data: Path, predictions: Path) -> float:
     return 100 * sum(hits) / len(hits)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_eval_writes_the_schema_of_the_design(trained: Trained, tmp_path: Path, run: Run) -> None:
     words = ["eval", trained.pruned("smp"), "--baseline", trained.dense, "--data", trained.eval_data, "--device", "cpu"]
     more = ["--format", "json", "-o", tmp_path / "eval.json", "--predictions", tmp_path / "answers"]

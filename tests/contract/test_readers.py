@@ -17,8 +17,11 @@ from transformers import AutoModelForQuestionAnswering
 
 from compresskit import console
 from compresskit.cli.app import main
+from compresskit.methods.export.graph import NO_GRAPH
+from compresskit.methods.lora.method import PeftAdapters, WeightAdapters
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.loaded import LoadedModel
+from compresskit.models.probing import difference, logits
 from compresskit.models.registry import load
 from compresskit.models.tasks.readable import UNREADABLE
 from compresskit.models.tasks.span_batches import padding_id, span_logits
@@ -74,6 +77,69 @@ def test_every_verb_takes_it_or_says_why_not(kind: str, root: Path, capsys: pyte
     theirs = AutoModelForQuestionAnswering.from_pretrained(merged).state_dict()
     zeros = [float((theirs[name] == 0).float().mean()) for name in masked(merged)]
     assert sum(zeros) / len(zeros) == pytest.approx(0.5, abs=0.1)
+
+
+# Types whose blocks have layers of their own, which bitsandbytes does not pack, or which no backend does.
+NOT_4_BITS = {**dict.fromkeys(("falcon", "ibert"), 2), "gpt2": 3}
+NOT_8_BITS = {"gpt2": 3}
+FEW_LINEAR = {kind: 3 for kind in NOT_PRUNED if kind != "squeezebert"}
+READ = [kind for kind in readers.KINDS if kind not in UNREADABLE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", READ)
+def test_adapters_and_few_bits(
+    kind: str, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter opens as it was trained, and can be merged; packed weights give answers, or are refused in a line."""
+    base, adapter = readers.checkpoint(kind, root / "base"), root / "adapter"
+    kept: list[Tensor] = []
+    for sort in (PeftAdapters, WeightAdapters):
+        monkeypatch.setattr(sort, "save", noting(sort.save, kept))
+    short = [*SHORT.replace("steps 2", "steps 4").split(), "--train-data", str(root / "data.json")]
+    lora, merge = ["lora", str(base), "-o", str(adapter), *short], ["merge", str(adapter), "-o", str(root / "merged")]
+    if kind == "squeezebert":  # its layers are convolutions, and its pooler is not asked
+        assert main(lora) == 2
+    else:
+        for words in (lora, merge):
+            assert main(words) == 0, capsys.readouterr().err
+        opened: Any = load(str(adapter), device="cpu")
+        assert difference(logits(opened), kept[0]) < 1e-4
+    for more, refusals in (([], NOT_8_BITS), (["--backend", "bitsandbytes", "--bits", "4"], NOT_4_BITS)):
+        packed, code = root / f"packed{len(more)}", {**FEW_LINEAR, **refusals}.get(kind, 0)
+        assert main(["quantize", str(base), "-o", str(packed), *more]) == code, capsys.readouterr().err
+        if code:
+            assert len(capsys.readouterr().err.splitlines()[-1:]) == 1
+            assert not packed.exists()
+        else:
+            assert main(["predict", str(packed), *ASKED]) == 0, capsys.readouterr().err
+
+
+def noting(save: Any, kept: list[Tensor]) -> Any:
+    """A method of saving that first notes the logits of what it saves."""
+
+    def both(self: Any, folder: Path) -> None:
+        kept.append(logits(self.loaded))
+        save(self, folder)
+
+    return both
+
+
+# Those of which the exporter is tried: half a minute each.
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["albert", "bigbird_pegasus", "bloom", "camembert"])
+def test_a_graph(kind: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = readers.checkpoint(kind, root / "base")
+    for words in (["export", str(base), "--onnx", "-o", str(root / "graph")], ["predict", str(root / "graph"), *ASKED]):
+        assert main(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kind", ["xlnet", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("canine", "longformer"))]
+)
+def test_no_graph(kind: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = readers.checkpoint(kind, root / "base")
+    refused(["export", str(base), "--onnx", "-o", str(root / "graph")], NO_GRAPH[kind], root, capsys)
 
 
 ASKED = ["-q", "what is the capital of italy ?", "-c", "rome is the capital of italy .", "--device", "cpu"]

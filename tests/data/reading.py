@@ -5,24 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.data import squad
+from compresskit.data import reading
 from compresskit.data.examples import ExampleSet
+from compresskit.data.mending import Handling
 from compresskit.errors import InputError
 
 
-def read_bytes(folder: Path, data: bytes) -> ExampleSet:
+def read_bytes(folder: Path, data: bytes, handling: Handling = "mend") -> ExampleSet:
     path = folder / "set.json"
     path.write_bytes(data)
-    return squad.read(path)
+    return reading.read(path, None, handling)
 
 
-def read(folder: Path, content: object) -> ExampleSet:
-    return read_bytes(folder, json.dumps(content).encode())
+def read(folder: Path, content: object, handling: Handling = "mend") -> ExampleSet:
+    return read_bytes(folder, json.dumps(content).encode(), handling)
 
 
 def refusal(folder: Path, data: bytes) -> str:
     with pytest.raises(InputError) as caught:
-        read_bytes(folder, data)
+        read_bytes(folder, data, "stop")
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(str(folder / "set.json"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import BertWordPieceTokenizer
 
-from compresskit.data import demo, squad
+from compresskit.data import demo, reading
 from compresskit.data.demo import DemoConfig, Passage, Split
 from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS
 
@@ -121,7 +121,7 @@ def test_same_bytes_on_every_machine(tmp_path: Path) -> None:
 def test_examples_are_those_of_the_file(tmp_path: Path) -> None:
     for split, path in zip(SPLITS, demo.write(tmp_path, SMALL), strict=True):
         found = demo.examples(split, SMALL)
-        assert list(found) == list(squad.read(path))
+        assert list(found) == list(reading.read(path))
         assert found.info.path == "demo"
         assert found.info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert found.info.repaired == 0

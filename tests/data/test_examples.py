@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from compresskit.data import demo, squad
+from compresskit.data import demo, reading
 from compresskit.data.examples import Example, ExampleSet
 from compresskit.data.negatives import with_negatives
 from compresskit.data.store import Folder
@@ -46,7 +46,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> ExampleSet:
     articles = [{"title": f"t{i}", "paragraphs": paragraphs[i * 100 : i * 100 + 100]} for i in range(10)]
     path = tmp_path_factory.mktemp("set") / "set.json"
     path.write_text(json.dumps({"data": articles}))
-    return squad.read(path)
+    return reading.read(path)
 
 
 def test_random_access(examples: ExampleSet) -> None:
@@ -106,7 +106,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> ExampleSet:
     ]
     path = tmp_path_factory.mktemp("uneven") / "set.json"
     path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": paragraphs}]}))
-    return squad.read(path)
+    return reading.read(path)
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -145,7 +145,7 @@ def _one_question(tmp_path: Path) -> ExampleSet:
     path = tmp_path / "one.json"
     qas = [{"id": "a", "question": "?", "answers": [], "is_impossible": True}]
     path.write_text(json.dumps({"data": [{"title": "", "paragraphs": [{"context": "x", "qas": qas}]}]}))
-    return squad.read(path)
+    return reading.read(path)
 
 
 def test_the_files_go_with_the_last_set(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_another_process_opens_what_this_one_has_read(examples: ExampleSet) -> N
 
 def test_questions_of_several_tables_are_opened_together(tmp_path: Path) -> None:
     path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=60, eval_questions=10))
-    read = squad.read(path)
+    read = reading.read(path)
     extended = with_negatives(with_negatives(read, 0.5, seed=1).select(range(5, len(read) + 3)), 0.5, seed=2)
     assert len(extended.store.folders) == 3
     assert opened_elsewhere(extended) == as_json(extended)
@@ -227,12 +227,12 @@ def test_a_forked_worker_leaves_the_files(tmp_path: Path) -> None:
 FULL = """
 import resource, sys
 from pathlib import Path
-from compresskit.data import squad
+from compresskit.data import reading
 from compresskit.errors import RunFailed
 data = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # what is written beyond fails
 try:
-    squad.read(data)
+    reading.read(data)
 except RunFailed as error:
     print(error)
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.data import negatives, squad
+from compresskit.data import negatives, reading
 from compresskit.data.examples import Example, ExampleSet
 from compresskit.data.negatives import SUFFIX, Index, with_negatives, words
 from compresskit.errors import InputError, UsageError
@@ -30,7 +30,7 @@ def example_set(folder: Path, paragraphs: list[tuple[str, list[tuple[str, str]]]
         content.append({"context": context, "qas": qas})
     path = folder / "set.json"
     path.write_text(json.dumps({"data": [{"title": "t", "paragraphs": content}]}))
-    return squad.read(path)
+    return reading.read(path)
 
 
 def random_set(folder: Path, seed: int = 0) -> ExampleSet:
@@ -183,7 +183,7 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_real_questions(shared: Path) -> None:
-    examples = squad.read(shared / "data/squad/train.json.gz")
+    examples = reading.read(shared / "data/squad/train.json.gz")
     began = time.process_time()
     found = with_negatives(examples, 0.99, seed=0)
     assert time.process_time() - began < 20

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compresskit.data import squad
+from compresskit.data import reading
 from tests.data.reading import read_bytes, refusal
 
 # The whole format, at random, against json.load
@@ -81,9 +81,9 @@ def test_reads_what_json_reads(content: dict[str, Any], escaped: bool, packed: b
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from compresskit.data import squad
+from compresskit.data import reading
 from tests.data.reading import read_bytes, refusal
-found = squad.read(Path(sys.argv[1]))
+found = reading.read(Path(sys.argv[1]))
 print(len(found), found[len(found) - 1].id, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
@@ -119,6 +119,6 @@ def test_real_files(shared: Path) -> None:
         "qamr/eval": (1, 139, 4970, 0),
     }
     for name, counts in expected.items():
-        info = squad.read(shared / "data" / f"{name}.json.gz").info
+        info = reading.read(shared / "data" / f"{name}.json.gz").info
         assert (info.articles, info.paragraphs, info.questions, info.unanswerable) == counts
         assert info.repaired == 0

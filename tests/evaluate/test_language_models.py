@@ -161,6 +161,7 @@ def test_a_perplexity_that_no_float_holds(folders: dict[str, Path], data: str) -
     assert found.metrics == {"ppl": None}
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_rows_of_language_models_beside_a_reader(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
     settings = EvalSettings(max_length=64, stride=8, device="cpu", latency_questions=0, metrics=("ppl",))
     reader = tiny.checkpoint(tmp_path / "reader")
@@ -190,6 +191,7 @@ def test_examples_must_not_be_of_the_questions(folders: dict[str, Path], data: s
         evaluate([str(folders["causal"])], data, settings)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_examples_before_the_questions(folders: dict[str, Path], data: str, tmp_path: Path) -> None:
     """They are in the prompt, as many as fit, and the row tells of them."""
     loaded = load(str(folders["causal"]), device="cpu")
@@ -212,6 +214,7 @@ def test_examples_before_the_questions(folders: dict[str, Path], data: str, tmp_
     assert row.settings["prompt_template"] == PROMPTS["plain"].to_dict()
 
 
+@pytest.mark.usefixtures("measured_here")
 @pytest.mark.parametrize("ref", ["demo", "rajpurkar/squad_v2"])
 def test_examples_are_from_the_training_set_of_the_data(
     ref: str, folders: dict[str, Path], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

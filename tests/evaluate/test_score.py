@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compresskit.data.examples import Answer, Example
-from compresskit.data.match import Golds, normalize_answer
+from compresskit.data.match import Golds, normalize_answer, normalizer
 from compresskit.errors import InputError
 from compresskit.evaluate.score import Scorer, score
 from compresskit.models.answering import Prediction
@@ -273,3 +273,11 @@ def test_sixty_thousand_questions_in_five_seconds() -> None:
     start = time.process_time()
     score(examples, found)
     assert time.process_time() - start < 5
+
+
+def test_by_the_rules_of_another_language() -> None:
+    """Chinese has no spaces: to the official script an answer is one word, to MLQA's as many as characters."""
+    example = Example("a", "", "?", "北京大学。", (Answer("北京大学", 0),), False, 0)
+    found = {"a": Prediction("a", "北京", None, None, "北京")}
+    assert score([example], found).f1 == 0
+    assert score([example], found, normalizer("mlqa:zh")).f1 == pytest.approx(200 / 3)

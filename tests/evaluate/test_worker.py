@@ -11,6 +11,8 @@ from typing import Literal
 
 import pytest
 
+from compresskit import console
+from compresskit.cli.app import main
 from compresskit.data import demo
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
@@ -21,6 +23,7 @@ from compresskit.evaluate.score import score
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import Prediction
 from compresskit.models.kinds import fingerprint
+from tests.here import measuring_here
 
 CONTEXT = "Rome is the capital of Italy. It lies on the Tiber, and its people like figs."
 QUESTIONS = [
@@ -142,6 +145,7 @@ def test_the_time_of_loading_is_not_that_of_importing(data: str, checkpoint: Pat
     assert run.stdout.strip() == "True"
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_damaged_checkpoint_is_a_row_with_one_line(data: str, checkpoint: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -155,6 +159,7 @@ def test_a_damaged_checkpoint_is_a_row_with_one_line(data: str, checkpoint: Path
     assert row.error_code == 3
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_timing_is_repeated(data: str, checkpoint: Path) -> None:
     (row,) = evaluate([str(checkpoint)], data, replace(SETTINGS, repeat=3)).rows
     assert row.questions_per_s_range is not None
@@ -162,6 +167,7 @@ def test_timing_is_repeated(data: str, checkpoint: Path) -> None:
     assert 0 < least <= (row.questions_per_s or 0) <= most
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_answers_in_a_file_are_scored_without_a_model(data: str, checkpoint: Path, tmp_path: Path) -> None:
     extras = Extras(predictions=tmp_path)
     (scored,) = evaluate([str(checkpoint)], data, SETTINGS, extras=extras).rows
@@ -175,6 +181,7 @@ def test_answers_in_a_file_are_scored_without_a_model(data: str, checkpoint: Pat
     assert row.disk_bytes == answers.stat().st_size
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_answers_that_do_not_fit_are_a_row_with_the_reason(data: str, checkpoint: Path, tmp_path: Path) -> None:
     some, broken = tmp_path / "some.json", tmp_path / "broken.json"
     some.write_text('{"q0": "Rome", "other": "?"}')
@@ -185,6 +192,7 @@ def test_answers_that_do_not_fit_are_a_row_with_the_reason(data: str, checkpoint
     assert (first.error_code, second.error_code, third.error) == (3, 3, None)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, tmp_path: Path) -> None:
     """The threshold is the best one there, whatever would have suited the questions that are scored."""
     other = tmp_path / "tune.json"
@@ -201,6 +209,7 @@ def test_the_null_threshold_is_tuned_on_other_data(data: str, checkpoint: Path, 
     assert (given.em, given.f1) == (tuned.em, tuned.f1)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_data_are_read_once_by_the_parent_alone(
     data: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +236,7 @@ def test_data_are_read_once_by_the_parent_alone(
     assert (rows[0].em, rows[0].f1, rows[0].null_threshold) == (expected.em, expected.f1, expected.null_threshold)
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
     answers, other = tmp_path / "answers.json", tmp_path / "tune.json"
     answers.write_text("{}")
@@ -235,6 +245,7 @@ def test_answers_in_a_file_cannot_be_tuned(data: str, tmp_path: Path) -> None:
     assert "none to those of --tune-data; leave the file out" in (row.error or "")
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> None:
     path, _ = demo.write(tmp_path, demo.DemoConfig(train_questions=90, eval_questions=10))
     settings = replace(SETTINGS, limit=20, seed=3, max_length=64, stride=8)
@@ -250,25 +261,30 @@ def test_a_limit_takes_whole_paragraphs(checkpoint: Path, tmp_path: Path) -> Non
 def test_two_processes_give_the_answers_of_one(data: str, checkpoint: Path, tmp_path: Path) -> None:
     """As a launcher starts them: each with its rank, meeting at a port."""
     one, two = tmp_path / "one", tmp_path / "two"
-    command = [sys.executable, "-m", "compresskit", "-q", "eval", str(checkpoint), "--data", data, "--device", "cpu"]
+    command = ["-q", "eval", str(checkpoint), "--data", data, "--device", "cpu"]
     command += ["--max-length", "64", "--stride", "16", "--gate", "latency<=1000s", "--format", "csv", "--no-cache"]
     root = str(Path(__file__).resolve().parents[2])
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
 
-    def start(folder: Path, **variables: str) -> subprocess.Popen[str]:
-        words = [*command, "--predictions", str(folder), "-o", str(tmp_path / f"{folder.name}.json")]
-        environment = {**os.environ, "PYTHONPATH": root, **variables}
-        return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    def words(folder: Path) -> list[str]:
+        return [*command, "--predictions", str(folder), "-o", str(tmp_path / f"{folder.name}.json")]
 
-    alone = start(one)
-    meeting = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    ranks = [start(two, RANK=str(rank), **meeting) for rank in range(2)]
-    shown = [process.communicate(timeout=120)[0] for process in (alone, *ranks)]
-    assert [process.returncode for process in (alone, *ranks)] == [0, 0, 0]
-    assert shown[1].count("\n") == 2
-    assert shown[2] == ""  # the first process speaks for all
+    def start(rank: int) -> subprocess.Popen[str]:
+        meeting = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        environment = {**os.environ, "PYTHONPATH": root, **meeting}
+        program = [sys.executable, "-m", "compresskit", *words(two)]
+        return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, text=True)
+
+    ranks = [start(rank) for rank in range(2)]
+    with measuring_here():
+        assert main(words(one)) == 0
+    console.configure()
+    shown = [process.communicate(timeout=120)[0] for process in ranks]
+    assert [process.returncode for process in ranks] == [0, 0]
+    assert shown[0].count("\n") == 2
+    assert shown[1] == ""  # the first process speaks for all
     assert (one / "tiny.json").read_bytes() == (two / "tiny.json").read_bytes()
     reports = [Report.from_json((tmp_path / name).read_text()) for name in ("one.json", "two.json")]
     figures = [(row.em, row.f1, row.best_em, row.em_ci95) for report in reports for row in report.rows]

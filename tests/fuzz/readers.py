@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from compresskit.checkpoint import coded, mask
 from compresskit.checkpoint.store import load_tensors
+from compresskit.data import reading
 from compresskit.models.lstm.vector_file import read_vectors
 
 NAME = "w"
@@ -58,11 +59,19 @@ def read_file_of_vectors(folder: Path, data: bytes) -> None:
     read_vectors(path, ["the", "rome"], extra=2, lowercase=True)
 
 
+def read_data(folder: Path, data: bytes) -> None:
+    """Questions in whichever form these bytes are."""
+    path = folder / "data"
+    path.write_bytes(data)
+    reading.read(path)
+
+
 READERS: Mapping[str, Callable[[Path, bytes], None]] = {
     "mask": read_mask,
     "coded": read_coded,
     "header": read_header,
     "vectors": read_file_of_vectors,
+    "data": read_data,
 }
 
 _COUNTS = [0] * (coded.LARGEST - 1) + [1, 2, 1] + [0] * (coded.LARGEST - 1)
@@ -74,5 +83,6 @@ SEEDS: Mapping[str, bytes] = {
     + coded.encode(np.array([[-1, 0], [0, 1]], np.int8)).tobytes(),
     "header": b'{"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}\0' + bytes(8),
     "vectors": b"2 3\nthe 1 2 3\nrome 0.5 1 1\n",
+    "data": b'{"context": "A", "qas": [{"qid": 1, "question": "", "answers": {"text": ["A"], "answer_start": [2]}}]}',
 }
 """Bytes that each reader takes, from which a fuzzer starts."""

@@ -5,16 +5,21 @@ A new kind of file is a new line of `SUBJECTS`: who makes it, which of its files
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import pyarrow
+import zstandard
+from pyarrow import parquet
 from transformers import AutoModelForQuestionAnswering
 
 from compresskit.cli.app import main
@@ -103,6 +108,27 @@ def _answers() -> None:
     for name, text in (("data.json", Path("data.json").read_text()), ("answers.json", json.dumps(answers))):
         Path(name).write_text(text)
         Path(f"{name}.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def _rows() -> None:
+    """The same answers, and the data as rows: CSV, Parquet, packed JSON lines, and a zip."""
+    _answers()
+    rows = [
+        {**asked, "context": one["context"]}
+        for article in json.loads(Path("data.json").read_text())["data"]
+        for one in article["paragraphs"]
+        for asked in one["qas"]
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    Path("rows.zst").write_bytes(zstandard.ZstdCompressor().compress(lines.encode()))
+    with zipfile.ZipFile("rows.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows.json", json.dumps(rows))
+    flat = [{key: row[key] for key in ("id", "context", "question", "answers")} for row in rows]
+    parquet.write_table(pyarrow.Table.from_pylist(flat), "rows.parquet")
+    with Path("rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(flat[0]))
+        writer.writeheader()
+        writer.writerows({**row, "answers": json.dumps(row["answers"])} for row in flat)
 
 
 def _report() -> None:
@@ -209,6 +235,12 @@ SUBJECTS: dict[str, Subject] = {
             f"{SCORE} -o eval.json.new --junit gates.xml",
             "eval answers.json.gz --data data.json.gz --format json",
         ),
+    ),
+    "rows": Subject(
+        _rows,
+        ("rows.*",),
+        tuple(f"eval answers.json --data rows.{end} --format json" for end in ("csv", "parquet", "zst", "zip")),
+        quick=False,
     ),
     "report": Subject(
         _report,

@@ -30,7 +30,7 @@ from compresskit.models.mamba.scan import selective_scan
 from compresskit.models.registry import load
 from compresskit.models.tasks import steps
 from compresskit.models.tasks.causal_memory import read, remembered
-from compresskit.training.engine import checkpoint_activations
+from compresskit.training.computing import checkpoint_activations
 from tests import tiny
 from tests.contract.test_mamba import checkpoint, job
 from tests.models.mamba.small import ids, small

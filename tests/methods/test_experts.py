@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig as PeftLora
+from peft import get_peft_model
 from transformers import MambaConfig, MambaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from compresskit import console
 from compresskit.errors import InputError
 from compresskit.methods.experts import check_experts
-from compresskit.methods.job import Job
+from compresskit.methods.job import Job, MergeConfig, MergeOptions
 from compresskit.methods.lora.config import LoraConfig
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
@@ -82,3 +84,21 @@ def test_a_convolution_is_no_stack(told: list[str]) -> None:
     mamba = MambaForCausalLM(MambaConfig(**SIZES, state_size=4, eos_token_id=3))
     check_experts(tiny.loaded(model=mamba, family=CausalFamily()), "prune", needed=True)
     assert not told
+
+
+@torch.no_grad()
+def test_an_adapter_of_experts_by_peft_is_merged(root: Path) -> None:
+    """PEFT puts one wrapper around another where it adapts two stacks of a module."""
+    config = PeftLora(r=2, target_modules=["q_proj"], target_parameters=["experts.gate_up_proj", "experts.down_proj"])
+    adapted: Any = get_peft_model(MixtralForCausalLM.from_pretrained(root / "base"), config)
+    for name, parameter in adapted.named_parameters():
+        if ".lora_" in name:
+            parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(len(name)))
+    adapted.peft_config["default"].base_model_name_or_path = str(root / "base")
+    adapted.save_pretrained(root / "adapter")
+    run(Job("merge", MergeOptions(str(root / "adapter"), root / "merged"), MergeConfig()))
+    ids = torch.randint(5, 30, (2, 9), generator=torch.Generator().manual_seed(0))
+    merged = MixtralForCausalLM.from_pretrained(root / "merged").eval()(input_ids=ids).logits
+    torch.testing.assert_close(merged, adapted.eval()(input_ids=ids).logits)
+    plain = MixtralForCausalLM.from_pretrained(root / "base").eval()(input_ids=ids).logits
+    assert float((merged - plain).abs().max()) > 0.01

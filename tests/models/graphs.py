@@ -6,6 +6,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +30,7 @@ class Logits(nn.Module):
         return outputs.start_logits, outputs.end_logits
 
 
-def export(kind: tiny.Kind, base: Path, folder: Path, *, external: bool = False, fixed: bool = False) -> Path:
+def export(kind: tiny.Kind, base: Path, folder: Path) -> Path:
     """Write a checkpoint of Optimum's layout, and the safetensors checkpoint that it is made from as `base`."""
     tiny.save(kind, base)
     names = NAMES if kind in ("bert", "electra") else NAMES[:2]
@@ -47,11 +48,26 @@ def export(kind: tiny.Kind, base: Path, folder: Path, *, external: bool = False,
             input_names=names,
             output_names=("start_logits", "end_logits"),
             dynamo=True,
-            dynamic_shapes=None if fixed else {"inputs": tuple(shape for _ in names)},
-            external_data=external,
+            dynamic_shapes={"inputs": tuple(shape for _ in names)},
+            external_data=False,
             verbose=False,
         )
     for path in base.iterdir():
         if path.suffix == ".json":
             shutil.copy(path, folder)
     return folder
+
+
+def put_weights_beside(folder: Path) -> None:
+    """Move the weights of a graph to a file beside it, of the name that torch's exporter gives."""
+    path = folder / "model.onnx"
+    onnx.save_model(onnx.load(path), path, save_as_external_data=True, location="model.onnx.data", size_threshold=256)
+
+
+def fix_shape(folder: Path) -> None:
+    """Let a graph take two rows of ten tokens alone, as one that was exported without dynamic axes."""
+    model = onnx.load(folder / "model.onnx")
+    for entry in model.graph.input:
+        for axis, size in zip(entry.type.tensor_type.shape.dim, (2, 10), strict=True):
+            axis.dim_value = size
+    onnx.save(model, folder / "model.onnx")

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM, 
 from compresskit.cli.app import main
 from compresskit.data import demo
 from compresskit.data.demo import DemoConfig
+from compresskit.data.examples import Example
 from compresskit.errors import InputError
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.settings import EvalSettings
@@ -92,9 +93,9 @@ def test_its_states_keep_what_was_told_of_whom(tokenizer: PreTrainedTokenizerFas
 def test_a_few_steps_teach_it_to_end_and_to_copy() -> None:
     loaded = load_trainable(resolve("demo/mamba"))
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=1e-3)
-    losses = []
+    examples, losses = list(demo.examples("train", SMALL)), []
     for begin in range(0, SMALL.train_questions, 24):
-        loss = _loss(loaded, begin)
+        loss = _loss(loaded, examples[begin : begin + 24])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -130,9 +131,8 @@ def test_it_learns_more_than_to_answer_nothing(tmp_path: Path) -> None:
     assert row.has_ans_em > 45
 
 
-def _loss(loaded: TrainableModel, begin: int) -> torch.Tensor:
-    """That of 24 questions."""
-    examples = list(demo.examples("train", SMALL))[begin : begin + 24]
+def _loss(loaded: TrainableModel, examples: list[Example]) -> torch.Tensor:
+    """That of a batch of questions."""
     texts = [LINES.target(each.answers[0].text if each.answers else LINES.unanswerable) for each in examples]
     targets = CAUSAL.target(loaded.tokenizer, texts, LINES)
     features = [

@@ -8,6 +8,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokeniz
 
 from compresskit.data import demo
 from compresskit.data.demo import DemoConfig
+from compresskit.data.examples import Example
 from compresskit.errors import InputError
 from compresskit.models import builtin, builtin_t5
 from compresskit.models.builtin_words import BLANK
@@ -85,9 +86,9 @@ def test_after_a_word_it_looks_at_what_followed_that(tokenizer: PreTrainedTokeni
 def test_a_few_steps_teach_it_to_end_and_to_copy() -> None:
     loaded = load_trainable(resolve("demo/t5"))
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=2e-3)
-    losses = []
+    examples, losses = list(demo.examples("train", SMALL)), []
     for begin in range(0, SMALL.train_questions, 24):
-        loss = _loss(loaded, begin)
+        loss = _loss(loaded, examples[begin : begin + 24])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -95,9 +96,8 @@ def test_a_few_steps_teach_it_to_end_and_to_copy() -> None:
     assert sum(losses[-3:]) < 0.5 * sum(losses[:3])
 
 
-def _loss(loaded: TrainableModel, begin: int) -> torch.Tensor:
-    """That of 24 questions."""
-    examples = list(demo.examples("train", SMALL))[begin : begin + 24]
+def _loss(loaded: TrainableModel, examples: list[Example]) -> torch.Tensor:
+    """That of a batch of questions."""
     features = [
         {
             "input_ids": loaded.tokenizer(T5.text(each.question, each.context))["input_ids"],

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from compresskit.errors import InputError
 from compresskit.methods.job import Job
-from compresskit.methods.registry import METHODS
+from compresskit.methods.registry import method_named
 from compresskit.methods.run import run
 from compresskit.models.registry import load
 from compresskit.training.arguments import RunOptions, TrainingOptions
@@ -66,7 +66,7 @@ def test_no_method_begins_with_such_a_model(method: str, tmp_path: Path) -> None
     folder, out = saved(tmp_path / "rwkv", "rwkv", REFUSED["rwkv"][0]), tmp_path / "out"
     makers.data(tmp_path / "data.json")
     training = TrainingOptions(str(folder), out, train_data=str(tmp_path / "data.json"), max_steps=1, device="cpu")
-    options = training if METHODS[method].trains else RunOptions(str(folder), out)
+    options = training if method_named(method).trains else RunOptions(str(folder), out)
     with pytest.raises(InputError, match=NONE):
-        run(Job(method, options, METHODS[method].Config()))
+        run(Job(method, options, method_named(method).Config()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.json", "rwkv"]

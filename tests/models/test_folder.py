@@ -1,4 +1,4 @@
-"""Tokenizers that a language model can be used with, and those that it cannot."""
+"""What is read of a folder: tokenizers that a language model can be used with, and settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 
 from compresskit.errors import InputError
 from compresskit.models.answering import AnswerOptions
+from compresskit.models.folder import read_config
 from compresskit.models.registry import load
 from tests import tiny
 from tests.contract import makers
@@ -51,3 +52,11 @@ def test_a_token_that_the_model_does_not_know(tmp_path: Path) -> None:
     known = len(tiny.TOKENS)
     with pytest.raises(InputError, match=rf"tokenizer of another model \({known + 1} tokens, {known} known\)"):
         load(str(folder), device="cpu")
+
+
+def test_settings_of_writing_are_read_before_transformers_does(tmp_path: Path) -> None:
+    """It keeps whatever stands there, and writes it into what a method leaves."""
+    makers.causal(tmp_path)
+    (tmp_path / "generation_config.json").write_text('{"output_hidden_states": "\\ud800"}')
+    with pytest.raises(InputError, match=r"generation_config\.json is not valid JSON"):
+        read_config(tmp_path)

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.cli.app import main
 from compresskit.errors import InputError
-from compresskit.models.kinds import fingerprint
+from compresskit.models.kinds import fingerprint, patterns
 from compresskit.models.registry import load, load_trainable
 from compresskit.models.source import resolve
 from tests.models import adapters, tiny
 
 Spoil = Callable[[Path], None]
+ENDLESS = "(([a-z._0-9]+)+)+X"
 
 
 @pytest.fixture
@@ -173,3 +174,59 @@ def test_the_hash_of_weights_tells_which_files_an_index_names(folder: Path) -> N
         index.write_text(whole.replace(parts[0].name, name))
         both.append(sha256_weights(folder))
     assert len({usual, *both}) == 3
+
+
+# What no file makes us run, or wait for
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_configuration_names_no_code_of_the_hub(folder: Path, key: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: {"": "someone/kernel"}}))
+    with pytest.raises(InputError, match=f"{key} .*someone/kernel.* never runs"):
+        load(str(folder), device="cpu")
+
+
+def test_an_adapters_pattern_has_to_end(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patterns, "SECONDS", 0.5)
+    lora = LoraConfig(target_modules=["query"], r=2, task_type="QUESTION_ANS")
+    adapter = adapters.make(folder, tmp_path / "adapter", lora)
+    plain = json.loads((adapter / "adapter_config.json").read_text())
+    for change in ({"target_modules": f".*{ENDLESS}"}, {"rank_pattern": {ENDLESS: 2}}, {"modules_to_save": [ENDLESS]}):
+        (adapter / "adapter_config.json").write_text(json.dumps({**plain, **change}))
+        with pytest.raises(InputError, match="a pattern that takes too long"):
+            load(str(adapter), device="cpu")
+
+
+def test_an_adapters_pattern_is_taken(folder: Path, tmp_path: Path) -> None:
+    lora = LoraConfig(target_modules=r".*\.(query|value)", r=2, task_type="QUESTION_ANS")
+    assert load(str(adapters.make(folder, tmp_path / "adapter", lora)), device="cpu").made_by == "lora"
+
+
+def test_a_configuration_of_odd_values_is_bad_input(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "architectures": [1]}))
+    with pytest.raises(InputError, match=r"config\.json of .* cannot be read"):
+        load(str(folder), device="cpu")
+
+
+def test_pieces_that_no_text_divides_into_are_not_asked_for(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "chunk_size_feed_forward": 7}))
+    load(str(folder), device="cpu").model(input_ids=torch.zeros(1, 5, dtype=torch.int64))
+
+
+def test_a_link_that_nobody_follows_may_lead_nowhere(folder: Path) -> None:
+    (folder / "README.md").symlink_to("nowhere")
+    load(str(folder), device="cpu")
+    (folder / "x.safetensors").symlink_to("nowhere")
+    with pytest.raises(InputError, match=r"x\.safetensors does not exist"):
+        load(str(folder), device="cpu")
+
+
+def test_inspect_refuses_a_pickled_adapter(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    adapter = adapters.make(folder, tmp_path / "adapter", LoraConfig(target_modules=["query"], r=2))
+    pickled(adapter / "adapter_model.safetensors", adapter / "adapter_model.bin")
+    (adapter / "adapter_model.safetensors").unlink()
+    assert main(["inspect", str(adapter)]) == 3
+    assert "as a pickle" in capsys.readouterr().err

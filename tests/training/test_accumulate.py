@@ -22,7 +22,8 @@ from compresskit.models.tasks.generation import GENERATION
 from compresskit.models.tasks.spans import SPANS
 from compresskit.models.tasks.target_features import TargetCollator
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import Engine, Objective
+from compresskit.training.computing import Objective
+from compresskit.training.engine import Engine
 from tests import tiny
 
 VOCABULARY = 29

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compresskit.errors import InputError
 from compresskit.training.callbacks import EpochOrder, JsonLog
 from compresskit.training.sampler import LengthGroupedSampler
 
@@ -59,6 +61,13 @@ def test_a_line_cut_by_a_crash_is_dropped(log: JsonLog, cut: str) -> None:
 def test_a_run_too_short_for_a_line_has_an_empty_log(log: JsonLog) -> None:
     call(log.on_train_begin, moment(0))
     assert log.path.read_text() == ""
+
+
+def test_a_pipe_is_no_log(log: JsonLog) -> None:
+    """It would wait for ever."""
+    os.mkfifo(log.path)
+    with pytest.raises(InputError, match="remove it to go on"):
+        call(log.on_train_begin, moment(0))
 
 
 def test_other_processes_write_nothing(log: JsonLog) -> None:

@@ -16,7 +16,8 @@ from compresskit.models.tasks.spans import SPANS
 from compresskit.training import engine as module
 from compresskit.training import state
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.engine import Engine, compute_dtype
+from compresskit.training.computing import compute_dtype
+from compresskit.training.engine import Engine
 from tests import tiny
 
 

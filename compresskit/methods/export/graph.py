@@ -7,7 +7,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,13 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # onnxruntime reads a graph of up to 2 GB from one file; beyond that weights are in a second one, under Optimum's name.
 ONE_FILE, WEIGHTS = 1_800_000_000, "model.onnx_data"
 
+# Types of models that torch's exporter (of torch 2.13) makes no graph of that takes windows of any length: why not.
+NO_GRAPH: Mapping[str, str] = {
+    "canine": "has an ONNX graph for windows of one length alone",
+    "longformer": "has no ONNX graph, as it looks for the question in what it reads",
+    "xlnet": "has no ONNX graph, as torch does not write its masks",
+}
+
 
 class _InOrder(nn.Module):
     """A reader whose inputs come in order and whose outputs are a tuple, as an export wants them."""
@@ -47,7 +54,9 @@ class _InOrder(nn.Module):
 
 
 def check_exportable(loaded: TrainableModel) -> None:
-    """InputError for a model whose answers would be random or none, MissingError for a package that is not here.
+    """InputError for a model whose answers would be random, or that has no graph.
+
+    Raises MissingError for a package that is not here.
 
     Raises UsageError for a model that goes on with a text: an exported Mamba has one length for good, and that of
     attention needs a graph with a past that is not written here.
@@ -56,6 +65,10 @@ def check_exportable(loaded: TrainableModel) -> None:
         raise UsageError(
             f"{loaded.ref} goes on with a text, of which no graph is written yet; --onnx takes readers of spans and "
             "encoder-decoders (T5, BART), and --peft-plain takes the adapter of a Mamba"
+        )
+    if (why := NO_GRAPH.get(loaded.model.config.model_type)) is not None:
+        raise InputError(
+            f"a model of type {loaded.model.config.model_type}, such as {loaded.ref}, {why}; take one of another type"
         )
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
@@ -109,7 +122,7 @@ def traced(
                 verbose=False,
             )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        raise RunFailed(f"{ref} cannot be exported to ONNX ({first_line(error)})") from error
+        raise RunFailed(f"{ref} cannot be exported to ONNX ({first_line(error.__cause__ or error)})") from error
     model: onnx_ir.Model = program.model
     # Where in whose code each node comes from, with this machine's paths: larger than the graph itself.
     for node in model.graph.all_nodes():

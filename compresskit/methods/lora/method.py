@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from peft import LoraConfig as PeftLora
 from peft import get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from compresskit import console
@@ -22,15 +23,15 @@ from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.experts import check_experts
 from compresskit.methods.job import Job, default_output
 from compresskit.methods.lora.config import DEFAULTS, LoraConfig
+from compresskit.methods.lora.learning import learning
 from compresskit.methods.lora.targets import adaptable, chosen, in_a_mamba, shortened, told
 from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.train import weight_groups
 from compresskit.models.blocks import is_linear_layer
 from compresskit.models.defaults import TrainingDefaults, is_built_in
-from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
 from compresskit.models.kinds.bnb import compute_in, follow_autocast, keep_in_place
 from compresskit.models.kinds.packed import method_of
-from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.kinds.weight_adapter import PARTS, is_linear, put_on, save_adapter
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.mamba import is_mamba
@@ -133,7 +134,7 @@ class LoraMethod:
             follow_autocast(loaded.model)
         if is_mamba(loaded.model):
             return MambaAdapters(loaded, config)
-        modules = chosen(loaded, config.targets)
+        modules = learning(loaded, chosen(loaded, config.targets))
         console.info(f"adapters on {told(adaptable(loaded), modules)}")
         if is_linear(loaded.family.weights(loaded.model)):
             return PeftAdapters(loaded, config, modules)
@@ -217,7 +218,8 @@ class PeftAdapters(Adapters):
 
     def __init__(self, loaded: TrainableModel, config: LoraConfig, modules: Mapping[str, nn.Module]) -> None:
         self.loaded, self.config = loaded, config
-        head = sorted({name.rpartition(".")[0] for name in loaded.family.head(loaded.model)})
+        # By whole modules, as PEFT adds the head of some models by itself, which may hold several layers.
+        head = sorted({name.partition(".")[0] for name in loaded.family.head(loaded.model)})
         self.peft = PeftLora(
             r=config.rank,
             lora_alpha=config.scale,  # type: ignore[arg-type]  # a float will do
@@ -233,6 +235,9 @@ class PeftAdapters(Adapters):
             warnings.simplefilter("ignore")
             # PEFT puts the adapters into the modules of the model itself; the wrapper is needed to save them.
             self.wrapped: Any = get_peft_model(loaded.model, self.peft)
+        placed = {name for name, module in loaded.model.named_modules() if isinstance(module, BaseTunerLayer)}
+        if odd := placed ^ modules.keys():
+            raise RunFailed(f"PEFT did not put the adapters of {loaded.ref} where --targets says, such as {min(odd)}")
         state = get_peft_model_state_dict(self.wrapped, save_embedding_layers=False) if config.init == "pissa" else {}
         self.starts = {name: t.detach().cpu().clone() for name, t in state.items() if ".lora_" in name}
         # The Trainer takes packed weights where it is told that something learns on them.

@@ -60,7 +60,9 @@ def gathered(loaded: TrainableModel, config: QuantizeConfig) -> Calibration:
         batches = [collate([features[row]]) for row in range(len(features))]
     info = examples.info
     console.info(f"calibrating with {len(examples)} questions of {info.path}, {len(batches)} windows")
-    return Calibration(Data(info.path, info.sha256, info.questions, info.unanswerable), examples, options, batches)
+    return Calibration(
+        Data(info.path, info.sha256, info.questions, info.unanswerable, info.counts), examples, options, batches
+    )
 
 
 def exact_matches(loaded: LoadedModel, calibration: Calibration) -> float:

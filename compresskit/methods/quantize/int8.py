@@ -15,6 +15,7 @@ from compresskit.methods.method import Attached, Footprint
 from compresskit.methods.quantize.calibration import gathered
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.methods.quantize.keeping import kept
+from compresskit.methods.quantize.reopening import reopened_otherwise
 from compresskit.methods.quantize.sensitivity import sensitivities
 from compresskit.methods.quantize.smoothing import smooth
 from compresskit.models.folder import first_line
@@ -117,3 +118,7 @@ class Int8(Attached):
         with torch.no_grad():
             coded = self.loaded.kind.name == "mask"
             int8.save(self.loaded.model, self._layout, folder, absent, self._kept, coded=coded)
+
+    def problem(self, folder: Path) -> str | None:
+        """Whether it does not open, or answers otherwise than the model that was saved there."""
+        return reopened_otherwise(folder, self.loaded)

@@ -22,11 +22,14 @@ from compresskit.methods.quantize.calibration import training_data
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.methods.quantize.graph import Graph
 from compresskit.methods.quantize.int8 import Int8
+from compresskit.methods.quantize.reopening import reopened_otherwise
+from compresskit.models.blocks import is_linear_layer
+from compresskit.models.int8 import is_plain
 from compresskit.models.kinds.bnb import pack
 from compresskit.models.kinds.int8 import SMALLEST_SIDE, quantizable
-from compresskit.models.kinds.weight_adapter import is_linear
 from compresskit.models.linear import linear_layers
 from compresskit.models.loaded import TrainableModel
+from compresskit.models.probing import reached
 from compresskit.models.registry import require_head
 from compresskit.options import refuse
 
@@ -75,11 +78,8 @@ class QuantizeMethod(Conversion):
             check_exportable(loaded)
             if loaded.family.name == "seq2seq":
                 refuse(asked.config, ("calibrate",), f"with the graphs of {loaded.ref}, which writes its answers")
-        if asked.config.backend == "bitsandbytes" and not is_linear(weights):
-            raise UsageError(
-                f"bitsandbytes packs linear layers alone, and {loaded.ref} has its weights in recurrent ones; "
-                "leave out --backend"
-            )
+        if asked.config.backend == "bitsandbytes":
+            _check_plain(loaded)
 
     def attach(self, loaded: TrainableModel, config: QuantizeConfig, dtype: torch.dtype) -> Attached:
         """The model, to be packed."""
@@ -91,14 +91,26 @@ class QuantizeMethod(Conversion):
         return backends[config.backend](loaded, config)
 
 
+def _check_plain(loaded: TrainableModel) -> None:
+    """UsageError where a model has its weights in layers of its own, which bitsandbytes does not pack."""
+    modules = list(loaded.family.weights(loaded.model).values())
+    others = sorted({type(module).__name__ for module in modules if type(module) is not nn.Linear})
+    if others and not (all(map(is_linear_layer, modules)) and any(map(is_plain, modules))):
+        raise UsageError(
+            f"bitsandbytes packs torch's own linear layers alone, and {loaded.ref} has its weights in others "
+            f"({', '.join(others)}); leave out --backend, and in place of qlora take lora"
+        )
+
+
 class Packed(Attached):
     """A model that bitsandbytes packs.
 
-    Every linear layer is, but the head, the output over the vocabulary, and in 8 bits T5's `wo`.
+    Every linear layer that is called is, but the head, the output over the vocabulary, and in 8 bits T5's `wo`.
     """
 
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config
+        self._called = reached(loaded, linear_layers(loaded))
 
     def footprint(self, number: int) -> Footprint:
         """Nothing in memory; on disk `bits` for each packed weight, and `number` bytes for all else.
@@ -124,18 +136,23 @@ class Packed(Attached):
         return {"packed_layers": len(names), "full_layers": left}
 
     def _names(self) -> list[str]:
-        """All linear layers; in 8 bits without those that transformers would not open (T5's `wo`).
+        """Plain linear layers that are called; in 8 bits without those that transformers does not open (T5's `wo`).
 
-        The weight of a Mamba's `dt_proj` is read raw by transformers.
+        The weight of a layer that is not called may be read raw, as that of a Mamba's `dt_proj` is by transformers.
         """
         kept = tuple(getattr(self.loaded.model, "_keep_in_fp32_modules", None) or ()) if self.config.bits == 8 else ()
-        return [name for name in linear_layers(self.loaded) if not name.endswith((*kept, "dt_proj"))]
+        layers = {name for name, layer in linear_layers(self.loaded).items() if is_plain(layer)}
+        return [name for name in self._called if name in layers and not name.endswith((*kept, "dt_proj"))]
 
     def save(self, folder: Path) -> None:
         """A folder of bitsandbytes' layout; a head that was never trained stays out of it."""
         model = self.loaded.model
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_original_format=False)
         if self.loaded.missing_head and (absent := self.loaded.family.head(model)):
             (path,) = weight_files(folder)
             kept = {name: tensor for name, tensor in load_tensors(path).items() if name not in absent}
             save_tensors(path, kept, {"format": "pt"})
+
+    def problem(self, folder: Path) -> str | None:
+        """Whether it does not open, or answers otherwise than the model that was saved there."""
+        return reopened_otherwise(folder, self.loaded)

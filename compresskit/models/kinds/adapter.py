@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compresskit.checkpoint.manifest import KindName, Manifest
-from compresskit.checkpoint.store import read_json
+from compresskit.checkpoint.store import read_json, read_safetensors_metadata
 from compresskit.errors import InputError, MissingError, UsageError
 from compresskit.models.kind import Contents, How, ParameterCount
 from compresskit.models.kinds.fit import check_adapter, finder
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compresskit.models.loaded import LoadedModel
 
 CONFIG = "adapter_config.json"
+WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 
 
 class AdapterKind:
@@ -46,6 +47,7 @@ class AdapterKind:
     def open(self, source: Source, base: LoadedModel | None, how: How) -> LoadedModel:
         """The base with the adapter in its modules."""
         from compresskit.models.folder import has_tokenizer
+        from compresskit.models.kinds.patterns import check_patterns
         from compresskit.models.kinds.peft_adapter import inject_adapter
         from compresskit.models.kinds.weight_adapter import inject_weights, is_linear
         from compresskit.models.loading import stand_on, tokenizer_of
@@ -54,6 +56,7 @@ class AdapterKind:
 
         assert base is not None
         model: Any = base.model  # torch's: an adapter does not stand on an ONNX graph
+        check_patterns(source.path / CONFIG, (name for name, _ in model.named_modules()))
         head, weights = base.family.head(model), base.family.weights(model)
         if is_mamba(model) and is_lora(source.path):
             open_adapters(model, source.path)
@@ -73,9 +76,10 @@ class AdapterKind:
         check_adapter(source.path, finder(bottom.path))
 
     def contents(self, source: Source) -> Contents:
-        """The adapter's own matrices, and PEFT's settings."""
+        """The adapter's own matrices, and PEFT's settings. Raises what `check_weights` raises."""
         from compresskit.models.matrices import stored_matrices
 
+        check_weights(source.path)
         config: Any = read_json(source.path / CONFIG) if (source.path / CONFIG).is_file() else {}
         facts = [(key, _told(config[key])) for key in _SHOWN if isinstance(config, dict) and config.get(key)]
         opened_by = _opened_by(source.manifest)
@@ -88,6 +92,16 @@ class AdapterKind:
         from compresskit.models.counting import count
 
         return count(loaded.model)
+
+
+def check_weights(folder: Path) -> None:
+    """InputError where an adapter's weights are not there, are a pickle, or not a whole safetensors file."""
+    if not (folder / WEIGHTS).is_file() and (folder / PICKLED_WEIGHTS).is_file():
+        raise InputError(
+            f"{folder} holds its adapter as a pickle ({PICKLED_WEIGHTS}), which can run any code; convert it where you "
+            f"trust it: PeftModel.from_pretrained(base, folder).save_pretrained(folder) writes {WEIGHTS}"
+        )
+    read_safetensors_metadata(folder / WEIGHTS)
 
 
 # What PEFT's configuration tells that a person asks for.

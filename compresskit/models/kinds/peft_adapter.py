@@ -9,14 +9,12 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from compresskit.checkpoint.store import read_safetensors_metadata
 from compresskit.errors import InputError
 from compresskit.models.fitting import held, no_larger_than
 from compresskit.models.folder import opening
-from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS, check_weights
 from compresskit.text import counted
 
-WEIGHTS, PICKLED_WEIGHTS = "adapter_model.safetensors", "adapter_model.bin"
 PREFIX = "base_model.model."
 # Numbers that an adapter may have beside those in its file, such as VeRA's, which are drawn.
 ADDED = 10_000_000
@@ -36,7 +34,7 @@ def inject_adapter(model: PreTrainedModel, folder: Path) -> tuple[PreTrainedMode
     from peft import PeftModel
 
     method = _method(folder)
-    _check_weights(folder)
+    check_weights(folder)
     with warnings.catch_warnings(), opening(f"the adapter {folder} does not fit its base", "give it its own base"):
         # Of what PEFT warns (tensors that are left out, names that it guesses), we make sure ourselves.
         warnings.simplefilter("ignore")
@@ -63,15 +61,6 @@ def _method(folder: Path) -> str:
             "those that PEFT injects into modules are: LoRA, DoRA, IA3, AdaLoRA, VeRA, OFT, …"
         )
     return "dora" if getattr(config, "use_dora", False) else str(kind).lower()
-
-
-def _check_weights(folder: Path) -> None:
-    if not (folder / WEIGHTS).is_file() and (folder / PICKLED_WEIGHTS).is_file():
-        raise InputError(
-            f"{folder} holds its adapter as a pickle ({PICKLED_WEIGHTS}), which can run any code; convert it where you "
-            f"trust it: PeftModel.from_pretrained(base, folder).save_pretrained(folder) writes {WEIGHTS}"
-        )
-    read_safetensors_metadata(folder / WEIGHTS)
 
 
 def _check_complete(adapted: Any, folder: Path) -> set[str]:

@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, write_json
 from compresskit.errors import InputError
 from compresskit.models.blocks import is_linear_layer
-from compresskit.models.kinds.adapter import CONFIG
-from compresskit.models.kinds.peft_adapter import PREFIX, WEIGHTS
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
+from compresskit.models.kinds.peft_adapter import PREFIX
 
 PARTS = ("lora_A", "lora_B")
 

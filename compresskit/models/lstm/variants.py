@@ -41,7 +41,7 @@ class LstmOptions:
         "1", "The preset that the other settings start from.", choices=("1", "2", "3", "4", "bidaf")
     )
     embeddings: str = _setting(
-        RANDOM, "random, or a file of word vectors: GloVe text or fastText .vec, plain or .gz, or fastText .bin."
+        RANDOM, "random, or a file of word vectors: GloVe text or fastText .vec, plain or packed, or fastText .bin."
     )
     embedding_dim: int = _setting(
         0, "Numbers of a word's vector; 0 is those of the file, 100 where they are random.", least=0

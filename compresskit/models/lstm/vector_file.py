@@ -1,14 +1,16 @@
-"""Files of word vectors: GloVe's text format, fastText's `.vec`, plain or gzip, and fastText's `.bin`."""
+"""Files of word vectors: GloVe's text format and fastText's `.vec`, plain or packed, and fastText's `.bin`."""
 
 from __future__ import annotations
 
+import codecs
 import collections
-import gzip
+import functools
 import io
 import itertools
-import zlib
-from collections.abc import Collection, Iterator
+import zipfile
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.reading import opened
-from compresskit.checkpoint.unpacking import Unpacked
+from compresskit.checkpoint.unpacking import Damaged, check_text, unpacked
 from compresskit.errors import InputError
 from compresskit.models.lstm import fasttext_bin
 from compresskit.models.lstm.vectors import NAMED, Selection, Vectors
 
 BUFFER = 1 << 20
-GZIP_MAGIC = b"\x1f\x8b"
 # Among how many first lines more than half malformed mean another kind of file, and how many tell the dimension.
 PROBED, FIRST = 100, 20
+_MOST_FILES = 20
 # Of a count in a header. Python reads no number of more than 4,300.
 _DIGITS = 18
-_MEND = "give GloVe's text format or fastText's .vec, plain or .gz, or fastText's .bin"
+_MEND = "give GloVe's text format or fastText's .vec, plain or packed, or fastText's .bin"
 
 
 def read_vectors(
@@ -36,8 +38,9 @@ def read_vectors(
     """Read the vectors of the words `needed`, and of the first `extra` other words of the file, in one pass.
 
     `Selection` says which form of a word counts. Memory is bounded by the words that are taken. Of a fastText .bin, the
-    words needed that it lacks are composed of its subwords. Raises InputError for a file that is not there, is damaged,
-    holds no vectors, or another count or dimension than its header or `dimension` says.
+    words needed that it lacks are composed of its subwords. Of a zip with several files, as GloVe's are, it is the one
+    whose vectors have `dimension` numbers. Raises InputError for a file that is not there, is damaged, holds no
+    vectors, or another dimension than its header or `dimension` says.
     """
     if not path.exists():
         raise InputError(f"there is no vector file {path}; check --embeddings")
@@ -52,7 +55,7 @@ def read_vectors(
 def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -> Vectors:
     bad: list[int] = []
     malformed = lines = blank = 0
-    with _opened(path) as file:
+    with _opened(path, wanted_dimension) as file:
         header = _header(file)
         dimension = _dimension(path, file, header, wanted_dimension)
         for number, line in enumerate(_lines(path, file), start=1 if header is None else 2):
@@ -72,25 +75,44 @@ def _read_text(path: Path, selection: Selection, wanted_dimension: int | None) -
                 selection.take(word, forms, vector)
     if 2 * malformed > lines:
         raise InputError(f"{path} holds no vectors; {_MEND}")
-    if header is not None and lines - blank != header[0]:
-        raise InputError(f"{path} holds {lines - blank:,} vectors, its header says {header[0]:,}; copy it again")
-    return selection.vectors(path, dimension, malformed=malformed, malformed_lines=bad)
+    found = selection.vectors(path, dimension, malformed=malformed, malformed_lines=bad)
+    return found if header is None else replace(found, counted=lines - blank, expected=header[0])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[io.BufferedReader[Any]]:
+def _opened(path: Path, dimension: int | None) -> Iterator[io.BufferedReader[Any]]:
     """The file's plain bytes, with a buffer large enough for lines to be cut in C; InputError where it is damaged."""
-    with path.open("rb", buffering=0) as raw, io.BufferedReader(raw, BUFFER) as file:
-        if file.peek(2)[:2] != GZIP_MAGIC:
-            yield file
-            return
+    with path.open("rb", buffering=0) as raw, io.BufferedReader(raw, BUFFER) as stored:
+        inner = unpacked(path, stored, functools.partial(_picked, dimension=dimension))
+        file = stored if inner is None else io.BufferedReader(inner, BUFFER)
         try:
-            unzipped = io.BufferedReader(Unpacked(file, path.stat().st_size), BUFFER)
-            if fasttext_bin.starts_binary(unzipped.peek(4)):
+            start = file.peek(512)
+            check_text(start, str(path))
+            if inner is not None and fasttext_bin.starts_binary(start):
                 raise InputError(f"{path} is a compressed fastText .bin, which is read in place; unzip it first")
-            yield unzipped
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            if start.startswith(codecs.BOM_UTF8):
+                file.read(len(codecs.BOM_UTF8))
+            yield file
+        except (EOFError, Damaged) as error:
             raise InputError(f"{path} is truncated or damaged ({error}); copy or download it again") from error
+
+
+def _picked(archive: zipfile.ZipFile, files: Sequence[zipfile.ZipInfo], dimension: int | None) -> zipfile.ZipInfo:
+    """The file of a zip that holds text vectors of this dimension, or the only one of vectors where none is said."""
+    found = {}
+    for each in files[:_MOST_FILES]:
+        with archive.open(each) as file:
+            numbers = [_trailing_numbers(line) for line in file.read(BUFFER >> 4).split(b"\n")[1:3]]
+        if numbers and max(numbers) > 1:
+            found[each.filename] = (each, max(numbers))
+    fitting = [each for each, count in found.values() if dimension in (None, count)]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(f"{name} ({count})" for name, (_, count) in found.items())
+    raise InputError(
+        f"{archive.filename} holds {len(files)} files, by the numbers of a vector: {listed or 'none'}; "
+        "choose one with --embedding-dim"
+    )
 
 
 def _lines(path: Path, file: io.BufferedReader[Any]) -> Iterator[bytes]:

@@ -24,7 +24,8 @@ class Vectors:
     `rows` maps a word, in the vocabulary's own case, to its row of `matrix`, fp32 of shape (words, dimension). Of the
     file's `lines` (of a .bin: words), `malformed` were skipped, the first at `malformed_lines` (counted from 1).
     `other_case` words have the vector of another casing, `composed` ones that of their subwords; `capitalized` is the
-    fraction of the file's words with a capital letter.
+    fraction of the file's words with a capital letter. Where a header tells how many vectors a file has, `counted` is
+    how many it holds, `expected` how many it should.
     """
 
     path: Path
@@ -36,6 +37,8 @@ class Vectors:
     other_case: int
     composed: int
     capitalized: float
+    counted: int | None = None
+    expected: int | None = None
 
     @property
     def dimension(self) -> int:
@@ -55,6 +58,11 @@ class Vectors:
         if self.malformed:
             named = ", ".join(map(str, self.malformed_lines)) + (", ..." if self.malformed > NAMED else "")
             lines.append(f"{self.path}: {counted(self.malformed, 'malformed line')} skipped: {named}")
+        if self.counted != self.expected:
+            lines.append(
+                f"{self.path} holds {self.counted:,} vectors, its header says {self.expected:,}; copy it again if it "
+                "should hold them all"
+            )
         if lowercase and self.capitalized > CASED:
             lines.append(
                 f"{self.path} tells capitals from small letters, the vocabulary does not: {self.other_case:,} words "

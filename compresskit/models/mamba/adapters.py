@@ -21,9 +21,9 @@ from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, 
 from compresskit.errors import InputError, UsageError
 from compresskit.models.fitting import held, no_larger_than
 from compresskit.models.folder import opening
-from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
 from compresskit.models.kinds.bnb import library
-from compresskit.models.kinds.peft_adapter import ADDED, PREFIX, WEIGHTS
+from compresskit.models.kinds.peft_adapter import ADDED, PREFIX
 from compresskit.models.mamba.effective import ComputedTogether
 from compresskit.models.mamba.layers import EffectiveLinear
 from compresskit.text import counted

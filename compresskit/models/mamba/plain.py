@@ -13,8 +13,8 @@ from torch import Tensor
 
 from compresskit.checkpoint.store import load_tensors, save_tensors, write_json
 from compresskit.errors import InputError
-from compresskit.models.kinds.adapter import CONFIG
-from compresskit.models.kinds.peft_adapter import PREFIX, WEIGHTS
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
+from compresskit.models.kinds.peft_adapter import PREFIX
 from compresskit.models.mamba.adapters import PEFT_OPENS, is_lora, read_config
 
 # What plain PEFT cannot compute with: dt_proj's weight is read without its adapter, and LoKr has no embeddings.

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CHUNK = 1024
 # A window must show at least this many new tokens of the context, whatever the length of the question.
 MIN_STEP = 16
+# The name of a special token in a text, such as `</s>`, is text: as a separator it would end a question, or a context.
+AS_TEXT = {"split_special_tokens": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], opti
         return_overflowing_tokens=True,
         return_attention_mask=False,
         return_token_type_ids=True,
+        **AS_TEXT,
     )
     starts, ends = [], []
     for window in range(len(encoding["input_ids"])):
@@ -117,7 +120,7 @@ def _cut_questions(tokenizer: PreTrainedTokenizerFast, questions: list[str], opt
     long = [i for i, question in enumerate(questions) if len(question) > limit]
     if not long:
         return questions
-    encoding = tokenizer([questions[i] for i in long], add_special_tokens=False)
+    encoding = tokenizer([questions[i] for i in long], add_special_tokens=False, **AS_TEXT)
     cut = [(row, i) for row, i in enumerate(long) if len(encoding["input_ids"][row]) > limit]
     for row, i in cut:
         questions[i] = questions[i][: token_characters(encoding, row, limit - 1)[1]]

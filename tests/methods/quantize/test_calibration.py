@@ -281,6 +281,7 @@ def test_the_plan_tells_the_bytes(backend: Any, bits: int, tmp_path: Path) -> No
     assert 0 < size - planned.checkpoint_bytes < 30_000
 
 
+@pytest.mark.usefixtures("measured_here")
 def test_the_arithmetic_is_told_by_plan_and_row(tmp_path: Path, capsys: Any) -> None:
     base = base_of("encoder", tmp_path / "base")
     asked = ["quantize", str(base), "-o", str(tmp_path / "out"), "--activations", "int8"]

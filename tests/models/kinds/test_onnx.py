@@ -106,6 +106,7 @@ def test_what_is_known_of_it(made: Path) -> None:
     assert not loaded.model.training
 
 
+@pytest.mark.slow
 def test_without_token_types(tmp_path: Path) -> None:
     """DistilBERT has none, and its exported graph declares none, whatever the tokenizer gives."""
     graphs.export("distilbert", tmp_path / "base", tmp_path / "graph")
@@ -122,15 +123,15 @@ def test_token_types_that_the_tokenizer_does_not_give_are_zero(made: Path) -> No
     assert close(load(str(made / "graph"), device="cpu").model, torchs(made / "base"), inputs)
 
 
-def test_weights_beside_the_graph(tmp_path: Path) -> None:
-    folder = graphs.export("bert", tmp_path / "base", tmp_path / "graph", external=True)
-    assert (folder / "model.onnx.data").is_file()
-    loaded = load(str(folder), device="cpu")
-    assert close(loaded.model, torchs(tmp_path / "base"), batch(2, 9))
-    assert folder / "model.onnx.data" in checkpoint_files(resolve(str(folder)))
-    (folder / "model.onnx.data").unlink()
+def test_weights_beside_the_graph(graph: Path, made: Path) -> None:
+    graphs.put_weights_beside(graph)
+    assert (graph / "model.onnx.data").is_file()
+    loaded = load(str(graph), device="cpu")
+    assert close(loaded.model, torchs(made / "base"), batch(2, 9))
+    assert graph / "model.onnx.data" in checkpoint_files(resolve(str(graph)))
+    (graph / "model.onnx.data").unlink()
     with pytest.raises(InputError, match=r"model\.onnx does not open in onnxruntime \(.*; it is damaged, or lacks"):
-        load(str(folder), device="cpu")
+        load(str(graph), device="cpu")
 
 
 def test_it_runs_with_torchs_threads(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,10 +299,10 @@ def test_a_damaged_folder_is_bad_input(name: str, graph: Path) -> None:
     assert str(graph) in str(caught.value)
 
 
-def test_a_graph_for_one_shape_is_bad_input(tmp_path: Path) -> None:
-    folder = graphs.export("bert", tmp_path / "base", tmp_path / "graph", fixed=True)
+def test_a_graph_for_one_shape_is_bad_input(graph: Path) -> None:
+    graphs.fix_shape(graph)
     with pytest.raises(InputError, match=r"takes inputs of shape \[2, 10\] only; export it with dynamic axes"):
-        load(str(folder), device="cpu")
+        load(str(graph), device="cpu")
 
 
 def test_the_graph_of_several_is_model_onnx(graph: Path) -> None:

@@ -20,10 +20,9 @@ from compresskit.checkpoint.store import load_tensors, read_json, save_tensors, 
 from compresskit.errors import InputError, UsageError
 from compresskit.methods.merge import fold
 from compresskit.models.causal import CausalFamily
-from compresskit.models.kinds.adapter import CONFIG
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
 from compresskit.models.kinds.bnb import keep_in_place, pack
 from compresskit.models.kinds.full import FullKind
-from compresskit.models.kinds.peft_adapter import WEIGHTS
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.mamba.adapters import (
     DEFAULT_TARGETS,

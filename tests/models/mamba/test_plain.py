@@ -11,8 +11,7 @@ from peft import PeftModel
 
 from compresskit.checkpoint.store import load_tensors, read_json, write_json
 from compresskit.errors import InputError
-from compresskit.models.kinds.adapter import CONFIG
-from compresskit.models.kinds.peft_adapter import WEIGHTS
+from compresskit.models.kinds.adapter import CONFIG, WEIGHTS
 from compresskit.models.mamba.adapters import DEFAULT_TARGETS, save_adapters
 from compresskit.models.mamba.plain import peft_plain
 from tests.models.mamba.small import ids, small

@@ -287,3 +287,15 @@ def test_a_tokenizers_that_loses_windows_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(windows_module, "_count_windows", lambda **_: 1)
     with pytest.raises(MissingError, match=r"drops the windows of long contexts; .*tokenizers>=0\.23\.3"):
         windows_module.require_windows()
+
+
+def test_the_name_of_a_special_token_in_a_text_is_text() -> None:
+    tokenizer = TOKENS["wordpiece"]
+    sep = tokenizer.sep_token
+    asked = example(f"is {sep} a?", f"a {sep}{sep} b {tokenizer.cls_token} c", (0, 1))
+    windows = encode(tokenizer, [asked], WindowOptions(64, 8))
+    (ids,) = windows.encoding["input_ids"]
+    separators = [place for place, each in enumerate(ids) if each == tokenizer.sep_token_id]
+    assert separators == [windows.context_start[0] - 1, len(ids) - 1]
+    assert ids.count(tokenizer.cls_token_id) == 1
+    assert len(tokenizer(sep, add_special_tokens=False)["input_ids"]) == 1  # elsewhere it is one still

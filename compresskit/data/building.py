@@ -1,0 +1,106 @@
+"""The one place where examples are made: from the pieces of any form, with all that is mended, and counted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+from compresskit.data import checks
+from compresskit.data.checks import Fault, Place
+from compresskit.data.examples import Answer
+from compresskit.data.mending import Handling
+from compresskit.data.offsets import Placed, Placer, Unit, Vote, misplaced
+from compresskit.data.pieces import Asked, Passage, Piece
+from compresskit.data.raw import RawAnswer, RawQuestion, raw_question, title
+from compresskit.data.store import StoreWriter
+from compresskit.errors import InputError
+from compresskit.text import whole
+
+_HARMLESS = ("exact", "white_space", "units")
+
+
+class Builder:
+    """Makes examples of pieces, in order. `unit` is what the offsets of the source count; `vote` on it is taken."""
+
+    def __init__(self, writer: StoreWriter, handling: Handling, unit: Unit = "characters") -> None:
+        self.counts: Counter[str] = Counter()
+        self.vote = Vote()
+        self.place = Place("")
+        self.flat = False  # whether questions come from rows
+        self._writer, self._handling, self._unit = writer, handling, unit
+        self._placer = Placer("")
+        self._paragraph = -1
+        self._made: dict[bytes, int] = {}  # how often an id of this content was made
+
+    def read(self, pieces: Iterable[Piece]) -> None:
+        """Take all pieces. Raises Fault, whose place is known then, and whatever reading the pieces raises."""
+        try:
+            for piece in pieces:
+                if isinstance(piece, Passage):
+                    self.place = piece.place
+                    self._placer = Placer(whole(checks.context(piece.context)), self._unit)
+                    self._paragraph = self._writer.paragraph(self._placer.context)
+                elif isinstance(piece, Asked):
+                    self.place, self.flat = piece.place, piece.flat
+                    self._add(raw_question(checks.fields(piece.fields, "the question")), flat=piece.flat)
+                else:
+                    self._writer.article(title(piece.title))
+        except Fault as fault:
+            fault.place = fault.place or self.place
+            raise
+
+    def _add(self, raw: RawQuestion, *, flat: bool) -> None:
+        if not raw.answers and not raw.accepted and not raw.marked and (raw.marked is False or not flat):
+            self.counts["unmarked"] += 1
+        placed = [self._placed(answer, index) for index, answer in enumerate(raw.answers)]
+        answers = [_answer(answer, found) for answer, found in zip(raw.answers, placed, strict=True)]
+        if self._handling == "score":
+            answers += [Answer(text, -1) for text in raw.accepted if text.strip()]
+        else:
+            answers = [found.answer for found in placed if found.answer is not None and self._usable(found)]
+            if not answers and (raw.answers or raw.accepted):
+                self.counts["skipped"] += 1
+                return
+        mended = sum(found.found != "exact" for found in placed if found.answer is not None and self._usable(found))
+        id = raw.id if raw.id is not None else self._made_id(raw)
+        self._writer.question(id, raw.question, self._paragraph, answers, mended)
+
+    def _usable(self, found: Placed) -> bool:
+        return self._handling != "skip" or found.found in _HARMLESS
+
+    def _placed(self, answer: RawAnswer, index: int) -> Placed:
+        """Where an answer stands. Raises Fault where the reading is to stop, and it does not stand at its offset."""
+        start = answer.start
+        if isinstance(start, Fault):
+            if self._handling == "stop":
+                raise Fault(f"answer {index}: {start}") from start
+            start = None
+        if start is not None and start >= 0:
+            self.vote.add(self._placer, answer.text, start)
+        placed = self._placer.place(answer.text, start)
+        if self._handling == "stop" and placed.found not in _HARMLESS:
+            told = "the key 'answer_start' is missing; add it" if start is None else None
+            told = told or misplaced(answer.text, start or 0, self._placer.context)
+            raise Fault(f"answer {index}: {told}")
+        if placed.found != "exact":
+            self.counts[placed.found] += 1
+        return placed
+
+    def _made_id(self, raw: RawQuestion) -> str:
+        """An id from the content: the same in every file that asks this; a repetition has a number behind it."""
+        self.counts["made_ids"] += 1
+        parts = (self._placer.context, raw.question, *(answer.text for answer in raw.answers))
+        digest = hashlib.sha256("\0".join(parts).encode()).digest()[:12]
+        count = self._made[digest] = self._made.get(digest, 0) + 1
+        return f"made-{digest.hex()}" + (f"-{count}" if count > 1 else "")
+
+
+def _answer(raw: RawAnswer, placed: Placed) -> Answer:
+    """An answer as it is written, with its place where that is known."""
+    return Answer(raw.text, -1 if placed.answer is None else placed.answer.start)
+
+
+def fault_of(name: str, fault: Fault) -> InputError:
+    """The error for a fault in the source called `name`."""
+    return InputError(f"{name}: {fault.place or ''}{fault}")

@@ -1,0 +1,116 @@
+"""JSON that holds questions in any of its forms, parsed piece by piece: SQuAD's articles, or rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ijson
+
+from compresskit.data import checks
+from compresskit.data.checks import Fault, Object, Place
+from compresskit.data.pieces import Article, Asked, Passage, Piece, of_rows
+from compresskit.data.text_stream import CHUNK, TextStream
+from compresskit.text import ends_within_escape, whole_json
+
+Event = tuple[str, str, Any]
+
+_MAX_PREFIX = 1 << 14
+"""Characters in the keys that lead to a value: the parser joins them anew for each, so their number must end."""
+
+_MAX_VALUES = 500_000
+"""Values and keys in a piece, or between two. A thousand questions with five answers each have a tenth of them."""
+
+
+class _Whole:
+    """A stream of JSON in which each escape of half a character is replaced, since the parser dies of it."""
+
+    def __init__(self, stream: TextStream) -> None:
+        self._stream, self._held = stream, b""
+
+    def read(self, size: int = CHUNK) -> bytes:
+        """The next bytes, about `size` of them; b"" at the end."""
+        if size == 0:
+            return b""
+        text = self._held + self._stream.read(size)
+        cut = ends_within_escape(text) if len(text) > len(self._held) else None
+        cut = len(text) if cut is None else cut
+        self._held = text[cut:]
+        return whole_json(text[:cut]) or (self.read(size) if self._held else b"")
+
+
+class Events:
+    """The parser's events of a stream, bounded: who reads a piece as a whole says by `next_piece` when it let go.
+
+    `several`: the stream is of several values, one behind the other.
+    """
+
+    def __init__(self, stream: TextStream, *, several: bool = False, chunk: int = CHUNK) -> None:
+        self._stream = stream
+        self._values = 0  # that the parser told of since the last piece
+        # The C part of ijson 3.6 dies of a number that is too large, unless it is given the events one by one.
+        self._events = ijson.parse(ijson.basic_parse(_Whole(stream), buf_size=chunk, multiple_values=several))
+
+    def __iter__(self) -> Iterator[Event]:
+        for event in self._events:
+            self._values += 1
+            if self._values > _MAX_VALUES:
+                raise Fault(f"a paragraph holds more than {_MAX_VALUES:,} values; divide it")
+            if len(event[0]) > _MAX_PREFIX:
+                raise Fault("lists or objects are nested too deep, or a key is too long")
+            yield event
+
+    def next_piece(self) -> None:
+        """What was read so far is no longer held."""
+        self._values = 0
+        self._stream.next_piece()
+
+
+def objects(events: Events, prefix: str) -> Iterator[Object]:
+    """The objects under a prefix, one by one."""
+    for found in ijson.items(iter(events), prefix, map_type=Object):
+        yield found
+        events.next_piece()
+
+
+def pieces(events: Events, prefix: str) -> Iterator[Piece]:
+    """The pieces of the objects under a prefix: rows, passages with their questions (as MRQA has them), or articles."""
+
+    def rows() -> Iterator[tuple[Mapping[str, Any], Place]]:
+        for index, found in enumerate(objects(events, prefix)):
+            place = Place(f"row {index}", f".data[{index}]" if prefix == "data.item" else "")
+            row = checks.fields(found, "the row", place)
+            if index == 0 and "header" in row and "context" not in row:
+                continue  # MRQA's first line tells where the data are from
+            yield row, place
+
+    for flat, group in itertools.groupby(rows(), key=_is_flat):
+        if flat:
+            yield from of_rows(group)
+        else:
+            for row, place in group:
+                yield from _of_article(row, place)
+
+
+def _is_flat(row: tuple[Mapping[str, Any], Place]) -> bool:
+    return not {"qas", "paragraphs"} & row[0].keys()
+
+
+def _of_article(row: Mapping[str, Any], place: Place) -> Iterator[Piece]:
+    """The pieces of an article, or of one paragraph."""
+    if "qas" in row:
+        yield from of_paragraph(row, place)
+    else:
+        for index, paragraph in enumerate(checks.items(row, "paragraphs")):
+            inner = Place(f"{place.words}, paragraph {index}", f"{place.path}.paragraphs[{index}]")
+            yield from of_paragraph(checks.fields(paragraph, "the paragraph", inner), inner)
+    yield Article(row.get("title"))
+
+
+def of_paragraph(paragraph: Mapping[str, Any], place: Place) -> Iterator[Piece]:
+    """The passage of a paragraph with its questions. Raises Fault, as whoever takes the pieces does."""
+    yield Passage(paragraph.get("context", checks.MISSING), place)
+    for index, question in enumerate(checks.items(paragraph, "qas")):
+        id = question.get("id") if isinstance(question, Mapping) else None
+        yield Asked(question, place.question(index, id))

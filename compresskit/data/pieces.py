@@ -1,0 +1,57 @@
+"""What the reader of every form of data gives, piece by piece: passages, the questions about them, and articles.
+
+Nothing of it is checked yet: that is done in one place, `compresskit.data.building`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compresskit.data.checks import MISSING, Place
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text; the questions that follow are about it."""
+
+    context: object
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question: an object. `flat`: it comes from a row, which need not say that a question has no answer."""
+
+    fields: object
+    place: Place
+    flat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """The end of an article: the passages since the last one are its own."""
+
+    title: object
+
+
+Piece = Passage | Asked | Article
+
+
+def of_rows(rows: Iterator[tuple[Mapping[str, Any], Place]]) -> Iterator[Piece]:
+    """The pieces of flat rows, each a question with its context; equal contexts in a row are one passage."""
+    title: object = MISSING
+    context: object = MISSING
+    begun = False
+    for row, place in rows:
+        own_place = place.of_row(row.get("id"))
+        own_title, own_context = row.get("title", MISSING), row.get("context", MISSING)
+        if begun and own_title != title:
+            yield Article(title)
+        if not begun or (own_title, own_context) != (title, context):
+            yield Passage(own_context, own_place)
+        begun, title, context = True, own_title, own_context
+        yield Asked(row, own_place, flat=True)
+    if begun:
+        yield Article(title)

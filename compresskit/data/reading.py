@@ -1,0 +1,132 @@
+"""Data of this machine's files, in whichever form they are, read into an `ExampleSet`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from compresskit.checkpoint.store import sha256_file
+from compresskit.data import checks, json_pieces, parquet, tables
+from compresskit.data.building import Builder, fault_of
+from compresskit.data.checks import Fault
+from compresskit.data.examples import ExampleSet
+from compresskit.data.forms import Form, form_of
+from compresskit.data.json_fault import PARSER_ERRORS, json_fault
+from compresskit.data.json_pieces import Events
+from compresskit.data.mending import Handling
+from compresskit.data.offsets import Unit
+from compresskit.data.pieces import Article, Piece
+from compresskit.data.squad import SquadReader
+from compresskit.data.store import Store, StoreWriter
+from compresskit.data.text_stream import TextStream
+from compresskit.errors import InputError
+
+_PREFIXES = {"rows": "data.item", "array": "item", "lines": ""}
+"""Where the rows of JSON are, by the parser's prefix."""
+
+Pieces = Callable[[], Iterator[Piece]]
+"""Reads a source from its beginning."""
+
+
+def read(path: Path, name: str | None = None, handling: Handling = "mend") -> ExampleSet:
+    """Read and check the data in a file, holding one paragraph (or row) at a time in memory.
+
+    `name` is what the set's info and messages call the file (default: its path); `handling` says what is done with
+    answers that do not stand at their offsets. Raises InputError, with file, place and question id, for what has no
+    meaning or more than one.
+    """
+    return read_files([path], str(path) if name is None else name, handling)
+
+
+def read_files(paths: Sequence[Path], name: str, handling: Handling) -> ExampleSet:
+    """Read the data in several files, one behind the other, as one set. Raises InputError; see `read`."""
+    names = [name] if len(paths) == 1 else [str(path) for path in paths]
+    forms = [form_of(path, own) for path, own in zip(paths, names, strict=True)]
+    hashes: list[str] = []
+
+    def pieces() -> Iterator[Piece]:
+        hashes.clear()
+        for path, own, form in zip(paths, names, forms, strict=True):
+            with _faults(path, own, form):
+                found = _pieces(path, own, form, hashes)
+                yield from found if len(paths) == 1 else _of_file(path.name, found)
+
+    store, counts = built(pieces, name, handling)
+    one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return ExampleSet(store, name, one, counts=counts)
+
+
+def built(pieces: Pieces, name: str, handling: Handling) -> tuple[Store, dict[str, int]]:
+    """The questions in the pieces of the source called `name`, and what was counted. Raises InputError.
+
+    Where not all offsets count characters, but all agree on another unit, the source is read once more with that.
+    """
+    writer, builder = _once(pieces, name, "score" if handling == "stop" else handling, "characters")
+    unit = builder.vote.unit
+    if unit != "characters" or handling == "stop":
+        writer, builder = _once(pieces, name, handling, unit)
+    store, duplicate = writer.close()
+    if not store.questions:
+        skipped = builder.counts["skipped"]
+        why = f": all {skipped:,} were left out, as --bad-data says" if skipped else ""
+        raise InputError(f"{name}: there are no questions in it{why}; give data with questions")
+    if duplicate is not None:
+        first, again = (f"question {row}" if builder.flat else store.where(row) for row in duplicate)
+        id = checks.quoted(store.id(duplicate[1]))
+        raise InputError(
+            f"{name}: {again}, question {id}: the id stands already in {first}; give every question its own"
+        )
+    return store, dict(builder.counts)
+
+
+def _once(pieces: Pieces, name: str, handling: Handling, unit: Unit) -> tuple[StoreWriter, Builder]:
+    writer = StoreWriter()
+    builder = Builder(writer, handling, unit)
+    try:
+        builder.read(pieces())
+    except Fault as fault:
+        raise fault_of(name, fault) from fault
+    return writer, builder
+
+
+def _of_file(file: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The pieces of one file of several, with its name in their places."""
+    try:
+        for piece in pieces:
+            if isinstance(piece, Article):
+                yield piece
+            else:
+                yield replace(piece, place=piece.place.within(file))
+    except Fault as fault:
+        fault.place = fault.place and fault.place.within(file)
+        raise
+
+
+def _pieces(path: Path, name: str, form: Form, hashes: list[str]) -> Iterator[Piece]:
+    """The pieces of a file; its hash is added behind the last one."""
+    if form == "parquet":
+        yield from parquet.pieces(path, name)
+        hashes.append(sha256_file(path))
+        return
+    with TextStream(path, name) as stream:
+        if form == "squad":
+            yield from SquadReader(Events(stream)).pieces()
+        elif form == "table":
+            yield from tables.pieces(stream)
+        else:
+            yield from json_pieces.pieces(Events(stream, several=form == "lines"), _PREFIXES[form])
+        hashes.append(stream.sha256())
+
+
+@contextlib.contextmanager
+def _faults(path: Path, name: str, form: Form) -> Iterator[None]:
+    """Turn what a parser raises into an InputError that says where."""
+    try:
+        yield
+    except Fault:
+        raise
+    except PARSER_ERRORS as error:
+        raise json_fault(path, name, error, several=form == "lines") from error

@@ -1,0 +1,75 @@
+"""CSV and TSV with the columns of `datasets`: context, question, and answers in any of their forms."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compresskit.data.checks import Fault, Place
+from compresskit.data.forms import delimiter_of, header_of
+from compresskit.data.pieces import Piece, of_rows
+from compresskit.data.text_stream import MOST_IN_ONE, TextStream
+from compresskit.text import check_depth, from_json, whole_json
+
+_LISTS = ("answers", "detected_answers", "answers.text", "answers.answer_start", "answer_start", "answer_text")
+# How pandas writes numpy's arrays: array([515], dtype=int32).
+_ARRAY = re.compile(r"array\((\[[^\[\]]*\])(?:,\s*dtype=\w+)?\)")
+_LONGEST_LITERAL = 1_000_000  # characters; Python's own parser takes a hundred times as much memory
+
+
+def pieces(stream: TextStream) -> Iterator[Piece]:
+    """The pieces of a table. Raises Fault."""
+    yield from of_rows(_rows(stream))
+
+
+def _rows(stream: TextStream) -> Iterator[tuple[Mapping[str, Any], Place]]:
+    lines = stream.lines()
+    first = next(lines)
+    delimiter = delimiter_of(first)
+    assert delimiter is not None  # by which the form was told
+    header = header_of(first, delimiter)
+    twice = next((name for name in header if name and header.count(name) > 1), None)
+    if twice is not None:
+        raise Fault(f"the column {twice!r} stands twice; remove one", Place("line 1"))
+    csv.field_size_limit(MOST_IN_ONE)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        place = Place(f"line {reader.line_num + 2}")
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise Fault(f"not a row of a table ({error}); quote its texts as CSV does", place) from error
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise Fault(f"it has {len(cells)} columns, the first line {len(header)}; quote texts as CSV does", place)
+        row = {name: cell for name, cell in zip(header, cells, strict=True) if cell or name in ("context", "question")}
+        for name in _LISTS:
+            if name in row:
+                row[name] = value_of(row[name])
+        yield row, place
+        stream.next_piece()
+
+
+def value_of(cell: str) -> Any:
+    """What a cell holds: the value where it is one of JSON or of Python (as pandas writes it), else its text."""
+    text = cell.strip()
+    if not text.startswith(("{", "[")):
+        return cell
+    try:
+        return from_json(whole_json(text.encode("utf-8", "replace")))
+    except ValueError:
+        pass
+    if len(text) > _LONGEST_LITERAL:
+        return cell
+    try:
+        value = ast.literal_eval(_ARRAY.sub(r"\1", text))
+        check_depth(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return cell
+    return value
