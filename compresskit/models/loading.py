@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from compresskit import console
 from compresskit.errors import InputError
 from compresskit.models.device import resolve_device, resolve_dtype
 from compresskit.models.encoder import is_decoder
@@ -85,7 +86,7 @@ def _open(kind: Kind, source: Source, how: How, load: _Load) -> TrainableModel:
     own_dropout = {name: getattr(config, name) for name in ATTENTION_DROPOUT if hasattr(config, name)}
     if how.attention_dropout is not None:
         config.update(dict.fromkeys(own_dropout, how.attention_dropout))
-    with _opening(source.path, config):
+    with console.silenced(), _opening(source.path, config):  # compressed-tensors draws bars
         model, missing = load(family, config)
     model.config.update(own_dropout)  # the modules are built; what is saved is the checkpoint's own value
     missing_head = _check_missing(source.path, config, missing, family.head(model))

@@ -1,12 +1,14 @@
 """What libraries in Rust and C say of a file: nothing of theirs on the screen, and one line of ours."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compresskit.cli.app import main
+from compresskit.models.encoder import EncoderFamily
 from tests import tiny
 from tests.cli.conftest import Trained
 from tests.contract import makers
@@ -21,6 +23,23 @@ def test_a_library_prints_nothing_by_itself(place: Path, capfd: pytest.CaptureFi
     assert main(["predict", str(folder), "-q", "a", "-c", "b"]) == 0
     told = capfd.readouterr()
     assert "Ignored" not in told.out + told.err
+
+
+def test_bars_of_a_library_that_opens_weights(
+    place: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """compressed-tensors draws two."""
+    folder, load = tiny.checkpoint(Path("plain")), EncoderFamily.load
+
+    def with_bar(*given: Any, **more: Any) -> Any:
+        os.write(2, b"\rApplying: 100%")
+        return load(*given, **more)
+
+    monkeypatch.setattr(EncoderFamily, "load", with_bar)
+    capfd.readouterr()
+    assert main(["-q", "predict", str(folder), "-q", "a", "-c", "b"]) == 0
+    told = capfd.readouterr()
+    assert "Applying" not in told.out + told.err
 
 
 def test_a_tokenizer_that_fails_where_it_is_used(refused) -> None:
