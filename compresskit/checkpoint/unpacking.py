@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from compresskit.errors import InputError
 
 # Text is packed to a tenth. What is packed to less than a hundredth was made to fill a memory.
-MOST_TIMES, UNASKED = 100, 64_000_000
+MOST_TIMES, UNASKED = 100, 16_000_000
 # Zeros may follow the data, to the end of a tape's block; a hole of gigabytes is not read.
 MOST_ZEROS = 1 << 20
 
@@ -162,7 +162,7 @@ class Unpacked(io.RawIOBase):
     """The bytes in a packed file of `size` bytes, which may have several members.
 
     Reading raises EOFError where the file is cut short, Damaged where it is damaged, holds more than 100 times its own
-    size (and 64 MB), or is followed by more than a megabyte of zeros. `packing` is how it is packed.
+    size (and 16 MB), or is followed by more than a megabyte of zeros. `packing` is how it is packed.
     """
 
     def __init__(self, packed: io.BufferedReader[Any], size: int, packing: Packing = GZIP) -> None:

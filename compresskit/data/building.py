@@ -17,6 +17,8 @@ from compresskit.data.store import StoreWriter
 from compresskit.errors import InputError
 from compresskit.text import whole
 
+# Characters of a context times the answers in it that are looked for: a few seconds' work.
+MOST_SOUGHT = 2_000_000_000
 _HARMLESS = ("exact", "white_space", "units")
 
 
@@ -31,6 +33,7 @@ class Builder:
         self._writer, self._handling, self._unit = writer, handling, unit
         self._placer = Placer("")
         self._paragraph = -1
+        self._sought = 0
         self._made: dict[bytes, int] = {}  # how often an id of this content was made
 
     def read(self, pieces: Iterable[Piece]) -> None:
@@ -41,6 +44,7 @@ class Builder:
                     self.place = piece.place
                     self._placer = Placer(whole(checks.context(piece.context)), self._unit)
                     self._paragraph = self._writer.paragraph(self._placer.context)
+                    self._sought = 0
                 elif isinstance(piece, Asked):
                     self.place, self.flat = piece.place, piece.flat
                     self._add(raw_question(checks.fields(piece.fields, "the question")), flat=piece.flat)
@@ -85,6 +89,9 @@ class Builder:
             raise Fault(f"answer {index}: {told}")
         if placed.found != "exact":
             self.counts[placed.found] += 1
+            self._sought += len(self._placer.context)
+            if self._sought > MOST_SOUGHT:
+                raise Fault("too many answers stand elsewhere than at their offsets in so long a context; split it")
         return placed
 
     def _made_id(self, raw: RawQuestion) -> str:

@@ -20,6 +20,9 @@ from compresskit.data.examples import Answer
 MAX_SHIFT = 8
 """How many white-space characters may stand between an offset and the answer for it to be off by white space only."""
 
+LONGEST_LOOSE = 1_000_000
+"""Characters of a context in which an answer is looked for without regard to white space, case and Unicode form."""
+
 Unit = Literal["characters", "utf-16", "bytes", "crlf", "lf"]
 Found = Literal["exact", "white_space", "units", "nearest", "loose", "absent", "nowhere"]
 """How an answer was found: at its offset, beside it over white space, at its offset in another unit, at the nearest
@@ -55,7 +58,8 @@ class Placer:
             start = here
         if (answer := self._nearest(text.strip(), start)) is not None:
             return Placed(answer, found)
-        if (answer := self._loose.nearest(text, start, self.context)) is not None:
+        loosely = len(self.context) <= LONGEST_LOOSE
+        if loosely and (answer := self._loose.nearest(text, start, self.context)) is not None:
             return Placed(answer, found if found == "absent" else "loose")
         return Placed(None, "nowhere")
 

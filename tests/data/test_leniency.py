@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from compresskit.data import building
 from compresskit.data.examples import Answer, Example
 from compresskit.data.mending import COUNTS, told
 from compresskit.errors import InputError
@@ -120,3 +121,17 @@ def test_what_is_counted(tmp_path: Path) -> None:
         read(tmp_path, content, "stop")
     assert len(told(mended.info.counts)) == 6
     assert set(mended.info.counts) <= set(COUNTS)
+
+
+def test_a_long_context_full_of_wrong_offsets_is_not_looked_through_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [{"text": "Kelby", "answer_start": 20}] * 4
+    content = {
+        "data": [{"paragraphs": [{"context": CONTEXT, "qas": [{"id": "a", "question": "W", "answers": answers}]}]}]
+    }
+    monkeypatch.setattr(building, "MOST_SOUGHT", 4 * len(CONTEXT))
+    assert len(read(tmp_path, content)) == 1
+    monkeypatch.setattr(building, "MOST_SOUGHT", 4 * len(CONTEXT) - 1)
+    with pytest.raises(InputError, match=r"question 'a'.*too many answers .*; split it"):
+        read(tmp_path, content)
