@@ -47,10 +47,8 @@ def check_regular(path: Path, mend: str = MEND) -> None:
         if stat.S_ISDIR(found.st_mode):
             raise InputError(f"{path} cannot be read (it is a folder, not a file); {mend}")
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(
-                f"{path} cannot be read (it is a pipe, a socket or a device, not a file); "
-                "write what comes from it to a file, and give that"
-            )
+            mend = "write what comes from it to a file, and give that" if mend == MEND else mend
+            raise InputError(f"{path} cannot be read (it is a pipe, a socket or a device, not a file); {mend}")
         if found.st_size > _LONGEST_POINTER:
             return
         with path.open("rb") as file:
