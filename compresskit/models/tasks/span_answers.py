@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compresskit.data.examples import Example
-from compresskit.errors import InputError
+from compresskit.errors import InputError, UsageError
 from compresskit.models.answering import AnswerOptions, Candidate, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch
@@ -22,9 +22,15 @@ from compresskit.models.tasks.windows import Windows, encode, null_position, tok
 def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOptions) -> Iterator[Prediction]:
     """Answer questions in their order; the next chunk is tokenized while the model works on this one.
 
-    Raises InputError where the model's logits are not numbers.
+    Raises InputError where the model's logits are not numbers, UsageError where a window is longer than it reads.
     """
+    positions = loaded.family.max_positions(loaded.model.config)
     for chunk, windows in prepared_chunks(examples, lambda chunk: encode(loaded.tokenizer, chunk, options.windows)):
+        if positions is not None and max(map(len, windows.encoding["input_ids"]), default=0) > positions:
+            raise UsageError(
+                f"--max-length {options.max_length} is more than the {positions} tokens that {loaded.ref} reads; "
+                "lower it, and --stride with it"
+            )
         yield from _answer_chunk(loaded, chunk, windows, options)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from compresskit.data.examples import Example
-from compresskit.errors import InputError
+from compresskit.errors import InputError, UsageError
 from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
@@ -114,6 +114,17 @@ def test_candidates_are_distinct_and_in_order(bert: LoadedModel) -> None:
         assert len({candidate.text for candidate in prediction.n_best}) == len(scores)
         assert scores[0] == pytest.approx(expected[0], abs=1e-4)
         assert 1 < len(scores) <= 6
+
+
+def test_a_window_that_is_longer_than_a_model_reads(bert: LoadedModel) -> None:
+    """What is shorter is answered, whatever the longest window may have."""
+    for words, fits in ((tiny.POSITIONS // 2, True), (2 * tiny.POSITIONS, False)):
+        asked_of = [example("a b", "a " * words)]
+        if fits:
+            assert len(answers(bert, asked_of, max_length=384, stride=128)) == 1
+        else:
+            with pytest.raises(UsageError, match=f"--max-length 384 is more than the {tiny.POSITIONS} tokens"):
+                answers(bert, asked_of, max_length=384, stride=128)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
