@@ -50,7 +50,7 @@ OWN: Mapping[str, Mapping[str, Any]] = {
     "layoutlmv3": {"coordinate_size": 6, "shape_size": 4},
     "led": {"max_encoder_position_embeddings": 80, "max_decoder_position_embeddings": 80, "attention_window": 8},
     "lilt": {"hidden_size": 48},
-    "longformer": {"attention_window": 8},
+    "longformer": {"attention_window": 8, "type_vocab_size": 1},
     "luke": {"entity_vocab_size": 8},
     "mpt": {"max_seq_len": 80},
     "qwen3_moe": {"num_experts_per_tok": 2},

@@ -219,7 +219,10 @@ class PeftAdapters(Adapters):
     def __init__(self, loaded: TrainableModel, config: LoraConfig, modules: Mapping[str, nn.Module]) -> None:
         self.loaded, self.config = loaded, config
         # By whole modules, as PEFT adds the head of some models by itself, which may hold several layers.
-        head = sorted({name.partition(".")[0] for name in loaded.family.head(loaded.model)})
+        names = loaded.family.head(loaded.model)
+        head = sorted({name.partition(".")[0] for name in names})
+        # For a task of questions PEFT wraps `qa_outputs` too. In BigBird that is a part of the head: it would be twice.
+        inner = any(".qa_outputs." in name for name in names)
         self.peft = PeftLora(
             r=config.rank,
             lora_alpha=config.scale,  # type: ignore[arg-type]  # a float will do
@@ -229,7 +232,7 @@ class PeftAdapters(Adapters):
             use_rslora=config.rslora,
             use_dora=config.dora,
             init_lora_weights=True if config.init == "default" else config.init,
-            task_type=TASKS[loaded.family.name],
+            task_type=None if inner else TASKS[loaded.family.name],
         )
         with warnings.catch_warnings():  # of what transformers will call something in its next version
             warnings.simplefilter("ignore")
