@@ -25,7 +25,7 @@ def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     check_metrics(settings.metrics)
     check_language_figures(options.checkpoints, settings)
     rules = parse_rules(gating.gates, has_baseline=options.baseline is not None, ci95=gating.gate_ci)
-    report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=options.extras)
+    report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
     report = gated(report, rules)
     config.delivery.deliver(report)
     require_rows(report)

@@ -11,6 +11,8 @@ from typing import Literal
 from compresskit.errors import UsageError
 from compresskit.evaluate.figures import ASKED, Figure
 from compresskit.evaluate.row import FIGURES, Gate, Report, Row, figure_of
+from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
+from compresskit.evaluate.slices import lost_most
 from compresskit.evaluate.units import POINTS
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -19,7 +21,8 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_RULE = re.compile(r"(?P<metric>[\w./@:-]+)\s*(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
+_SLICE = r"""\[(?P<part>(?:"[^"]*"|'[^']*'|[^]"'])*)]"""
+_RULE = re.compile(rf"(?P<metric>[\w./@:-]+)\s*(?:{_SLICE}\s*)?(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?{_NUMBER})?\s*(?P<unit>[A-Za-z]*)")
 
@@ -27,6 +30,10 @@ _FAIR: Mapping[str, Figure] = {name: figure for name, figure in FIGURES.items() 
 _BY_SHORT_NAME: Mapping[str, str] = {figure.short: name for name, figure in _FAIR.items() if figure.short is not None}
 # What a rule can name, as a message lists it: the short names stand behind EM and F1.
 _NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED]))
+_QUALITY = ("em", "f1", "delta_em", "delta_f1")
+
+Judged = Row | Slice
+"""What has figures that a rule can be about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,7 @@ class Rule:
     """`metric op limit`: the limit is `number`, `number` times the baseline's figure, or that figure plus it.
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
-    worse end of the figure's 95 % interval has to hold the rule.
+    worse end of the figure's 95 % interval has to hold the rule. `part` is the slice whose figures count, None for all.
     """
 
     text: str
@@ -43,8 +50,9 @@ class Rule:
     number: float
     kind: Literal["absolute", "ratio", "offset"]
     ci95: bool = False
+    part: SliceName | None = None
 
-    def limit(self, baseline: Row | None) -> float | None:
+    def limit(self, baseline: Judged | None) -> float | None:
         """The limit in the metric's own unit; None where the baseline's figure is needed but not there."""
         if self.kind == "absolute":
             return self.number
@@ -53,7 +61,7 @@ class Rule:
             return None
         return base * self.number if self.kind == "ratio" else base + self.number
 
-    def value(self, row: Row, baseline: Row | None) -> float | None:
+    def value(self, row: Judged, baseline: Judged | None) -> float | None:
         """The figure that is held against the limit; None where it was not measured.
 
         With `ci95`, a rule relative to the baseline takes the interval of the paired difference, put upon the
@@ -73,12 +81,18 @@ class Rule:
 
     def verdict(self, row: Row, baseline: Row | None) -> Gate:
         """Whether `row` holds the rule; a figure or a limit that was not measured fails."""
-        value, limit = self.value(row, baseline), self.limit(baseline)
+        own: Judged = row
+        base: Judged | None = baseline
+        if self.part is not None:
+            own = self.part.of(row.slices)
+            base = own.of_baseline
+        value, limit = self.value(own, base), self.limit(base)
         passed = value is not None and limit is not None and OPERATORS[self.op](value, limit)
-        return Gate(self.text, row.name, passed, value, limit, self.ci95)
+        blames = not passed and self.part is None and self.metric in _QUALITY and self.op in (">=", ">")
+        return Gate(self.text, row.name, passed, value, limit, self.ci95, lost_most(row) if blames else None)
 
 
-def _value(row: Row, metric: str) -> float | None:
+def _value(row: Judged, metric: str) -> float | None:
     value = row.value(metric)
     return None if value is None else float(value)
 
@@ -113,12 +127,15 @@ def parse(text: str) -> Rule:
     """Read `METRIC OP VALUE`; UsageError where a part is not understood.
 
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
-    20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0).
+    20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice.
     """
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
     metric = _BY_SHORT_NAME.get(rule["metric"], rule["metric"])
+    part = None if rule["part"] is None else slice_name(rule["part"], text)
+    if part is not None and metric not in GATED:
+        raise UsageError(f"--gate {text!r}: slices have no figure {rule['metric']!r}; take {' or '.join(GATED)}")
     figure = figure_of(metric)
     if figure is None:
         raise UsageError(f"--gate {text!r}: there is no figure {rule['metric']!r}; take one of {', '.join(_NAMES)}")
@@ -132,10 +149,10 @@ def parse(text: str) -> Rule:
         raise UsageError(f"--gate {text!r}: {metric} is a difference from the baseline already; give a plain number")
     if value["base"] is not None:
         sign = -1 if value["sign"] == "-" else 1
-        return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, figure, unit), "offset")
+        return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, figure, unit), "offset", part=part)
     if unit == "x":
-        return Rule(text, metric, rule["op"], number, "ratio")
-    return Rule(text, metric, rule["op"], number * _scale(text, metric, figure, unit), "absolute")
+        return Rule(text, metric, rule["op"], number, "ratio", part=part)
+    return Rule(text, metric, rule["op"], number * _scale(text, metric, figure, unit), "absolute", part=part)
 
 
 def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
@@ -172,7 +189,8 @@ def explain(gate: Gate) -> str:
     if gate.value is None and gate.ci95:
         value = "no interval"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
-    return f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({which}{value}, limit {limit})"
+    told = f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({which}{value}, limit {limit})"
+    return told if gate.lost_most is None else f"{told}: {gate.lost_most}"
 
 
 def _written(gate: Gate) -> tuple[str, str]:
