@@ -48,9 +48,11 @@ def with_overlap(rows: Sequence[Row], asked: ExampleSet) -> list[Row]:
 
 
 def training_data(row: Row) -> list[tuple[str, str]]:
-    """Path and SHA-256 of the data that the steps of a row's manifest saw."""
-    steps: Sequence[Mapping[str, Any]] = (row.manifest or {}).get("steps", ())
-    return [(step["data"]["path"], step["data"]["sha256"]) for step in steps if step.get("data")]
+    """Path and SHA-256 of the data that the steps of a row's manifest saw; that of a saved report may hold anything."""
+    steps: Any = (row.manifest or {}).get("steps")
+    known = [step.get("data") for step in steps if isinstance(step, Mapping)] if isinstance(steps, list) else []
+    pairs = [(data.get("path"), data.get("sha256")) for data in known if isinstance(data, Mapping)]
+    return [(path, sha256) for path, sha256 in pairs if isinstance(path, str) and isinstance(sha256, str)]
 
 
 def told(report: Report) -> list[str]:
