@@ -58,8 +58,9 @@ def training_data(row: Row) -> list[tuple[str, str]]:
 def told(report: Report) -> list[str]:
     """A line for each row whose training data hold a part of the evaluation data, and one on what is not known."""
     lines = [
-        f"{row.name} was trained on {counted(row.overlap['questions'], 'question')} and "
-        f"{counted(row.overlap['paragraphs'], 'paragraph')} of these data: its scores there show what it remembers"
+        f"of these data {counted(row.overlap['questions'], 'question')} and "
+        f"{counted(row.overlap['paragraphs'], 'paragraph')} stand in the training data of {row.name}, "
+        "whose scores may show what it remembers"
         for row in report.rows
         if row.overlap is not None and any(row.overlap.values())
     ]

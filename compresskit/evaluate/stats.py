@@ -75,6 +75,8 @@ class Clusters:
     """
 
     def __init__(self, slices: NDArray[np.int64], count: int, paragraph: NDArray[np.int64]) -> None:
+        from scipy.stats import t
+
         _, own = np.unique(paragraph, return_inverse=True)
         width = int(own.max(initial=0)) + 1
         pairs, self._cluster = np.unique(slices * width + own, return_inverse=True)
@@ -83,6 +85,9 @@ class Clusters:
         self._slices, self.count = slices, count
         self.questions: NDArray[np.int64] = np.bincount(slices, minlength=count)
         self._clusters = np.bincount(self._slice_of_cluster, minlength=count)
+        # Of one paragraph nothing is known, whatever stands here.
+        several = np.maximum(self._clusters, 2)
+        self._width = t.ppf(0.975, several - 1) * np.sqrt(several / (several - 1)) / self.questions
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum of `values`, one a question, in each slice: shape (count,)."""
@@ -95,16 +100,10 @@ class Clusters:
         the ratio's linear part (Cochran 1977, chapter 6), and Student's t has one degree of freedom less than there
         are paragraphs. So it takes one pass, where the bootstrap of many slices would take seconds.
         """
-        from scipy.stats import t
-
         means = self.sums(values) / self.questions
         totals = np.bincount(self._cluster, weights=values)
         rest = totals - means[self._slice_of_cluster] * self._questions_of_cluster
         squares = np.bincount(self._slice_of_cluster, weights=rest**2, minlength=self.count)
-        several = np.maximum(self._clusters, 2)
-        error = np.sqrt(squares * several / (several - 1)) / self.questions
-        margin = t.ppf(0.975, several - 1) * error
-        return [
-            (100 * float(mean - by), 100 * float(mean + by)) if clusters > 1 else None
-            for mean, by, clusters in zip(means, margin, self._clusters, strict=True)
-        ]
+        margin = np.sqrt(squares) * self._width
+        ends = zip((100 * (means - margin)).tolist(), (100 * (means + margin)).tolist(), strict=True)
+        return [span if several else None for span, several in zip(ends, self._clusters > 1, strict=True)]

@@ -100,7 +100,7 @@ def test_overlap_is_told_below_the_table_and_on_the_page() -> None:
     demo = replace(row(("demo", "0")), name="demo")
     report = Report("now", {}, {}, Dataset("d", "0", 5, 0), (some, none, unknown, demo, replace(row(), name="foreign")))
     first, second = told(report)
-    assert first.startswith("some was trained on 1 question and 1,200 paragraphs of these data")
+    assert first.startswith("of these data 1 question and 1,200 paragraphs stand in the training data of some")
     assert second.endswith(": gone")
     assert [line for line in notes(report) if line in (first, second)] == [first, second]
     assert first in html.render(report)

@@ -73,7 +73,8 @@ def test_a_slice_has_the_figures_of_its_questions_alone() -> None:
         won, lost_ = (sum(a > b for a, b in zip(*pair, strict=True)) for pair in ((after, before), (before, after)))
         assert found.p_value == pytest.approx(binomtest(won, won + lost_).pvalue if won + lost_ else 1.0)
         plain = base.slices["question"][word]
-        assert (plain.em, plain.delta_em, plain.p_value) == (pytest.approx(100 * sum(before) / len(mine)), None, None)
+        assert plain.em == pytest.approx(100 * sum(before) / len(mine))
+        assert (plain.delta_em, plain.p_value) == (None, None)
         assert found.of_baseline.em == pytest.approx(plain.em)
     p_values = [(each.p_value, each.p_value_holm) for each in half.slices["question"].values()]
     assert [after for _, after in p_values] == pytest.approx(naive_holm([before or 0.0 for before, _ in p_values]))
