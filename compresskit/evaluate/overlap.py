@@ -138,6 +138,8 @@ class _Evaluated:
 def _files(path: str, sha256: str) -> list[Path] | None:
     """The files of the training data that are on this machine; None where there are none, or others by now."""
     files = [each for found in local_files(path) for each in (files_of(found, "train") if found.is_dir() else [found])]
+    if not all(file.stat().st_size for file in files):  # the system's own have no size, and some of them no end
+        return None
     hashes = [sha256_file(file) for file in files]
     one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     return files if files and one == sha256 else None
