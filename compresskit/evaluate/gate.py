@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from compresskit.errors import UsageError
+from compresskit.evaluate import timed
 from compresskit.evaluate.figures import ASKED, Figure
 from compresskit.evaluate.row import FIGURES, Gate, Report, Row, figure_of
 from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
@@ -42,6 +43,7 @@ class Rule:
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
     worse end of the figure's 95 % interval has to hold the rule. `part` is the slice whose figures count, None for all.
+    Where a rule does not hold, `otherwise` may.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Rule:
     kind: Literal["absolute", "ratio", "offset"]
     ci95: bool = False
     part: SliceName | None = None
+    otherwise: Rule | None = None
 
     def limit(self, baseline: Judged | None) -> float | None:
         """The limit in the metric's own unit; None where the baseline's figure is needed but not there."""
@@ -81,6 +84,10 @@ class Rule:
 
     def verdict(self, row: Row, baseline: Row | None) -> Gate:
         """Whether `row` holds the rule; a figure or a limit that was not measured fails."""
+        first = timed.judged(self, row, OPERATORS[self.op]) if timed.is_in_turns(self) else self._plain(row, baseline)
+        return first if self.otherwise is None else timed.either(self, first, self.otherwise.verdict(row, baseline))
+
+    def _plain(self, row: Row, baseline: Row | None) -> Gate:
         own: Judged = row
         base: Judged | None = baseline
         if self.part is not None:
@@ -93,7 +100,8 @@ class Rule:
 
 
 def _value(row: Judged, metric: str) -> float | None:
-    value = row.value(metric)
+    is_old = isinstance(row, Row) and row.kept and timed.of_the_moment(metric)
+    value = None if is_old else row.value(metric)
     return None if value is None else float(value)
 
 
@@ -107,7 +115,7 @@ def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False)
         raise UsageError("--gate-ci says how gates are held, and there is none; give a --gate")
     rules = [parse(text) for text in texts]
     for rule in rules:
-        if rule.kind != "absolute" and not has_baseline:
+        if any(each.kind != "absolute" for each in timed.all_of(rule)) and not has_baseline:
             raise UsageError(f"--gate {rule.text!r} compares with a baseline; name it with --baseline")
     return [_on_its_interval(rule) for rule in rules] if ci95 else rules
 
@@ -128,7 +136,12 @@ def parse(text: str) -> Rule:
 
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
     20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice.
+    After a bar there may be another VALUE (1.1x|+2ms, where the sign alone is an offset): the rule holds where either
+    does.
     """
+    first, bar, second = text.partition("|")
+    if bar:
+        return _with_alternative(parse(first), second.strip(), text)
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
@@ -153,6 +166,12 @@ def parse(text: str) -> Rule:
     if unit == "x":
         return Rule(text, metric, rule["op"], number, "ratio", part=part)
     return Rule(text, metric, rule["op"], number * _scale(text, metric, figure, unit), "absolute", part=part)
+
+
+def _with_alternative(rule: Rule, value: str, text: str) -> Rule:
+    sign = "base" if value.startswith(("+", "-")) else ""
+    second = replace(parse(f"{rule.metric}{rule.op}{sign}{value}"), text=text, part=rule.part)
+    return replace(rule, text=text, otherwise=second)
 
 
 def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
@@ -189,8 +208,13 @@ def explain(gate: Gate) -> str:
     if gate.value is None and gate.ci95:
         value = "no interval"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
-    told = f"{gate.rule} {'holds' if gate.passed else 'fails'} for {gate.row} ({which}{value}, limit {limit})"
+    turns = "" if gate.spread is None else f"; measured in turns, spread {100 * gate.spread:.1f} %"
+    said = _SAID[gate.verdict or ("holds" if gate.passed else "fails")]
+    told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{turns})"
     return told if gate.lost_most is None else f"{told}: {gate.lost_most}"
+
+
+_SAID = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
 
 
 def _written(gate: Gate) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from compresskit.evaluate.figures import (
     paired,
     quality,
 )
+from compresskit.evaluate.ratio import Ratio
 from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.units import (
     BYTES,
@@ -53,6 +54,7 @@ _BEST_EM = "EM at best_null_threshold, which was chosen on these very questions;
 _DEPLOY = "what is needed to run it, the base of an overlay included"
 _RESERVED = "peak that torch's allocator reserved on CUDA"
 _PROCESS = "device memory of the process as NVML says"
+_LIBRARY = "what the libraries take before there is a model: resident set, or the context on CUDA"
 _LATENCY = "one question at a time, milliseconds"
 _LATENCY_P95 = "one question at a time, milliseconds; 95 of 100 took no longer"
 _QUESTIONS_PER_S = "at the chosen batch size; median of the repetitions"
@@ -90,6 +92,10 @@ class Row:
     are its figures on parts of the questions, `overlap` counts questions and paragraphs that stand in its training data
     too; None where that is unknown. `error` says in one line why the checkpoint could not be scored, `error_code` is
     the exit code for that.
+
+    `kept` tells that the row is of an earlier call: its times and memory were not measured in this one. `turns` holds
+    what was measured in turns, by the keys of the figures: one pair a round, the row's figure and the baseline's. The
+    `*_ratio` are what they say of p50 latency, questions per second and peak memory.
     """
 
     name: str
@@ -128,12 +134,18 @@ class Row:
     peak_memory_kind: MemoryKind | None = None
     reserved_memory_bytes: int | None = cost("Reserved", BYTES, _RESERVED, Group.MEMORY)
     process_memory_bytes: int | None = cost("Process", BYTES, _PROCESS, Group.MEMORY)
+    library_memory_bytes: int | None = cost("Library", BYTES, _LIBRARY, Group.MEMORY)
     latency_ms_p50: float | None = cost("p50\nms", MILLISECONDS, _LATENCY, Group.SPEED, 4, short="latency")
     latency_ms_p95: float | None = cost("p95\nms", MILLISECONDS, _LATENCY_P95, Group.SPEED, 14)
     questions_per_s: float | None = measured(
         Figure("q/s", PER_SECOND, _QUESTIONS_PER_S, "higher", Group.SPEED, 13, interval="questions_per_s_range")
     )
     questions_per_s_range: Interval | None = None
+    latency_ratio: Ratio | None = None
+    rate_ratio: Ratio | None = None
+    memory_ratio: Ratio | None = None
+    turns: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    kept: bool = False
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     arithmetic: str | None = None
     created: str | None = None
@@ -182,6 +194,7 @@ class Row:
             values["slices"] = {
                 key: {name: Slice.from_dict(each) for name, each in of_key.items()} for key, of_key in slices.items()
             }
+        values |= {key: Ratio(**value[key]) for key in _RATIOS if value.get(key) is not None}
         return cls(**values)
 
 
@@ -191,6 +204,7 @@ FIGURES: Mapping[str, Figure] = {
 """The figures of a row by their keys."""
 
 _INTERVALS = {figure.interval for figure in FIGURES.values()}
+_RATIOS = ("latency_ratio", "rate_ratio", "memory_ratio")
 _ERROR = ("error", "error_code")
 
 
@@ -223,12 +237,18 @@ class Dataset:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
+_TOLD_IF_SO = ("ci95", "lost_most", "spread", "verdict")
+Verdict = Literal["holds", "fails", "undecided"]
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The verdict of one gate on one row; `value` and `limit` are in the metric's own unit.
 
     `ci95` tells that the value is the worse end of a 95 % interval, not the point; `lost_most` which slice lost most
     where the row lost quality, in words.
+    `spread` is that of a value that was measured in turns (see `compresskit.evaluate.ratio.spread`). `verdict` is
+    "undecided" where the measurement cannot tell, and is then not `passed`.
     """
 
     rule: str
@@ -238,23 +258,26 @@ class Gate:
     limit: float | None
     ci95: bool = False
     lost_most: str | None = None
+    spread: float | None = None
+    verdict: Verdict | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as it stands in the JSON; `ci95` and `lost_most` only where there is something to say."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("ci95", "lost_most")}
+        """The verdict as it stands in the JSON; of the last four only what there is to say."""
+        return {key: value for key, value in asdict(self).items() if value or key not in _TOLD_IF_SO}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """A whole evaluation.
 
-    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run. `shown` are the keys whose slices
-    texts tell; it is no part of the JSON, which has all.
+    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run. Its `load` says what else the
+    machine did before and after (see `compresskit.evaluate.machine`). `shown` are the keys whose slices texts tell; it
+    is no part of the JSON, which has all.
     """
 
     created: str
     versions: Mapping[str, str]
-    device: Mapping[str, str | int]
+    device: Mapping[str, Any]
     dataset: Dataset
     rows: tuple[Row, ...]
     gates: tuple[Gate, ...] = ()
