@@ -153,7 +153,8 @@ def evaluate(
         if extras.flips:
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
         if extras.turns is not None:
-            rows, load["during"] = in_turns(rows, measurements, extras.turns)
+            rows, during = in_turns(rows, measurements, extras.turns)
+            load |= {"during": during} if during else {}
     load["after"] = machine.load()
     device = next(({**row.device, "load": load} for row in rows if row.device), {})
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))

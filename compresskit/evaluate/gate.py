@@ -128,7 +128,8 @@ def _on_its_interval(rule: Rule) -> Rule:
     if figure.interval is None:
         known = ", ".join(name for name, figure in _FAIR.items() if figure.sampled and figure.interval is not None)
         raise UsageError(f"--gate-ci: {rule.metric} has no interval; gate one of {known}")
-    return replace(rule, ci95=True)
+    second = None if rule.otherwise is None else _on_its_interval(rule.otherwise)
+    return replace(rule, ci95=True, otherwise=second)
 
 
 def parse(text: str) -> Rule:
@@ -139,12 +140,12 @@ def parse(text: str) -> Rule:
     After a bar there may be another VALUE (1.1x|+2ms, where the sign alone is an offset): the rule holds where either
     does.
     """
-    first, bar, second = text.partition("|")
-    if bar:
-        return _with_alternative(parse(first), second.strip(), text)
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
+    first, bar, second = rule["value"].partition("|")
+    if bar:
+        return _with_alternative(parse(rule.string[: rule.start("value")] + first), second.strip(), text)
     metric = _BY_SHORT_NAME.get(rule["metric"], rule["metric"])
     part = None if rule["part"] is None else slice_name(rule["part"], text)
     if part is not None and metric not in GATED:
@@ -209,6 +210,7 @@ def explain(gate: Gate) -> str:
         value = "no interval"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
     turns = "" if gate.spread is None else f"; measured in turns, spread {100 * gate.spread:.1f} %"
+    turns += "; more --rounds or a quieter machine may tell" if turns and gate.verdict == "undecided" else ""
     said = _SAID[gate.verdict or ("holds" if gate.passed else "fails")]
     told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{turns})"
     return told if gate.lost_most is None else f"{told}: {gate.lost_most}"

@@ -122,7 +122,7 @@ class _Part:
 
 
 def in_turns(
-    rows: Sequence[Row], measurements: Sequence[Measurement], plan: Plan, start: Start = _start
+    rows: Sequence[Row], measurements: Sequence[Measurement], plan: Plan, start: Start | None = None
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows with their ratios to the baseline, and what slowed the GPU meanwhile, for `device.load`.
 
@@ -134,7 +134,7 @@ def in_turns(
     base = next((part for part in parts if part.row.baseline), None)
     if base is None or len(parts) < 2:
         return list(rows), {}
-    states = _all_rounds(parts, base, plan, start)
+    states = _all_rounds(parts, base, plan, start or _start)
     for part in parts:
         if part.error is not None:
             console.warn(f"{part.row.name} cannot be measured in turns, and has no ratio: {part.error}")

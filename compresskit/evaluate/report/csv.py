@@ -18,11 +18,10 @@ _NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips", "sl
 
 
 def render(report: Report) -> str:
-    """The rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`, a
-    ratio as its median.
+    """The rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
 
-    Each of the metrics that were asked for has a column of its own name; what is not a single value is left out. A text
-    that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
+    A ratio is its median. Each of the metrics that were asked for has a column of its own name; what is not a single
+    value is left out. A text that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
     """
     names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
     keys = [field.name for field in fields(Row) if field.name not in _NESTED]
