@@ -144,8 +144,8 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "
             f"or list them in {TABLE} of {PYPROJECT}, or in {YAML}"
         )
-    if "seed" in values and "limit" not in values and "shots" not in values:
-        raise UsageError(f"--seed {values['seed']} has no effect without --limit or --shots; leave it out")
+    if "seed" in values and not {"limit", "shots", "rounds"} & set(values):
+        raise UsageError(f"--seed {values['seed']} has no effect without --limit, --shots or --rounds; leave it out")
     for key in ("metrics", "harness"):
         values[key] = tuple(name.strip() for text in values.get(key, ()) for name in text.split(","))
     return EvalConfig(
