@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +40,7 @@ from compresskit.evaluate.units import (
     QUESTIONS,
     SECONDS,
 )
-from compresskit.text import finite_or_none, from_json, to_json
+from compresskit.text import check_depth, finite_or_none, from_json, to_json
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -308,6 +309,7 @@ class Report:
         """Read a report back; InputError, naming `where` and the entry, where it does not hold to the schema."""
         try:
             value = from_json(text)
+            check_depth(value, _held)
         except ValueError as error:
             raise InputError(f"{where}: is not JSON ({error}); write it anew with compresskit eval") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
@@ -322,6 +324,13 @@ class Report:
                 "gates": tuple(Gate(**gate) for gate in value["gates"]),
             }
         )
+
+
+def _held(value: Any) -> Iterable[Any]:
+    """What JSON holds in a value; ValueError for a whole number that no float is as great as: figures are divided."""
+    if isinstance(value, int) and value.bit_length() >= sys.float_info.max_exp:
+        raise ValueError(f"it holds a whole number of more than {sys.float_info.max_10_exp} digits")
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _check(value: object, where: str) -> None:
