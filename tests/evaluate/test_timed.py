@@ -9,7 +9,6 @@ from compresskit.errors import UsageError
 from compresskit.evaluate.combine import combined
 from compresskit.evaluate.gate import explain, gated, parse, parse_rules
 from compresskit.evaluate.row import Dataset, Gate, Report, Row
-from compresskit.evaluate.slice import SliceName
 from compresskit.evaluate.timed import needs_new_rows, plan_of
 from compresskit.evaluate.turns import Plan
 
@@ -107,7 +106,9 @@ def test_what_is_no_alternative(rule: str) -> None:
 def test_an_alternative_of_a_slice_and_of_an_interval() -> None:
     rule = parse("""em[topic="a|b"]>=0.9x|-2""")
     assert rule.otherwise is not None
-    assert (rule.part, rule.otherwise.part) == (SliceName("topic", "a|b"), SliceName("topic", "a|b"))
+    assert rule.part is not None
+    assert (rule.part.key, rule.part.value) == ("topic", "a|b")
+    assert rule.otherwise.part == rule.part
     assert (rule.kind, rule.otherwise.kind, rule.otherwise.number) == ("ratio", "offset", -2.0)
     (rule,) = parse_rules(["em>=0.9x|-2"], has_baseline=True, ci95=True)
     assert rule.otherwise is not None

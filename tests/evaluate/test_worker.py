@@ -309,6 +309,7 @@ def test_two_checkpoints_in_turns(
         report = evaluate(*call, extras=Extras(turns=Plan(4, figures)))
     assert [row.kept for row in report.rows] == [True, True]
     assert "tiny, copy: measured in turns, 4 rounds\n" in capsys.readouterr().err
+    assert set(report.device["load"]) == {"before", "after"}
     base, row = report.rows
     assert base.latency_ms_p50 == first.rows[0].latency_ms_p50
     for ratio in (row.latency_ratio, row.rate_ratio):
