@@ -329,6 +329,7 @@ def _train(
     if teacher is not None and (softening := job.distillation.softening) is not None:
         features, objective, of_teacher = taught(session, teacher, **softening)
         facts = {**facts, "distilled": of_teacher}
+        session.keep_time()
     del teacher
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
     groups = attached.groups(options)
@@ -343,6 +344,7 @@ def _train(
         options,
         session.work,
         fields=attached.fields,
+        saved=session.keep_time,
     ).fit(resume=options.resume)
     metrics = {**figures, **attached.finish(), **facts}
     if method.leaves(job.config) != "full" or source is not None:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gc
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -41,6 +40,7 @@ from compresskit.models.task import Bounded, Features
 from compresskit.models.tasks.lengths import told_too_long, too_long
 from compresskit.text import counted
 from compresskit.training.arguments import Evaluator, TrainingOptions
+from compresskit.training.clock import RunClock
 
 LONGEST_WAIT = timedelta(days=1)
 
@@ -49,8 +49,8 @@ LONGEST_WAIT = timedelta(days=1)
 class Session:
     """A prepared run: what the engine needs, and what the manifest will say.
 
-    `features` are those of `examples`. `work` is the claimed workspace; `started` the moment (seconds of
-    `time.perf_counter`) that the wall time counts from.
+    `features` are those of `examples`. `work` is the claimed workspace; `clock` counts
+    the wall time.
     """
 
     options: TrainingOptions
@@ -61,7 +61,12 @@ class Session:
     examples: ExampleSet
     features: Features
     data: Data
-    started: float
+    clock: RunClock
+
+    def keep_time(self) -> None:
+        """Write down the wall time, in the first process: something is finished that a resumed run finds done."""
+        if self.is_main:
+            self.clock.keep()
 
     @property
     def is_main(self) -> bool:
@@ -123,7 +128,7 @@ def prepare(
     `examine` raises what a method has against the model, before the data are read. Raises the errors of loading a
     checkpoint and of reading data, each with its own exit code.
     """
-    started = time.perf_counter()
+    clock = RunClock(work)
     set_seed(options.seed)
     loaded = load_for_training(source, device=options.device)
     check_options(options, loaded)
@@ -143,7 +148,9 @@ def prepare(
         console.warn(told_too_long(count, options.max_answer_length, options.data))
     info = examples.info
     data = Data(options.data, info.sha256, info.questions, info.unanswerable, info.counts)
-    return Session(options, work, workspace, source, loaded, examples, features, data, started)
+    session = Session(options, work, workspace, source, loaded, examples, features, data, clock)
+    session.keep_time()
+    return session
 
 
 def opened_features(loaded: TrainableModel, folder: Path, options: TrainingOptions) -> Features:
@@ -224,7 +231,7 @@ def finish(
             write_text(staging / "log.jsonl", (session.work / "log.jsonl").read_text())
             known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
             # The training ends here: scoring a checkpoint is not a part of making it.
-            wall_time = time.perf_counter() - session.started
+            wall_time = session.clock.seconds
             step = Step(method, config, options.seed, session.data, wall_time, metrics)
             known.add(step, kind=kind, base=base).write(staging)
             if evaluator is not None:
