@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from torch import nn
+from torch import distributed, nn
 
 from compresskit import console
 from compresskit.checkpoint.jobs import check_same_job, differences
@@ -78,6 +79,16 @@ def processes_of(options: TrainingOptions) -> PartialState:
     """The processes of a run, this one among them."""
     # The first process tokenizes, asks the teacher and scores while the others wait for it.
     return PartialState(cpu=resolve_device(options.device).type == "cpu", timeout=LONGEST_WAIT)
+
+
+def end_processes() -> None:
+    """Leave the group of a run's processes, once all of them are at their end; nothing where one runs alone.
+
+    NCCL warns of a program that ends without.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @contextlib.contextmanager
