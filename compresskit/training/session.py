@@ -35,12 +35,14 @@ from compresskit.models.device import resolve_device
 from compresskit.models.kinds import kind_of
 from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.loading import attention_dropout_of
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
 from compresskit.models.task import Bounded, Features
 from compresskit.models.tasks.lengths import told_too_long, too_long
 from compresskit.text import counted
 from compresskit.training.arguments import Evaluator, TrainingOptions
+from compresskit.training.choices import Choices, leaves_out_attention_dropout
 from compresskit.training.clock import RunClock
 
 LONGEST_WAIT = timedelta(days=1)
@@ -141,7 +143,7 @@ def prepare(
     """
     clock = RunClock(work)
     set_seed(options.seed)
-    loaded = load_for_training(source, device=options.device)
+    loaded = load_for_training(source, options)
     check_options(options, loaded)
     examine(loaded)
     examples = training_examples(options)
@@ -172,16 +174,15 @@ def opened_features(loaded: TrainableModel, folder: Path, options: TrainingOptio
     return features
 
 
-def load_for_training(source: Source, *, device: str) -> TrainableModel:
+def load_for_training(source: Source, options: TrainingOptions) -> TrainableModel:
     """Open a checkpoint in fp32, in training mode: packed weights where they are computed with, others on the CPU.
 
-    On a CPU, dropout of attention weights turns the fused attention off and makes a step about four times slower, so
-    there it is left out; the configuration that is saved keeps the model's own value.
+    Where dropout of attention weights is left out, the configuration that is saved keeps the model's own value.
     """
-    target = resolve_device(device).type
     # Transformers does not move packed weights; all others wait on the CPU for the teacher to leave the device.
-    place = target if isinstance(kind_of(source), QuantizedKind) else "cpu"
-    loaded = load_trainable(source, attention_dropout=0.0 if target == "cpu" else None, device=place)
+    place = resolve_device(options.device).type if isinstance(kind_of(source), QuantizedKind) else "cpu"
+    without = 0.0 if leaves_out_attention_dropout(options) else None
+    loaded = load_trainable(source, attention_dropout=without, device=place)
     loaded.model.train()
     return loaded
 
@@ -207,6 +208,10 @@ def check_options(options: TrainingOptions, loaded: LoadedModel) -> None:
         )
     if options.gradient_checkpointing and not loaded.model.supports_gradient_checkpointing:
         raise UsageError(f"--gradient-checkpointing has no effect with {loaded.ref}, which has no blocks; leave it out")
+    if options.attention_dropout != "auto" and attention_dropout_of(loaded.model.config) is None:
+        raise UsageError(
+            f"--attention-dropout has no effect with {loaded.ref}, whose configuration names none; leave it out"
+        )
     positions = loaded.family.max_positions(loaded.model.config)
     if positions is not None and options.max_length > positions:
         raise UsageError(
@@ -222,6 +227,7 @@ def finish(
     kind: KindName,
     base: Base | None,
     metrics: Mapping[str, Any],
+    choices: Choices,
     save: Callable[[Path], None],
     evaluator: Evaluator | None,
 ) -> None:
@@ -243,7 +249,7 @@ def finish(
             known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
             # The training ends here: scoring a checkpoint is not a part of making it.
             wall_time = session.clock.seconds
-            step = Step(method, config, options.seed, session.data, wall_time, metrics)
+            step = Step(method, config, options.seed, session.data, wall_time, metrics, choices=choices)
             known.add(step, kind=kind, base=base).write(staging)
             if evaluator is not None:
                 _free_device(loaded)
@@ -251,7 +257,7 @@ def finish(
                     metrics = {**metrics, **evaluator(staging)}
                 except CompresskitError as error:
                     failure = error
-                step = Step(method, config, options.seed, session.data, wall_time, metrics)
+                step = Step(method, config, options.seed, session.data, wall_time, metrics, choices=choices)
                 known.add(step, kind=kind, base=base).write(staging)
             session.workspace.finish(staging)
         finally:
