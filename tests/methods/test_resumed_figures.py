@@ -107,7 +107,13 @@ def same_weights(first: Path, second: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", JOBS)
+# The others share the code of these, and take seconds more.
+FAST = ("train", "prune-smp-l", "prune-distill", "lora")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in JOBS]
+)
 def test_interrupted_in_training_and_in_scoring(
     name: str, root: Path, times: Times, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
