@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from compresskit.models.device import resolve_device
 from compresskit.models.loaded import TrainableModel
@@ -36,7 +36,7 @@ def choices_of(options: TrainingOptions, loaded: TrainableModel) -> Choices:
     """What a run of these options on this model decides by itself: where and how it computes, and makes batches."""
     device = resolve_device(options.device).type
     dtype = compute_dtype(options)
-    found: dict[str, str | int] = {"device": _device(device), "processes": PartialState().num_processes}
+    found: dict[str, str | int] = {"device": _device(device), "processes": int(os.environ.get("WORLD_SIZE", "1"))}
     if device == "cpu":
         found["threads"] = torch.get_num_threads()
     found["numbers"] = dtype if dtype == "float32" else f"{dtype}, weights learn in float32"
