@@ -268,6 +268,8 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
         eval_strategy="no",
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
+        # A copy that blocks waits for the step before, so that the CPU could not launch the next one meanwhile.
+        accelerator_config={"non_blocking": on_gpu},
         dataloader_num_workers=2 if on_gpu else 0,
         dataloader_persistent_workers=on_gpu,
         ddp_find_unused_parameters=False,

@@ -92,11 +92,25 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], opti
 
     Raises UsageError where the options leave no room for a question, MissingError for a tokenizers that loses windows.
     """
+    return encode_pairs(tokenizer, asked(tokenizer, examples, options), [one.context for one in examples], options)
+
+
+def asked(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], options: WindowOptions) -> list[str]:
+    """The questions of examples as they are put: stripped, and too long ones cut, with a warning that counts them.
+
+    Raises UsageError where the options leave no room for a question.
+    """
+    return _cut_questions(tokenizer, [example.question.strip() for example in examples], options)
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerFast, questions: Sequence[str], contexts: Sequence[str], options: WindowOptions
+) -> Windows:
+    """The windows of questions that have room, each with its context. Raises MissingError as `encode` does."""
     require_windows()
-    questions = _cut_questions(tokenizer, [example.question.strip() for example in examples], options)
     encoding = tokenizer(
         questions,
-        [example.context for example in examples],
+        contexts,
         truncation="only_second",
         max_length=options.max_length,
         stride=options.stride,
