@@ -58,9 +58,7 @@ class Reading:
         return found if found is not None else (0, 0)
 
 
-def read_windows(
-    tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], options: WindowOptions
-) -> Reading:
+def read_windows(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], options: WindowOptions) -> Reading:
     """The windows of a chunk of examples, as `windows.encode` cuts them, which says what is raised."""
     require_windows()
     questions = asked(tokenizer, examples, options)

@@ -37,7 +37,8 @@ def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOpti
 
     Raises InputError where the model's logits are not numbers, UsageError where a window is longer than it reads.
     """
-    passes = passes_of(loaded.model)
+    # One question at a time is what a latency is taken of: as torch alone answers it.
+    passes = passes_of(loaded.model, graphs=options.batch_size > 1)
     passes.begin()
     waiting: deque[_Asked] = deque()
     for chunk, reading in prepared_chunks(
@@ -79,8 +80,7 @@ def _ask(
     results = []
     for rows, length in _batches(lengths, positions, passes.on_gpu, options):
         batch = packed(reading, rows, length, pad_id, with_types, pinned=passes.on_gpu)
-        # One question at a time is what a latency is taken of: as torch alone would answer it.
-        results.append((rows, passes.ask(batch, how, again=options.batch_size > 1)))
+        results.append((rows, passes.ask(batch, how)))
     return _Asked(examples, reading, results, passes.mark())
 
 

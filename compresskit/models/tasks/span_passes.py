@@ -8,6 +8,7 @@ as long as they take the GPU.
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections import Counter
@@ -91,7 +92,7 @@ def asked(model: Any, batch: Tensor, how: How) -> Tensor:
     Positions are whole numbers far below 2^24, which fp32 holds exactly.
     """
     length = (batch.shape[1] - FACTS) // (2 if how.with_types else 1)
-    lengths, first, last, null = batch[:, -FACTS:].long().split(1, dim=1)
+    lengths, first, last, null = batch[:, -FACTS:].long().chunk(FACTS, dim=1)
     position = torch.arange(length, device=batch.device)
     inputs = {"input_ids": batch[:, :length].long(), "attention_mask": (position < lengths).long()}
     if how.with_types:
@@ -130,33 +131,35 @@ class Graph:
 
 
 class Passes:
-    """The passes of one model: by shape, a graph once it is worth one. On a CPU each is computed at once."""
+    """The passes of one model: by shape, a graph once it is worth one. On a CPU each is computed at once.
 
-    def __init__(self, model: Any) -> None:
+    With `graphs` false none is made.
+    """
+
+    def __init__(self, model: Any, *, graphs: bool) -> None:
         self._model = weakref.ref(model)
         self.device: torch.device = model.device
         self.on_gpu = self.device.type == "cuda"
         # How many chunks of questions may be asked before the answers to one are read.
         self.ahead = 1 if self.on_gpu else 0
         # Passes of what bitsandbytes packed wait for the GPU.
-        self._makes = self.on_gpu and getattr(model, "quantization_method", None) != "bitsandbytes"
+        self._makes = graphs and getattr(model, "quantization_method", None) != "bitsandbytes"
         self._asked: Counter[Any] = Counter()
         self._lock = threading.Lock()  # a graph's tensors are those of one pass at a time
         self._graphs: dict[Any, Launched] = {}
-        # One for all, as a capture needs another than the usual one, and each has some memory for products of matrices.
-        self._stream = torch.cuda.Stream(self.device) if self.on_gpu else None
+        self._stream = _stream_of(self.device) if self.on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if self.on_gpu else None
 
     @torch.inference_mode()
-    def ask(self, batch: Tensor, how: How, again: bool = True) -> Tensor:
-        """Launch a pass over a packed batch of the CPU; its result is on the CPU once `wait` returns.
+    def ask(self, batch: Tensor, how: How) -> Tensor:
+        """Launch a pass over a packed batch of the CPU; its result is on the CPU once what `mark` returns has waited.
 
-        `again` tells that more batches of its shape may come.
+        See `asked` for the result.
         """
         if self._stream is None:
-            return self._result(batch, how, again)
+            return self._result(batch, how)
         with self._lock, torch.cuda.stream(self._stream):
-            result = self._result(batch, how, again)
+            result = self._result(batch, how)
             found = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
             return found.copy_(result, non_blocking=True)
 
@@ -169,14 +172,14 @@ class Passes:
         """A function that waits until the results of all passes so far are on the CPU."""
         if self._stream is None:
             return lambda: None
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
         event.record(self._stream)
         return event.synchronize
 
-    def _result(self, batch: Tensor, how: How, again: bool) -> Tensor:
+    def _result(self, batch: Tensor, how: How) -> Tensor:
         key = (batch.shape, how)
         graph = self._graphs.get(key)
-        if graph is None and again and self._makes and len(self._graphs) < MOST_GRAPHS:
+        if graph is None and self._makes and len(self._graphs) < MOST_GRAPHS:
             self._asked[key] += 1
             if self._asked[key] > WORTH:
                 graph = self._make(batch, how)
@@ -200,17 +203,23 @@ class Passes:
         return graph
 
 
+@functools.cache
+def _stream_of(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all passes: a capture needs another than the usual one, and each has memory of its own."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
+
+
 _KNOWN: weakref.WeakKeyDictionary[Any, tuple[int, Passes]] = weakref.WeakKeyDictionary()
 
 
-def passes_of(model: Any) -> Passes:
-    """The passes of a model: those that are known for it, as long as it computes as it did."""
-    if model.device.type != "cuda":
-        return Passes(model)
+def passes_of(model: Any, *, graphs: bool) -> Passes:
+    """The passes of a model; with `graphs` on a GPU those that are known for it, as long as it computes as it did."""
+    if not graphs or model.device.type != "cuda":
+        return Passes(model, graphs=False)
     how = hash((torch.get_float32_matmul_precision(), *told(model)))
     known = _KNOWN.get(model)
     if known is None or known[0] != how:
-        known = _KNOWN[model] = how, Passes(model)
+        known = _KNOWN[model] = how, Passes(model, graphs=True)
     return known[1]
 
 
