@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +34,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A way to answer without graphs, one batch after the other."""
 
     def answered(loaded: LoadedModel, *more: Any, **changes: Any) -> list[Prediction]:
@@ -45,7 +44,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             patch.setattr(span_answers, "passes_of", lambda model, graphs: passes)
             return answers(loaded, *more, **changes)
 
-    yield answered
+    return answered
 
 
 def same(found: list[Prediction], expected: list[Prediction], within: float) -> None:
