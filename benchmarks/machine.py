@@ -49,8 +49,18 @@ def gpu_seconds(work: Callable[[], object], device: torch.device) -> float | Non
     """
     if device.type != "cuda":
         return None
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    with gpu_profile() as profile:
         seconds_of(work, device)
+    return kernel_seconds(profile)
+
+
+def gpu_profile() -> torch.profiler.profile:
+    """A profiler of what the GPU does, to be started and stopped while the GPU has nothing to do."""
+    return torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+
+
+def kernel_seconds(profile: torch.profiler.profile) -> float:
+    """Seconds in which at least one kernel ran, copies left out."""
     kernels = (
         (event.time_range.start, event.time_range.end)
         for event in profile.events()
