@@ -63,7 +63,7 @@ def kernel_seconds(profile: torch.profiler.profile) -> float:
     """Seconds in which at least one kernel ran, copies left out."""
     kernels = (
         (event.time_range.start, event.time_range.end)
-        for event in profile.events()
+        for event in profile.events()  # type: ignore[no-untyped-call]  # torch's own
         if event.device_type.name == "CUDA"
         and not event.is_user_annotation  # which span many kernels, and the time between them
         and not event.name.startswith(("Memcpy", "Memset"))

@@ -37,7 +37,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def plain(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A way to answer without graphs, one batch after the other."""
 
-    def answered(loaded: LoadedModel, *more: Any, **changes: Any) -> list[Prediction]:
+    def answered(loaded: LoadedModel, *more: Any, **changes: Any) -> Any:
         with monkeypatch.context() as patch:
             passes = Passes(loaded.model, graphs=False)
             passes.ahead = 0

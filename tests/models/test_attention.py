@@ -33,5 +33,5 @@ def test_the_mask_is_that_of_transformers(monkeypatch: pytest.MonkeyPatch) -> No
     assert made(**given, attention_mask=MASK, allow_is_bidirectional_skip=True) is None
     padded = MASK.clone()
     padded[1, 3:] = False
-    found = made(**given, attention_mask=padded, mask_function=lambda b, h, q, k: k >= 0)
+    found: Any = made(**given, attention_mask=padded, mask_function=lambda b, h, q, k: k >= 0)
     assert torch.equal(found, padded[:, None, None].expand(2, 1, 5, 5))
