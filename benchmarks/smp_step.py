@@ -178,7 +178,7 @@ def random_batch(size: int, length: int, vocabulary: int, device: torch.device) 
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, vocabulary, (size, length), generator=generator)
     labels = torch.randint(0, length, (2, size), generator=generator)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "start": labels[0], "end": labels[1]}
+    batch = {"input_ids": ids, "start": labels[0], "end": labels[1]}
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 

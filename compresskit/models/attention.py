@@ -2,7 +2,8 @@
 
 Where no token of a batch is padding, transformers leaves the mask out. To know that it reads the mask on the device
 (`padding_mask.all()`), so that every pass waits for all that the GPU was given before: the CPU cannot run ahead, and
-between passes the GPU waits for the CPU. Few batches have no padding; those too are given their mask.
+between passes the GPU waits for the CPU. Whoever makes a batch without padding leaves its mask out; one that is given
+is made use of.
 """
 
 from __future__ import annotations

@@ -76,11 +76,13 @@ def _ask(
             "lower it, and --stride with it"
         )
     with_types = "token_type_ids" in loaded.tokenizer.model_input_names
-    how, pad_id = how_of(with_types, options), padding_id(loaded.tokenizer)
+    pad_id = padding_id(loaded.tokenizer)
     results = []
     for rows, length in _batches(lengths, positions, passes.on_gpu, options):
         batch = packed(reading, rows, length, pad_id, with_types, pinned=passes.on_gpu)
-        results.append((rows, passes.ask(batch, how)))
+        # On a GPU a mask that hides nothing takes time; elsewhere models look whether it does.
+        with_mask = not passes.on_gpu or min(lengths[row] for row in rows) < length
+        results.append((rows, passes.ask(batch, how_of(with_types, with_mask, options))))
     return _Asked(examples, reading, results, passes.mark())
 
 

@@ -61,9 +61,10 @@ def best_spans(logits: Tensor, context: Tensor, n_best: int, max_answer_length: 
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """What a pass is told beside its windows: whether the model reads types, and which spans are looked for."""
+    """What a pass is told beside its windows: whether the model reads types and a mask, which spans are looked for."""
 
     with_types: bool
+    with_mask: bool
     n_best: int
     longest: int
 
@@ -94,7 +95,9 @@ def asked(model: Any, batch: Tensor, how: How) -> Tensor:
     length = (batch.shape[1] - FACTS) // (2 if how.with_types else 1)
     lengths, first, last, null = batch[:, -FACTS:].long().chunk(FACTS, dim=1)
     position = torch.arange(length, device=batch.device)
-    inputs = {"input_ids": batch[:, :length].long(), "attention_mask": (position < lengths).long()}
+    inputs = {"input_ids": batch[:, :length].long()}
+    if how.with_mask:
+        inputs["attention_mask"] = (position < lengths).long()
     if how.with_types:
         inputs["token_type_ids"] = batch[:, length:-FACTS].long()
     logits = span_logits(model, inputs)
@@ -223,9 +226,9 @@ def passes_of(model: Any, *, graphs: bool) -> Passes:
     return known[1]
 
 
-def how_of(with_types: bool, options: AnswerOptions) -> How:
+def how_of(with_types: bool, with_mask: bool, options: AnswerOptions) -> How:
     """What passes are told by options of answering."""
-    return How(with_types, options.n_best, options.max_answer_length)
+    return How(with_types, with_mask, options.n_best, options.max_answer_length)
 
 
 def in_order(results: Sequence[tuple[Sequence[int], Tensor]], windows: int, n_best: int) -> tuple[Any, Any, Any, Any]:

@@ -17,7 +17,8 @@ from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
 from compresskit.models.tasks import span_answers, span_passes
 from compresskit.models.tasks.batching import graph_length
-from compresskit.models.tasks.span_passes import Passes
+from compresskit.models.tasks.readings import read_windows
+from compresskit.models.tasks.span_passes import Passes, how_of, packed
 from tests.models import tiny
 from tests.models.tasks.test_span_answers import OPTIONS, answers, asked
 
@@ -110,6 +111,16 @@ def test_there_are_only_so_many_graphs(
     monkeypatch.setattr(span_passes, "MOST_GRAPHS", 2)
     answers(loaded, asked(120))
     assert len(Captured.made) == 2
+
+
+@pytest.mark.parametrize("with_mask", [True, False])
+def test_a_full_batch_needs_no_mask(loaded: LoadedModel, with_mask: bool) -> None:
+    """A GPU is given none, a CPU is; the result is the same."""
+    reading = read_windows(loaded.tokenizer, asked(12), OPTIONS.windows)
+    rows = [row for row, ids in enumerate(reading.ids) if len(ids) == OPTIONS.max_length][:4]
+    batch = packed(reading, rows, OPTIONS.max_length, 0, True, False)
+    found = span_passes.asked(loaded.model, batch, how_of(True, with_mask, OPTIONS))
+    assert torch.equal(found, Passes(loaded.model, graphs=False).ask(batch, how_of(True, True, OPTIONS)))
 
 
 @given(st.integers(1, 5000))
