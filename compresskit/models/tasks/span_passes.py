@@ -117,7 +117,7 @@ class Graph:
     """A pass that was captured, with its own batch and result; memory between them is shared with others of `pool`."""
 
     def __init__(self, compute: Callable[[Tensor], Tensor], batch: Tensor, device: torch.device, pool: Any) -> None:
-        self.batch = batch.to(device, copy=True)
+        self.batch = torch.empty_like(batch, device=device, pin_memory=False)
         self.graph = torch.cuda.CUDAGraph()
         # Not by `torch.cuda.graph`, which waits for the GPU and gives all memory back that was held for later passes.
         self.graph.capture_begin(pool=pool, capture_error_mode="thread_local")
