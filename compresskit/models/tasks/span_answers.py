@@ -113,11 +113,11 @@ def _answers(loaded: LoadedModel, asked: _Asked, options: AnswerOptions) -> Iter
     of_example = itertools.groupby(enumerate(windows), key=lambda each: each[1][0])
     for question, (_, group) in zip(asked.examples, of_example, strict=True):
         spans: list[_Span] = []
-        read, least = 0, float("inf")
-        for read, (window, (_, null_score, *found)) in enumerate(group, start=1):
-            least = min(least, null_score)
-            spans += [(*span, window) for span in zip(*found, strict=True) if span[0] > float("-inf")]
-        yield _predict(question, reading, spans, least, read, options)
+        found = list(group)
+        for window, (_, _, *best) in found:
+            spans += [(*span, window) for span in zip(*best, strict=True) if span[0] > float("-inf")]
+        least = min(null_score for _, (_, null_score, *_) in found)
+        yield _predict(question, reading, spans, least, len(found), options)
 
 
 def _predict(
