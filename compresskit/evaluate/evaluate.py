@@ -26,6 +26,7 @@ from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
+from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.reading import read_by
 from compresskit.evaluate.row import Dataset, Report, Row
@@ -114,7 +115,8 @@ def evaluate(
         for path in _answers_files(extras.predictions, names).values():
             check_file(path, read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings)
-    dataset = data.described(settings.seed)
+    nothing = answering_nothing(data.asked, settings.normalize)
+    dataset = replace(data.described(settings.seed), nothing=as_figures(nothing))
     with temporary_folder() as folder:
         measurements = _measurements(refs, names, data, settings, folder)
         # The baseline first: without it the others, which may take their time, are compared with nothing.
@@ -132,7 +134,7 @@ def evaluate(
             _row(each, result, targets.get(each.name), is_baseline=baseline is not None and _same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)
         ]
-        rows = compared(rows, [result.outcome for result in results])
+        rows = compared(rows, [result.outcome for result in results], nothing)
         if extras.flips:
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
     device = next((row.device for row in rows if row.device), {})
