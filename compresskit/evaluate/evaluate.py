@@ -141,6 +141,43 @@ def evaluate(
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The questions of an evaluation, and what is known of its baseline before any model is run.
+
+    Without `outcome`, `why_not` says in words why there is none.
+    """
+
+    asked: ExampleSet
+    outcome: Outcome | None = None
+    why_not: str | None = None
+
+
+def known(baseline: str | None, data_ref: str, settings: EvalSettings, *, use_cache: bool = True) -> Known:
+    """Read the questions of `data_ref`, and find out what `baseline` scores on them without running a model.
+
+    A file of answers is scored, any other checkpoint looked for in the cache. Raises what the data raises, and what a
+    file of answers does that cannot be scored.
+    """
+    settings = settings.for_data(data_ref)
+    data = _read(data_ref, settings)
+    if baseline is None:
+        return Known(data.asked)
+    with temporary_folder() as folder:
+        (measurement,) = _measurements([baseline], [baseline], data, settings, folder)
+        if Path(baseline).is_file():
+            extras = Extras(use_cache)
+            result = _measure(measurement, data.hashes, data.described(settings.seed), extras, Cache())
+            _require_read(measurement, result.outcome)
+            return Known(data.asked, result.outcome)
+        try:
+            key = entry_key(_checkpoint_hash(baseline), data.hashes, settings)
+        except CompresskitError as error:
+            return Known(data.asked, None, str(error))
+        found = Cache().fetch(key, measurement.folder) if use_cache else None
+        return Known(data.asked, found, None if found is not None else f"{baseline} was not measured so before")
+
+
 def _require_read(baseline: Measurement, outcome: Outcome) -> None:
     """The error of a baseline that cannot be read, or that needs what this machine lacks; what crashed is a row."""
     for kind in (InputError, MissingError):
@@ -288,6 +325,11 @@ def _with_flips(rows: Sequence[Row], results: Sequence[_Result], asked: ExampleS
             yield row
         else:
             yield replace(row, flips=flips(result.outcome, base.outcome, answers, base_answers, asked, count))
+
+
+def judged(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
+    """The checkpoints but for the baseline, each once."""
+    return [ref for ref in _with_baseline(checkpoints, baseline) if baseline is None or not _same(ref, baseline)]
 
 
 def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:

@@ -206,26 +206,45 @@ def gated(report: Report, rules: Sequence[Rule], options: GateOptions = _PLAIN) 
 
     Of several baselines (the same checkpoint on several machines) the one of the row's own device counts, else the
     first. `options` say what passes although it is not sure. Raises UsageError where there is a rule and no row to hold
-    it, InputError where no question was asked: a gate that nothing passed has not held.
+    it (`check_judged`), InputError where no question was asked: a gate that nothing passed has not held.
     """
     if rules and not report.dataset.questions:
         raise InputError(f"{report.dataset.path}: no question was asked, so no gate can hold; give data with questions")
     baselines = [row for row in report.rows if row.baseline]
     others = [row for row in report.rows if not row.baseline]
+    check_judged(rules, has_others=bool(others))
     gates: list[Gate] = []
     for rule in rules:
         judged = baselines if rule.of_baseline else others
-        if not judged:
-            raise UsageError(f"--gate {rule.text!r} has no row to judge but the baseline; name another checkpoint")
         found = [rule.verdict(row, _baseline_of(row, baselines), report.dataset, options) for row in judged]
         is_known = any(row.value(rule.metric) is not None for row in judged)
         gates += found if is_known else [replace(gate, reason=_unknown(rule.metric)) for gate in found]
     return replace(report, gates=tuple(gates), passed=all(gate.passed for gate in gates))
 
 
+def check_judged(rules: Sequence[Rule], *, has_others: bool) -> None:
+    """UsageError where a rule is to hold for every row but the baseline, and there is no other."""
+    for rule in rules:
+        if not rule.of_baseline and not has_others:
+            raise UsageError(f"--gate {rule.text!r} has no row to judge but the baseline; name another checkpoint")
+
+
+def check_asked(rules: Sequence[Rule], metrics: Sequence[str], harness: Sequence[str]) -> None:
+    """UsageError for a rule on a figure that no row will have, since neither `metrics` nor `harness` asks for it."""
+    for rule in rules:
+        is_asked = any(rule.metric.startswith(name) for name in metrics) if rule.metric in ASKED else bool(harness)
+        if not is_asked and (flag := _asked_by(rule.metric)):
+            raise UsageError(f"--gate {rule.text!r}: no row will have {rule.metric}; ask for it with {flag}")
+
+
+def _asked_by(metric: str) -> str:
+    """The option that asks for a figure; "" where rows have it unasked."""
+    return "--metrics" if metric in ASKED else "--harness" if "/" in metric else ""
+
+
 def _unknown(metric: str) -> str:
     """Why no row has a figure."""
-    flag = "--metrics" if metric in ASKED else "--harness" if "/" in metric else ""
+    flag = _asked_by(metric)
     return f"no row has {metric}; {f'ask for it with {flag}' if flag else 'gate what these checkpoints have'}"
 
 
@@ -236,7 +255,7 @@ def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
 
 def explain(gate: Gate) -> str:
     """A verdict as one phrase: the rule, the row, its figure and the limit."""
-    value, limit = _written(gate)
+    value, limit = written(gate)
     if gate.value is None and gate.ci95:
         value = "no interval"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
@@ -245,7 +264,7 @@ def explain(gate: Gate) -> str:
     return f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{reason})"
 
 
-def _written(gate: Gate) -> tuple[str, str]:
+def written(gate: Gate) -> tuple[str, str]:
     """A figure and its limit in the figure's unit, with all digits where fewer would make them look the same."""
     rule = _RULE.fullmatch(gate.rule.strip())
     name = _named(rule["metric"])[0] if rule is not None else ""
