@@ -171,7 +171,8 @@ LOST = {
 def test_lost_rows_end_in_an_error_after_the_table(lost, code, trained: Trained, run: Run, place: Path, monkeypatch):
     report = Report("now", {}, {}, Dataset("d", "0", 2, 1), (*rows(), *(LOST[key] for key in lost)))
     monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
-    done = run("eval", "d", "--data", trained.eval_data, "--baseline", "d", "--gate", "em>=base-1", "-o", "e.json")
+    words = ["eval", "d", "h", "--data", str(trained.eval_data), "--baseline", "d", "--gate", "em>=base-1"]
+    done = run(*words, "-o", "e.json")
     assert done.code == code
     names = ", ".join(LOST[key].name for key in lost)
     assert done.err == f"error: {names} could not be scored; mend as the rows say, or leave out\n"
