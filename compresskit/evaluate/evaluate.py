@@ -170,6 +170,8 @@ def known(baseline: str | None, data_ref: str, settings: EvalSettings, *, use_ca
             result = _measure(measurement, data.hashes, data.described(settings.seed), extras, Cache())
             _require_read(measurement, result.outcome)
             return Known(data.asked, result.outcome)
+        if not Path(baseline).is_dir():  # the Hub is not asked for a model that nobody runs
+            return Known(data.asked, None, f"there is no folder {baseline} here")
         try:
             key = entry_key(_checkpoint_hash(baseline), data.hashes, settings)
         except CompresskitError as error:
