@@ -19,10 +19,11 @@ def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     """Measure checkpoints side by side: exact match, F1, size, memory, latency."""
     from compresskit.evaluate.config import configured
     from compresskit.evaluate.delivery import require_gates, require_rows
-    from compresskit.evaluate.evaluate import evaluate, judged
+    from compresskit.evaluate.evaluate import evaluate
     from compresskit.evaluate.gate import check_asked, check_judged, gated, parse_rules
     from compresskit.evaluate.harness import check_language_figures
     from compresskit.evaluate.metrics import check_metrics
+    from compresskit.evaluate.refs import judged
 
     config = configured(given, Path())
     options, settings, gating = config.options, config.settings, config.gating

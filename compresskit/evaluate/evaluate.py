@@ -29,6 +29,7 @@ from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outc
 from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.reading import read_by
+from compresskit.evaluate.refs import same, unique_names, with_baseline
 from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
@@ -106,10 +107,10 @@ def evaluate(
     where its files cannot be read: then nothing is measured.
     """
     extras, cache = extras or Extras(), Cache()
-    refs = _with_baseline(checkpoints, baseline)
+    refs = with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
-    settings, names = settings.for_data(data_ref), names or _unique_names(refs)
+    settings, names = settings.for_data(data_ref), names or unique_names(refs)
     if extras.predictions is not None:
         read = list(read_by(refs, data_ref, settings))
         for path in _answers_files(extras.predictions, names).values():
@@ -121,9 +122,9 @@ def evaluate(
         measurements = _measurements(refs, names, data, settings, folder)
         # The baseline first: without it the others, which may take their time, are compared with nothing.
         found: dict[str, _Result] = {}
-        for each in sorted(measurements, key=lambda each: baseline is None or not _same(each.ref, baseline)):
+        for each in sorted(measurements, key=lambda each: baseline is None or not same(each.ref, baseline)):
             found[each.ref] = result = _measure(each, data.hashes, dataset, extras, cache)
-            if baseline is not None and _same(each.ref, baseline):
+            if baseline is not None and same(each.ref, baseline):
                 _require_read(each, result.outcome)
             if result.outcome.error is not None and len(measurements) > 1:
                 console.warn(f"{each.name} cannot be scored, as the report will say")
@@ -131,7 +132,7 @@ def evaluate(
         _tell_too_long([result.outcome for result in results], settings, data_ref)
         targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
         rows = [
-            _row(each, result, targets.get(each.name), is_baseline=baseline is not None and _same(each.ref, baseline))
+            _row(each, result, targets.get(each.name), is_baseline=baseline is not None and same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)
         ]
         rows = compared(rows, [result.outcome for result in results], nothing)
@@ -327,44 +328,6 @@ def _with_flips(rows: Sequence[Row], results: Sequence[_Result], asked: ExampleS
             yield row
         else:
             yield replace(row, flips=flips(result.outcome, base.outcome, answers, base_answers, asked, count))
-
-
-def judged(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
-    """The checkpoints but for the baseline, each once."""
-    return [ref for ref in _with_baseline(checkpoints, baseline) if baseline is None or not _same(ref, baseline)]
-
-
-def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
-    """The checkpoints, each once, the baseline in front where it is not among them."""
-    refs: list[str] = []
-    for ref in checkpoints:
-        if not any(_same(ref, other) for other in refs):
-            refs.append(ref)
-    if baseline is not None and not any(_same(ref, baseline) for ref in refs):
-        refs.insert(0, baseline)
-    return refs
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two references mean one checkpoint: the same text, or the same folder."""
-    if one == other:
-        return True
-    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
-
-
-def _unique_names(refs: Sequence[str]) -> list[str]:
-    """A name for each reference: the file's or folder's, with more of its path where two clash, or itself."""
-    parts = [Path(ref).resolve().parts[1:] or (ref,) if os.path.exists(ref) else (ref,) for ref in refs]
-    depth = [1] * len(refs)
-    while True:
-        names = ["/".join(part[-count:]) for part, count in zip(parts, depth, strict=True)]
-        clashes = [
-            index for index, name in enumerate(names) if names.count(name) > 1 and depth[index] < len(parts[index])
-        ]
-        if not clashes:
-            return names
-        for index in clashes:
-            depth[index] += 1
 
 
 def _now() -> str:
