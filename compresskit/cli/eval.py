@@ -37,7 +37,7 @@ def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
         return
     check_language_figures(options.checkpoints, settings)
     check_judged(rules, has_others=bool(judged(options.checkpoints, options.baseline)))
-    report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=options.extras)
+    report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
     report = gated(report, rules, gating)
     config.delivery.deliver(report)
     require_rows(report)

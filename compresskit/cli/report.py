@@ -28,10 +28,12 @@ def report(options: ReportOptions, gating: GateOptions, delivery: Delivery) -> N
     """
     from compresskit.evaluate.combine import combined, read_report
     from compresskit.evaluate.gate import gated, parse_rules
+    from compresskit.evaluate.slices import check_keys
 
     delivery.check_apart(options.files)
     reports = [read_report(file) for file in options.files]
     whole = combined(reports, [str(file) for file in options.files], options.baseline)
+    check_keys(whole, delivery.slices)
     has_baseline = whole.baseline is not None
     if gating.gates or gating.gate_ci:
         rules = parse_rules(gating.gates, has_baseline=has_baseline, ci95=gating.gate_ci)

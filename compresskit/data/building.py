@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from compresskit.data import checks
 from compresskit.data.checks import Fault, Place
@@ -12,7 +13,7 @@ from compresskit.data.examples import Answer
 from compresskit.data.mending import Handling
 from compresskit.data.offsets import Placed, Placer, Unit, Vote, misplaced
 from compresskit.data.pieces import Asked, Passage, Piece
-from compresskit.data.raw import RawAnswer, RawQuestion, raw_question, title
+from compresskit.data.raw import RawAnswer, RawQuestion, kept, raw_question, title
 from compresskit.data.store import StoreWriter
 from compresskit.errors import InputError
 from compresskit.text import whole
@@ -23,14 +24,19 @@ _HARMLESS = ("exact", "white_space", "units")
 
 
 class Builder:
-    """Makes examples of pieces, in order. `unit` is what the offsets of the source count; `vote` on it is taken."""
+    """Makes examples of pieces, in order. `unit` is what the offsets of the source count; `vote` on it is taken.
 
-    def __init__(self, writer: StoreWriter, handling: Handling, unit: Unit = "characters") -> None:
+    `keep` names further keys of the questions whose values go along.
+    """
+
+    def __init__(
+        self, writer: StoreWriter, handling: Handling, unit: Unit = "characters", keep: Sequence[str] = ()
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.vote = Vote()
         self.place = Place("")
         self.flat = False  # whether questions come from rows
-        self._writer, self._handling, self._unit = writer, handling, unit
+        self._writer, self._handling, self._unit, self._keep = writer, handling, unit, keep
         self._placer = Placer("")
         self._paragraph = -1
         self._sought = 0
@@ -47,14 +53,15 @@ class Builder:
                     self._sought = 0
                 elif isinstance(piece, Asked):
                     self.place, self.flat = piece.place, piece.flat
-                    self._add(raw_question(checks.fields(piece.fields, "the question")), flat=piece.flat)
+                    self._add(checks.fields(piece.fields, "the question"), flat=piece.flat)
                 else:
                     self._writer.article(title(piece.title))
         except Fault as fault:
             fault.place = fault.place or self.place
             raise
 
-    def _add(self, raw: RawQuestion, *, flat: bool) -> None:
+    def _add(self, fields: Mapping[str, Any], *, flat: bool) -> None:
+        raw = raw_question(fields)
         if not raw.answers and not raw.accepted and not raw.marked and (raw.marked is False or not flat):
             self.counts["unmarked"] += 1
         placed = [self._placed(answer, index) for index, answer in enumerate(raw.answers)]
@@ -68,7 +75,8 @@ class Builder:
                 return
         mended = sum(found.found != "exact" for found in placed if found.answer is not None and self._usable(found))
         id = raw.id if raw.id is not None else self._made_id(raw)
-        self._writer.question(id, raw.question, self._paragraph, answers, mended)
+        further = [kept(fields, key) for key in self._keep]
+        self._writer.question(id, raw.question, self._paragraph, answers, mended, further)
 
     def _usable(self, found: Placed) -> bool:
         return self._handling != "skip" or found.found in _HARMLESS

@@ -184,6 +184,10 @@ class ExampleSet:
         """The text of the paragraph with this running index."""
         return self._store.context(paragraph)
 
+    def kept(self) -> list[list[str | None]]:
+        """The values of the keys that `load` was to keep, question by question; None where one has not got a key."""
+        return self._store.kept(self._rows)
+
     def extended(self, store: Store) -> ExampleSet:
         """This set followed by the rows that `store`, an extension of its own store, holds beyond that."""
         added = np.arange(self._store.questions, store.questions, dtype=np.int64)

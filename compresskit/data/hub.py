@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
@@ -27,12 +27,12 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 _OFFLINE = "HF_HUB_OFFLINE"
 
 
-def read(ref: str, split: str, handling: Handling = "mend") -> ExampleSet:
+def read(ref: str, split: str, handling: Handling = "mend", keep: Sequence[str] = ()) -> ExampleSet:
     """The checked questions of the split `split` of the data set `ref`, a Hub id or a local folder.
 
     Its columns are those of squad_v2: context, question, answers (text, answer_start), and, where it has them, id and
-    title. A question with no answers is unanswerable. The set's sha256 is that of its rows as JSON lines (these five
-    columns, keys sorted, UTF-8), since no file stands for it.
+    title; `keep` names further ones that go along. A question with no answers is unanswerable. The set's sha256 is that
+    of its rows as JSON lines (these five columns, keys sorted, UTF-8), since no file stands for it.
 
     Raises InputError (no such data set or split, other columns, invalid rows), MissingError (no Hub).
     """
@@ -41,7 +41,7 @@ def read(ref: str, split: str, handling: Handling = "mend") -> ExampleSet:
     missing = [column for column in _NEEDED if column not in rows.column_names]
     if missing:
         raise InputError(f"{name}: no column {missing[0]!r}; SQuAD's columns are {', '.join(_COLUMNS)}")
-    columns = [column for column in rows.column_names if column in (*_COLUMNS, "is_impossible")]
+    columns = [column for column in rows.column_names if column in (*_COLUMNS, "is_impossible", *keep)]
     digest = hashlib.sha256()
 
     def hashed() -> Iterator[tuple[Mapping[str, object], Place]]:
@@ -52,7 +52,7 @@ def read(ref: str, split: str, handling: Handling = "mend") -> ExampleSet:
             digest.update(json.dumps(known, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             yield row, Place(f"row {index}")
 
-    store, counts = built(lambda: of_rows(hashed()), name, handling)
+    store, counts = built(lambda: of_rows(hashed()), name, handling, keep)
     return ExampleSet(store, ref, digest.hexdigest(), counts=counts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +42,7 @@ def local_files(ref: str) -> list[Path]:
     return [path] if ref != "demo" and os.path.exists(path) else []
 
 
-def load(ref: str, split: Split, bad_data: BadData = "mend") -> ExampleSet:
+def load(ref: str, split: Split, bad_data: BadData = "mend", keep: Sequence[str] = ()) -> ExampleSet:
     """The checked questions of `ref`.
 
     `ref` is a file in any of the forms of `compresskit.data.forms` (`split` then says nothing of its content), a
@@ -50,12 +51,13 @@ def load(ref: str, split: Split, bad_data: BadData = "mend") -> ExampleSet:
     is what they call "validation".
 
     Questions of the split "train" are to be learned from: `bad_data` says what becomes of answers that do not stand at
-    their offsets. Those of the split "eval" are scored, which needs no offsets. What was mended is told once.
+    their offsets. Those of the split "eval" are scored, which needs no offsets. What was mended is told once. `keep`
+    names further keys of the questions whose values go along (`ExampleSet.kept`); the built-in set has none.
 
     Raises InputError for content that is not valid, and for a file or data set that does not exist;
     MissingError if the Hub cannot be reached.
     """
-    examples = _read(ref, split, "score" if split == "eval" else bad_data)
+    examples = _read(ref, split, "score" if split == "eval" else bad_data, keep)
     for line in told(examples.info.counts):
         if (ref, line) not in _told:
             _told.add((ref, line))
@@ -63,7 +65,7 @@ def load(ref: str, split: Split, bad_data: BadData = "mend") -> ExampleSet:
     return examples
 
 
-def _read(ref: str, split: Split, handling: Handling) -> ExampleSet:
+def _read(ref: str, split: Split, handling: Handling, keep: Sequence[str]) -> ExampleSet:
     if ref == "demo":
         from compresskit.data import demo
 
@@ -72,14 +74,14 @@ def _read(ref: str, split: Split, handling: Handling) -> ExampleSet:
 
     path = _path(ref)
     if path.exists() and not path.is_dir():
-        return reading.read(path, ref, handling)
+        return reading.read(path, ref, handling, keep)
     if path.is_dir() and (files := files_of(path, split)):
-        return reading.read_files(files, ref, handling)
+        return reading.read_files(files, ref, handling, keep)
     if not path.is_dir() and (not _HUB_ID.fullmatch(ref) or ref.endswith(_FILE_SUFFIXES)):
         raise InputError(f"{ref}: no such file; DATA is a file of questions, a folder, a Hub data set id, or 'demo'")
     from compresskit.data import hub
 
-    return hub.read(str(path) if path.is_dir() else ref, "validation" if split == "eval" else "train", handling)
+    return hub.read(str(path) if path.is_dir() else ref, "validation" if split == "eval" else "train", handling, keep)
 
 
 def files_of(folder: Path, split: Split) -> list[Path]:

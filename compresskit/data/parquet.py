@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ from compresskit.errors import InputError, MissingError
 _ROWS = 256
 
 
-def pieces(path: Path, name: str) -> Iterator[Piece]:
-    """The pieces of a Parquet file. Raises Fault for other columns, InputError for a file that is damaged.
+def pieces(path: Path, name: str, keep: Sequence[str] = ()) -> Iterator[Piece]:
+    """The pieces of a Parquet file; `keep` names further columns that go along.
 
-    Raises MissingError without pyarrow.
+    Raises Fault where SQuAD's columns are missing, InputError for a file that is damaged, MissingError without pyarrow.
     """
     try:
         import pyarrow as pa
@@ -26,7 +26,7 @@ def pieces(path: Path, name: str) -> Iterator[Piece]:
     except ImportError as error:
         raise MissingError(f"{name} is Parquet, which needs a package: pip install pyarrow") from error
     try:
-        columns = [column for column in pq.read_schema(path).names if column in KEYS]
+        columns = [column for column in pq.read_schema(path).names if column in KEYS or column in keep]
         missing = [column for column in ("context", "question") if column not in columns]
         if missing:
             raise Fault(f"no column {missing[0]!r}; SQuAD's are id, title, context, question, answers", Place(""))

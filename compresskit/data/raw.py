@@ -20,6 +20,7 @@ KEYS = {"id", "qid", "title", "context", "question", "is_impossible", "answers",
     *("answers.text", "answers.answer_start", "answer_text", "answer_start", "answer")
 }
 """All keys of a row that are looked at."""
+_LONGEST_KEPT = 200
 _NOT_TOLD = ("", "null", "none", "nan")
 
 
@@ -69,6 +70,29 @@ def question_id(fields: Mapping[str, Any]) -> str | None:
     if number is None:
         raise Fault(f"'id' is {checks.kind(value)}, not a text or a whole number")
     return str(number)
+
+
+def kept(fields: Mapping[str, Any], key: str) -> str | None:
+    """The value of a further key as a short text, by which questions are told apart; None where there is none.
+
+    A table's columns are known in small letters. Raises Fault for what is no short text, number, date or truth.
+    """
+    value = fields.get(key, fields.get(key.lower()))
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping | list | tuple):
+        raise Fault(
+            f"{key!r} is {checks.kind(value)}, and slices are told apart by texts and numbers; take another key"
+        )
+    number = None if isinstance(value, str) else _whole_number(value)
+    text = whole(str(value if number is None else number)).strip()
+    if len(text) > _LONGEST_KEPT:
+        raise Fault(
+            f"{key!r} holds a text of {len(text):,} characters, too long to tell slices apart; take another key"
+        )
+    return text or None
 
 
 def title(value: object) -> str:

@@ -31,17 +31,17 @@ Pieces = Callable[[], Iterator[Piece]]
 """Reads a source from its beginning."""
 
 
-def read(path: Path, name: str | None = None, handling: Handling = "mend") -> ExampleSet:
+def read(path: Path, name: str | None = None, handling: Handling = "mend", keep: Sequence[str] = ()) -> ExampleSet:
     """Read and check the data in a file, holding one paragraph (or row) at a time in memory.
 
     `name` is what the set's info and messages call the file (default: its path); `handling` says what is done with
-    answers that do not stand at their offsets. Raises InputError, with file, place and question id, for what has no
-    meaning or more than one.
+    answers that do not stand at their offsets; `keep` names further keys that go along. Raises InputError, with file,
+    place and question id, for what has no meaning or more than one.
     """
-    return read_files([path], str(path) if name is None else name, handling)
+    return read_files([path], str(path) if name is None else name, handling, keep)
 
 
-def read_files(paths: Sequence[Path], name: str, handling: Handling) -> ExampleSet:
+def read_files(paths: Sequence[Path], name: str, handling: Handling, keep: Sequence[str] = ()) -> ExampleSet:
     """Read the data in several files, one behind the other, as one set. Raises InputError; see `read`."""
     names = [name] if len(paths) == 1 else [str(path) for path in paths]
     forms = [form_of(path, own) for path, own in zip(paths, names, strict=True)]
@@ -51,23 +51,30 @@ def read_files(paths: Sequence[Path], name: str, handling: Handling) -> ExampleS
         hashes.clear()
         for path, own, form in zip(paths, names, forms, strict=True):
             with _faults(path, own, form):
-                found = _pieces(path, own, form, hashes)
+                found = _pieces(path, own, form, hashes, keep)
                 yield from found if len(paths) == 1 else _of_file(path.name, found)
 
-    store, counts = built(pieces, name, handling)
+    store, counts = built(pieces, name, handling, keep)
     one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     return ExampleSet(store, name, one, counts=counts)
 
 
-def built(pieces: Pieces, name: str, handling: Handling) -> tuple[Store, dict[str, int]]:
+def pieces_of(path: Path) -> Iterator[Piece]:
+    """The pieces of a file, unchecked, and nothing of it is held. Raises Fault, InputError; see `read`."""
+    form = form_of(path, str(path))
+    with _faults(path, str(path), form):
+        yield from _pieces(path, str(path), form, [], ())
+
+
+def built(pieces: Pieces, name: str, handling: Handling, keep: Sequence[str] = ()) -> tuple[Store, dict[str, int]]:
     """The questions in the pieces of the source called `name`, and what was counted. Raises InputError.
 
     Where not all offsets count characters, but all agree on another unit, the source is read once more with that.
     """
-    writer, builder = _once(pieces, name, "score" if handling == "stop" else handling, "characters")
+    writer, builder = _once(pieces, name, "score" if handling == "stop" else handling, "characters", keep)
     unit = builder.vote.unit
     if unit != "characters" or handling == "stop":
-        writer, builder = _once(pieces, name, handling, unit)
+        writer, builder = _once(pieces, name, handling, unit, keep)
     store, duplicate = writer.close()
     if not store.questions:
         skipped = builder.counts["skipped"]
@@ -82,9 +89,11 @@ def built(pieces: Pieces, name: str, handling: Handling) -> tuple[Store, dict[st
     return store, dict(builder.counts)
 
 
-def _once(pieces: Pieces, name: str, handling: Handling, unit: Unit) -> tuple[StoreWriter, Builder]:
+def _once(
+    pieces: Pieces, name: str, handling: Handling, unit: Unit, keep: Sequence[str]
+) -> tuple[StoreWriter, Builder]:
     writer = StoreWriter()
-    builder = Builder(writer, handling, unit)
+    builder = Builder(writer, handling, unit, keep)
     try:
         builder.read(pieces())
     except Fault as fault:
@@ -105,10 +114,10 @@ def _of_file(file: str, pieces: Iterator[Piece]) -> Iterator[Piece]:
         raise
 
 
-def _pieces(path: Path, name: str, form: Form, hashes: list[str]) -> Iterator[Piece]:
+def _pieces(path: Path, name: str, form: Form, hashes: list[str], keep: Sequence[str]) -> Iterator[Piece]:
     """The pieces of a file; its hash is added behind the last one."""
     if form == "parquet":
-        yield from parquet.pieces(path, name)
+        yield from parquet.pieces(path, name, keep)
         hashes.append(sha256_file(path))
         return
     with TextStream(path, name) as stream:

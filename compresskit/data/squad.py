@@ -2,7 +2,8 @@
 
 The format is that of the official files (https://rajpurkar.github.io/SQuAD-explorer/): `data` is a list of
 articles (`title`, `paragraphs`), a paragraph has a `context` and `qas`, a question `id`, `question`,
-`answers` (`text`, `answer_start` in characters) and, in 2.0, `is_impossible`. Other keys are passed over.
+`answers` (`text`, `answer_start` in characters) and, in 2.0, `is_impossible`. Other keys are passed over, unless
+they are asked for by name.
 """
 
 from __future__ import annotations

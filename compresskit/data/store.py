@@ -34,6 +34,7 @@ _QUESTIONS = pa.schema(
         ("texts", pa.list_(pa.string())),
         ("starts", pa.list_(pa.int32())),
         ("repaired", pa.int32()),
+        ("kept", pa.list_(pa.string())),
     ]
 )
 _ARTICLES_FILE = "articles.arrow"
@@ -132,12 +133,23 @@ class QuestionWriter:
         self._table = _TableWriter(folder.path / _QUESTIONS_FILE, _QUESTIONS)
         self._hashes = array("q")
 
-    def add(self, id: str, question: str, paragraph: int, answers: Sequence[Answer], repaired: int) -> None:
-        """Append a question about paragraph `paragraph`; `repaired` of its answers were mended."""
+    def add(
+        self,
+        id: str,
+        question: str,
+        paragraph: int,
+        answers: Sequence[Answer],
+        repaired: int,
+        kept: Sequence[str | None] = (),
+    ) -> None:
+        """Append a question about paragraph `paragraph`; `repaired` of its answers were mended.
+
+        `kept` are the values of its further keys that were asked for, of each question as many.
+        """
         texts = [answer.text for answer in answers]
         starts = [answer.start for answer in answers]
         self._hashes.append(hash(id))
-        self._table.add((id, question, paragraph, texts, starts, repaired), len(id) + len(question) + 64)
+        self._table.add((id, question, paragraph, texts, starts, repaired, kept), len(id) + len(question) + 64)
 
     @property
     def rows(self) -> int:
@@ -188,9 +200,17 @@ class StoreWriter:
         """Append a paragraph to the article that is under way; its running index."""
         return self._paragraphs.add((context, self._articles.rows), len(context))
 
-    def question(self, id: str, question: str, paragraph: int, answers: Sequence[Answer], repaired: int) -> None:
-        """Append a question about the paragraph with index `paragraph`."""
-        self._questions.add(id, question, paragraph, answers, repaired)
+    def question(
+        self,
+        id: str,
+        question: str,
+        paragraph: int,
+        answers: Sequence[Answer],
+        repaired: int,
+        kept: Sequence[str | None] = (),
+    ) -> None:
+        """Append a question about the paragraph with index `paragraph`; see `QuestionWriter.add`."""
+        self._questions.add(id, question, paragraph, answers, repaired, kept)
 
     def close(self) -> tuple[Store, tuple[int, int] | None]:
         """The finished store, and the rows of the first two questions with one id, if there are any."""
@@ -273,6 +293,11 @@ class Store:
         """The text of a paragraph."""
         text: str = self._contexts[paragraph].as_py()
         return text
+
+    def kept(self, rows: NDArray[np.int64]) -> list[list[str | None]]:
+        """The values of the further keys that were asked for, of the questions in these rows."""
+        values: list[list[str | None]] = self.question_table.column("kept").take(pa.array(rows)).to_pylist()
+        return values
 
     def id(self, row: int) -> str:
         """The id of the question in a row."""

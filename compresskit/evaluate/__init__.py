@@ -2,7 +2,8 @@
 
 From the command to the table: `config` and `settings` (what to do), `evaluate` (every checkpoint, from the `cache` or
 in a `process` of its own), `worker` (that process: it loads, asks, measures), `compare` and `stats` (intervals,
-differences), `gate` (verdicts), `report/` (one file a format), `delivery` (where they go). What is handed on:
+differences), `slice`, `slicing` and `slices` (parts of the questions), `overlap` (with training data), `gate`
+(verdicts), `report/` (one file a format), `delivery` (where they go). What is handed on:
 `measurement` (to the worker and back), `row` (the report; `figures` and `units` describe its numbers), `answers` (the
 official format). What the worker uses: `collect` and `predict` (answers to questions), `shard` (several processes),
 `score` (EM and F1), `metrics` and `harness` (other figures), `measure` (bytes, memory, time). `combine` puts saved

@@ -10,9 +10,10 @@ from compresskit.checkpoint.reading import read_text
 from compresskit.errors import InputError
 from compresskit.evaluate.compare import with_differences
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.slices import slices_against
 
 MOST_LISTS = 200_000
-"""Lists and objects in a saved report; each is compared with the schema. A row has some ten."""
+"""Lists and objects in a saved report; each is compared with the schema. A row has some hundred."""
 
 
 def read_report(path: Path) -> Report:
@@ -81,6 +82,7 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
         p_value=None,
         questions_won=None,
         questions_lost=None,
+        slices=slices_against(row.slices, base.slices),
         flips=(),
     )
     return with_differences(unpaired, base)

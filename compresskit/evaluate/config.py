@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +25,7 @@ from compresskit.text import kind_of
 
 if TYPE_CHECKING:
     from compresskit.evaluate.evaluate import Extras
+    from compresskit.evaluate.gate import Rule
 
 Part = TypeVar("Part")
 
@@ -93,6 +94,13 @@ class EvalConfig:
     settings: EvalSettings
     gating: GateOptions
     delivery: Delivery
+
+    def extras(self, rules: Sequence[Rule]) -> Extras:
+        """What the evaluation does beyond its report, with the slices that are to be told, or are held by `rules`."""
+        from compresskit.evaluate.slice import SliceName
+
+        told = [SliceName(key) for key in self.delivery.slices]
+        return replace(self.options.extras, slices=(*told, *(rule.part for rule in rules if rule.part is not None)))
 
     def check_places(self, folder: Path) -> None:
         """UsageError where a file of the report would be written over what is read.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -51,10 +51,20 @@ class GateOptions:
 class Delivery:
     """Where a report goes: `format` is what is printed, the rest are files, None for those not wanted.
 
+    `slices` are the keys whose slices the printed table tells.
+
     Raises UsageError for an unknown format, and for a file that cannot come to be: before anything is measured.
     """
 
     format: str = option("table", "What is printed: table, json, markdown, csv or junit.", metavar="NAME", panel=OUTPUT)
+    slices: tuple[str, ...] = option(
+        (),
+        "Tell the figures of each slice of the questions by KEY: question, answerable, answer_length, context_length, "
+        "windows, title, or a column of the data. May be repeated.",
+        flag="--slice",
+        metavar="KEY",
+        panel=OUTPUT,
+    )
     output: Path | None = option(None, "Write the JSON there too.", short="-o", metavar="FILE", panel=OUTPUT)
     junit: Path | None = option(None, "Write the gates' verdicts as JUnit XML.", metavar="FILE", panel=OUTPUT)
     html: Path | None = option(None, "Write a page with everything, in one file.", metavar="FILE", panel=OUTPUT)
@@ -93,6 +103,7 @@ class Delivery:
         from compresskit.evaluate.report import markdown, render
         from compresskit.evaluate.shard import Shard
 
+        report = replace(report, shown=self.slices)
         if Shard.from_environment().rank:
             return
         failed = [line for line in (self._write(name, path, report) for name, path in self.files.items()) if line]

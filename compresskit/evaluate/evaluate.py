@@ -27,12 +27,16 @@ from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.nothing import answering_nothing, as_figures
+from compresskit.evaluate.overlap import with_overlap
 from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.reading import read_by
 from compresskit.evaluate.refs import same, unique_names, with_baseline
 from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
+from compresskit.evaluate.slice import SliceName
+from compresskit.evaluate.slices import with_slices
+from compresskit.evaluate.slicing import divided, kept_keys
 from compresskit.models.kinds import fingerprint
 from compresskit.text import counted
 
@@ -43,12 +47,14 @@ class Extras:
 
     `use_cache`: an unchanged checkpoint is not measured again. `predictions` is a folder for one `NAME.json` a
     checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
-    lost.
+    lost. `slices` are asked for beside those that every row has. `overlap`: training data are looked through.
     """
 
     use_cache: bool = True
     predictions: Path | None = None
     flips: int = 0
+    slices: tuple[SliceName, ...] = ()
+    overlap: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +109,8 @@ def evaluate(
     is a row with `error`; the others go on. `names` are those of the rows, in place of names made from the
     references.
 
-    Raises UsageError where there is no checkpoint, and whatever `CompresskitError` the data raises, or the baseline
-    where its files cannot be read: then nothing is measured.
+    Raises UsageError where there is no checkpoint, or a slice is asked for that no question is in, and whatever
+    `CompresskitError` the data raises, or the baseline where its files cannot be read: then nothing is measured.
     """
     extras, cache = extras or Extras(), Cache()
     refs = with_baseline(checkpoints, baseline)
@@ -115,7 +121,8 @@ def evaluate(
         read = list(read_by(refs, data_ref, settings))
         for path in _answers_files(extras.predictions, names).values():
             check_file(path, read, flag="--predictions", makes_folder=True)
-    data = _read(data_ref, settings)
+    data = _read(data_ref, settings, extras.slices)
+    divisions = divided(data.asked, extras.slices)
     nothing = answering_nothing(data.asked, settings.normalize)
     dataset = replace(data.described(settings.seed), nothing=as_figures(nothing))
     with temporary_folder() as folder:
@@ -136,6 +143,8 @@ def evaluate(
             for each, result in zip(measurements, results, strict=True)
         ]
         rows = compared(rows, [result.outcome for result in results], nothing)
+        rows = with_slices(rows, [result.outcome for result in results], divisions)
+        rows = with_overlap(rows, data.asked) if extras.overlap else rows
         if extras.flips:
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
     device = next((row.device for row in rows if row.device), {})
@@ -154,14 +163,21 @@ class Known:
     why_not: str | None = None
 
 
-def known(baseline: str | None, data_ref: str, settings: EvalSettings, *, use_cache: bool = True) -> Known:
+def known(
+    baseline: str | None,
+    data_ref: str,
+    settings: EvalSettings,
+    slices: Sequence[SliceName] = (),
+    *,
+    use_cache: bool = True,
+) -> Known:
     """Read the questions of `data_ref`, and find out what `baseline` scores on them without running a model.
 
-    A file of answers is scored, any other checkpoint looked for in the cache. Raises what the data raises, and what a
-    file of answers does that cannot be scored.
+    Of the columns of the data those are kept that `slices` need. A file of answers is scored, any other checkpoint
+    looked for in the cache. Raises what the data raises, and what a file of answers does that cannot be scored.
     """
     settings = settings.for_data(data_ref)
-    data = _read(data_ref, settings)
+    data = _read(data_ref, settings, slices)
     if baseline is None:
         return Known(data.asked)
     with temporary_folder() as folder:
@@ -197,9 +213,9 @@ def _tell_too_long(outcomes: Sequence[Outcome], settings: EvalSettings, data_ref
         console.warn(told_too_long(count, settings.max_answer_length, data_ref))
 
 
-def _read(data_ref: str, settings: EvalSettings) -> _Data:
+def _read(data_ref: str, settings: EvalSettings, slices: Sequence[SliceName] = ()) -> _Data:
     """Read the questions: all or, where the settings set a limit, whole paragraphs; those to tune on, and examples."""
-    whole = load_data(data_ref, "eval")
+    whole = load_data(data_ref, "eval", keep=kept_keys(slices))
     asked = whole if settings.limit is None else whole.sample_paragraphs(settings.limit, settings.seed)
     shown = None if settings.shots_data is None else load_data(settings.shots_data, "train")
     if shown is not None:

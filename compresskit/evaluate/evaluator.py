@@ -49,7 +49,7 @@ class EvaluatorOptions:
         load(data, "eval")
 
         def score(folder: Path) -> Mapping[str, float | None]:
-            from compresskit.evaluate.evaluate import evaluate
+            from compresskit.evaluate.evaluate import Extras, evaluate
             from compresskit.evaluate.settings import EvalSettings
 
             settings = EvalSettings(
@@ -59,7 +59,7 @@ class EvaluatorOptions:
                 max_answer_length=training.max_answer_length,
                 latency_questions=0,
             )
-            row = evaluate([str(folder)], data, settings, names=["scoring"]).rows[0]
+            row = evaluate([str(folder)], data, settings, names=["scoring"], extras=Extras(overlap=False)).rows[0]
             if row.error is not None:
                 raise RunFailed(row.error)
             return {name: getattr(row, name) for name in FIGURES}

@@ -13,6 +13,8 @@ from compresskit.evaluate import nothing
 from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED, Figure
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
+from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
+from compresskit.evaluate.slices import lost_most
 from compresskit.evaluate.undecided import weighed
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -21,7 +23,8 @@ OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_RULE = re.compile(r"(?P<metric>[\w./@:-]+)\s*(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
+_SLICE = r"""\[(?P<part>(?:"[^"]*"|'[^']*'|[^]"'])*)]"""
+_RULE = re.compile(rf"(?P<metric>[\w./@:-]+)\s*(?:{_SLICE}\s*)?(?P<op>>=|<=|>|<)\s*(?P<value>[^=<>].*)")
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?{_NUMBER})?\s*(?P<unit>[A-Za-z]*)")
 
@@ -31,6 +34,10 @@ _OF_BASELINE = "baseline."
 _PLAIN = GateOptions()
 # What a rule can name, as a message lists it: the short names stand behind EM and F1.
 _NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED]))
+_QUALITY = ("em", "f1", "delta_em", "delta_f1")
+
+Judged = Row | Slice
+"""What has figures that a rule can be about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class Rule:
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
     worse end of the figure's 95 % interval has to hold the rule. With `of_baseline` it is the baseline that has to.
+    `part` is the slice whose figures count, None for all.
     """
 
     text: str
@@ -48,6 +56,7 @@ class Rule:
     kind: Literal["absolute", "ratio", "offset"]
     ci95: bool = False
     of_baseline: bool = False
+    part: SliceName | None = None
 
     @property
     def is_relative(self) -> bool:
@@ -55,7 +64,7 @@ class Rule:
         figure = FIGURES.get(self.metric)
         return self.kind != "absolute" or (figure is not None and figure.paired)
 
-    def limit(self, baseline: Row | None) -> float | None:
+    def limit(self, baseline: Judged | None) -> float | None:
         """The limit in the metric's own unit; None where the baseline's figure is needed but not there."""
         if self.kind == "absolute":
             return self.number
@@ -64,7 +73,7 @@ class Rule:
             return None
         return base * self.number if self.kind == "ratio" else base + self.number
 
-    def interval(self, row: Row, baseline: Row | None) -> Interval | None:
+    def interval(self, row: Judged, baseline: Judged | None) -> Interval | None:
         """The 95 % interval of the row's figure; None where it has none, or its figure is not sampled.
 
         A rule relative to the baseline takes that of the paired difference, put upon the baseline's figure.
@@ -78,7 +87,7 @@ class Rule:
         shift = None if baseline is None else _value(baseline, self.metric)
         return None if found is None or shift is None else (shift + found[0], shift + found[1])
 
-    def value(self, row: Row, baseline: Row | None) -> float | None:
+    def value(self, row: Judged, baseline: Judged | None) -> float | None:
         """The figure that is held against the limit, with `ci95` the worse end of its interval; None without one."""
         if not self.ci95:
             return _value(row, self.metric)
@@ -90,7 +99,9 @@ class Rule:
 
         So does a rule relative to a baseline that does not beat answering nothing, or whose limit does not.
         """
-        value, limit, point = self.value(row, baseline), self.limit(baseline), _value(row, self.metric)
+        own: Judged = row if self.part is None else self.part.of(row.slices)
+        base: Judged | None = own.of_baseline if isinstance(own, Slice) else baseline
+        value, limit, point = self.value(own, base), self.limit(base), _value(own, self.metric)
         failed = Gate(self.text, row.name, False, value, limit, self.ci95)
         if limit is None:
             return replace(failed, reason=None if baseline is None else f"the baseline has no {self.metric}")
@@ -98,13 +109,19 @@ class Rule:
             return failed
         if refusal := self._refusal(baseline, limit, dataset, options):
             return replace(failed, reason=refusal)
-        holds, interval = OPERATORS[self.op], self.interval(row, baseline)
-        plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95)
-        gate = weighed(plain, holds, point, interval, dataset.questions)
+        holds, interval = OPERATORS[self.op], self.interval(own, base)
+        blamed = lost_most(row) if self._blames and not holds(value, limit) else None
+        plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95, blamed)
+        gate = weighed(plain, holds, point, interval, own.questions if isinstance(own, Slice) else dataset.questions)
         if gate.undecided:
             return replace(gate, passed=options.undecided == "pass")
         score = self._held_by_nothing(None, limit, dataset)
         return gate if gate.reason or score is None else replace(gate, reason=nothing.held_by_nothing(score))
+
+    @property
+    def _blames(self) -> bool:
+        """Whether the slice that lost most has to do with it where the rule fails."""
+        return self.part is None and not self.of_baseline and self.metric in _QUALITY and self.op in (">=", ">")
 
     def _refusal(self, baseline: Row | None, limit: float, dataset: Dataset, options: GateOptions) -> str | None:
         """Why a comparison with the baseline is none; None where it is one."""
@@ -116,12 +133,15 @@ class Rule:
         return None if score is None else f"{nothing.held_by_nothing(score)}; set a limit above that"
 
     def _held_by_nothing(self, baseline: Row | None, limit: float, dataset: Dataset) -> float | None:
-        """What answering nothing has of the figure, where it holds a rule that wants much; None elsewhere."""
-        score = nothing.score_of(self.metric, dataset.nothing, baseline)
+        """What answering nothing has of the figure, where it holds a rule that wants much; None elsewhere.
+
+        Of a slice it is not known.
+        """
+        score = None if self.part is not None else nothing.score_of(self.metric, dataset.nothing, baseline)
         return score if score is not None and self.op in (">=", ">") and OPERATORS[self.op](score, limit) else None
 
 
-def _value(row: Row, metric: str) -> float | None:
+def _value(row: Judged, metric: str) -> float | None:
     value = row.value(metric)
     return None if value is None else float(value)
 
@@ -156,14 +176,17 @@ def parse(text: str) -> Rule:
     """Read `METRIC OP VALUE`; UsageError where a part is not understood.
 
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
-    20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). `baseline.METRIC` is the baseline's own
-    figure.
+    20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice,
+    `baseline.METRIC` the baseline's own figure.
     """
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
     name, of_baseline = _named(rule["metric"])
     metric = _BY_SHORT_NAME.get(name, name)
+    part = None if rule["part"] is None else slice_name(rule["part"], text)
+    if part is not None and metric not in GATED:
+        raise UsageError(f"--gate {text!r}: slices have no figure {name!r}; take {' or '.join(GATED)}")
     figure = figure_of(metric)
     if figure is None:
         raise UsageError(f"--gate {text!r}: there is no figure {name!r}; take one of {', '.join(_NAMES)}")
@@ -180,11 +203,11 @@ def parse(text: str) -> Rule:
         raise UsageError(f"--gate {text!r}: {metric} is a difference from the baseline already; give a plain number")
     if value["base"] is not None:
         sign = -1 if value["sign"] == "-" else 1
-        return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, figure, unit), "offset")
+        return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, figure, unit), "offset", part=part)
     if unit == "x":
-        return Rule(text, metric, rule["op"], number, "ratio")
+        return Rule(text, metric, rule["op"], number, "ratio", part=part)
     number *= _scale(text, metric, figure, unit)
-    return Rule(text, metric, rule["op"], number, "absolute", of_baseline=of_baseline)
+    return Rule(text, metric, rule["op"], number, "absolute", of_baseline=of_baseline, part=part)
 
 
 def _named(metric: str) -> tuple[str, bool]:
@@ -261,7 +284,8 @@ def explain(gate: Gate) -> str:
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
     said = "is undecided" if gate.undecided else gate.verdict
     reason = f"; {gate.reason}" if gate.reason else ""
-    return f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{reason})"
+    told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{reason})"
+    return told if gate.lost_most is None else f"{told}: {gate.lost_most}"
 
 
 def written(gate: Gate) -> tuple[str, str]:

@@ -74,8 +74,9 @@ class Measurement:
 class Outcome:
     """What the child has to say: a row, or in its place an error and the exit code for it.
 
-    `question_em` (0 or 1), `question_f1` (0-1) and `paragraph` (its number) have one entry a question, in the
-    data set's order. `too_long` counts the questions to which no gold answer is short enough to be given.
+    `question_em` (0 or 1), `question_f1` (0-1) and `paragraph` (its number) have one entry a question, in the data
+    set's order, as has `windows` (how many the model read; none where there is no model). `too_long` counts the
+    questions to which no gold answer is short enough to be given.
     """
 
     row: Row | None = None
@@ -84,6 +85,7 @@ class Outcome:
     question_em: Sequence[float] = ()
     question_f1: Sequence[float] = ()
     paragraph: Sequence[int] = ()
+    windows: Sequence[int] = ()
     too_long: int = 0
 
     @classmethod

@@ -28,6 +28,9 @@ from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Report, Row, figure_of
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.evaluate.slice import SliceName
+from compresskit.evaluate.slices import with_slices
+from compresskit.evaluate.slicing import Division, divided
 from compresskit.evaluate.units import BYTES, PARAMETERS, PER_CENT, POINTS, PROBABILITY, QUESTIONS, Unit, per_cent
 from compresskit.evaluate.worker import score_answers
 
@@ -89,13 +92,26 @@ def prove(
     """
     if not rules:
         raise UsageError("--prove-gates proves gates, and there is none; give a --gate")
-    given = known(baseline, data_ref, settings, use_cache=use_cache)
+    parts = [rule.part for rule in rules if rule.part is not None]
+    given = known(baseline, data_ref, settings, parts, use_cache=use_cache)
+    _check_windows(parts, given)
+    keys = {part.key for part in parts}
+    divisions = {key: each for key, each in divided(given.asked, parts).items() if key in keys} if parts else {}
     with temporary_folder() as folder:
-        stage = _Stage(_Answers(given.asked, settings, folder))
+        stage = _Stage(_Answers(given.asked, settings, folder), divisions)
         if baseline is not None:
             stage.take_baseline(baseline, given.outcome)
         proofs = tuple(stage.proofs(rules, options or GateOptions()))
     return Proven(proofs, None if stage.base is None else _told(stage.base, given))
+
+
+def _check_windows(parts: Sequence[SliceName], given: Known) -> None:
+    """UsageError for a slice of windows where no baseline tells them: only a model reads in windows."""
+    for part in parts:
+        if part.key == "windows" and (given.outcome is None or not given.outcome.windows):
+            raise UsageError(
+                f"{part.asker}: made-up rows have no windows; measure the --baseline first, or leave it out"
+            )
 
 
 def _told(base: Row, given: Known) -> str:
@@ -156,9 +172,9 @@ class _Answers:
 class _Stage:
     """Holds made-up rows against the baseline, where there is one."""
 
-    def __init__(self, answers: _Answers) -> None:
-        """Without a baseline; see `take_baseline`."""
-        self._answers = answers
+    def __init__(self, answers: _Answers, divisions: Mapping[str, Division]) -> None:
+        """Without a baseline; see `take_baseline`. `divisions` are those whose slices rules name, by their keys."""
+        self._answers, self._divisions = answers, divisions
         self._rows: dict[tuple[int, bool], Row] = {}  # by how many answers are damaged, and whether it has intervals
         self._base_outcome: Outcome | None = None
         self._is_made_up = False
@@ -226,7 +242,9 @@ class _Stage:
     def _compared(self, made: Sequence[tuple[Row, Outcome]]) -> list[Row]:
         base = [] if self.base is None or self._base_outcome is None else [(self.base, self._base_outcome)]
         both = [*made, *base]  # those in front say which questions are of one paragraph
-        return compared([row for row, _ in both], [outcome for _, outcome in both])[: len(made)]
+        outcomes = [outcome for _, outcome in both]
+        rows = compared([row for row, _ in both], outcomes)
+        return (with_slices(rows, outcomes, self._divisions) if self._divisions else rows)[: len(made)]
 
     def _gate(self, rule: Rule, row: Row, options: GateOptions) -> Gate:
         """A rule's verdict on a row, as `eval` comes to it."""

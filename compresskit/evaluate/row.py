@@ -26,6 +26,7 @@ from compresskit.evaluate.figures import (
     paired,
     quality,
 )
+from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.units import (
     BYTES,
     LOGITS,
@@ -86,9 +87,11 @@ class Row:
     interval, None where nobody can tell. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
     allocated on CUDA, or the resident set elsewhere.
 
-    `metrics` holds figures asked for by name. `settings` are how it was asked and measured. `sha256` is that of
-    all files needed to run the checkpoint, `manifest` its compresskit.json, `predictions` the file of its answers.
-    `error` says in one line why the checkpoint could not be scored, `error_code` is the exit code for that.
+    `metrics` holds figures asked for by name. `settings` are how it was asked and measured. `sha256` is that of all
+    files needed to run the checkpoint, `manifest` its compresskit.json, `predictions` the file of its answers. `slices`
+    are its figures on parts of the questions, `overlap` counts questions and paragraphs that stand in its training data
+    too; None where that is unknown. `error` says in one line why the checkpoint could not be scored, `error_code` is
+    the exit code for that.
     """
 
     name: str
@@ -143,6 +146,8 @@ class Row:
     versions: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] | None = None
+    slices: Slices | None = None
+    overlap: Mapping[str, int] | None = None
     flips: tuple[Flip, ...] = ()
     error: str | None = None
     error_code: int | None = None
@@ -176,6 +181,10 @@ class Row:
             key: tuple(entry) if key in _INTERVALS and entry is not None else entry for key, entry in value.items()
         }
         values["flips"] = tuple(Flip(**{**flip, "gold": tuple(flip["gold"])}) for flip in value.get("flips", ()))
+        if (slices := value.get("slices")) is not None:
+            values["slices"] = {
+                key: {name: Slice.from_dict(each) for name, each in of_key.items()} for key, of_key in slices.items()
+            }
         return cls(**values)
 
 
@@ -223,10 +232,10 @@ class Dataset:
 class Gate:
     """The verdict of one gate on one row; `value` and `limit` are in the metric's own unit.
 
-    `ci95` tells that the value is the worse end of a 95 % interval, not the point. `verdict` is what the data say (by
-    default as `passed` does): "undecided" where the limit lies inside that interval. `questions_needed` is how many
-    questions would decide, where these are too few. `reason` says in words what the figures do not: why the gate cannot
-    hold, or how sure its verdict is.
+    `ci95` tells that the value is the worse end of a 95 % interval, not the point; `lost_most` which slice lost most
+    where the row lost quality, in words. `verdict` is what the data say (by default as `passed` does): "undecided"
+    where the limit lies inside that interval. `questions_needed` is how many questions would decide, where these are
+    too few. `reason` says in words what the figures do not: why the gate cannot hold, or how sure its verdict is.
     """
 
     rule: str
@@ -235,6 +244,7 @@ class Gate:
     value: float | None
     limit: float | None
     ci95: bool = False
+    lost_most: str | None = None
     verdict: Verdict | Literal[""] = ""
     questions_needed: int | None = None
     reason: str | None = None
@@ -249,16 +259,16 @@ class Gate:
         return self.verdict == "undecided"
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as it stands in the JSON; `ci95` only where it is so."""
-        values = asdict(self)
-        return values if self.ci95 else {key: value for key, value in values.items() if key != "ci95"}
+        """The verdict as it stands in the JSON; `ci95` and `lost_most` only where there is something to say."""
+        return {key: value for key, value in asdict(self).items() if value or key not in ("ci95", "lost_most")}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """A whole evaluation.
 
-    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run.
+    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run. `shown` are the keys whose slices
+    texts tell; it is no part of the JSON, which has all.
     """
 
     created: str
@@ -268,6 +278,7 @@ class Report:
     rows: tuple[Row, ...]
     gates: tuple[Gate, ...] = ()
     passed: bool = True
+    shown: tuple[str, ...] = ()
 
     @property
     def baseline(self) -> Row | None:
@@ -298,7 +309,7 @@ class Report:
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
             raise InputError(f"{where}: has no schema {SCHEMA!r}; give the JSON that compresskit eval writes")
         _check(value, where)
-        known = {entry.name: value[entry.name] for entry in fields(cls)}
+        known = {entry.name: value[entry.name] for entry in fields(cls) if entry.name in value}
         return cls(
             **{
                 **known,

@@ -14,6 +14,7 @@ import statistics
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -175,7 +176,13 @@ def measure_checkpoint(
             # The first full batch pays for what later ones find ready: kernels chosen, memory pools grown.
             first = range(min(options.batch_size, len(examples)))
             list(answers(loaded, [examples[index] for index in first], options))
-        sinks = (scorer.add, lambda example, prediction: writer.add(example.id, prediction.text), metrics.add)
+        windows = array("i")
+        sinks = (
+            scorer.add,
+            lambda example, prediction: writer.add(example.id, prediction.text),
+            metrics.add,
+            lambda _, prediction: windows.append(prediction.windows or 0),
+        )
         rates = [collect_answers(group, loaded, examples, options, sinks, measurement.name)]
         again = f"{measurement.name} again"
         rates += [collect_answers(group, loaded, examples, options, (), again) for _ in range(settings.repeat - 1)]
@@ -209,7 +216,8 @@ def measure_checkpoint(
         "latency_ms_p95": None if latency is None else latency.p95_ms,
     }
     outcome = _outcome(with_sizes(replace(row, **largest(group, measured)), loaded), scorer.result())
-    return replace(outcome, too_long=too_long(loaded.tokenizer, examples, settings.max_answer_length))
+    count = too_long(loaded.tokenizer, examples, settings.max_answer_length)
+    return replace(outcome, windows=windows.tolist(), too_long=count)
 
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from compresskit.models.prompt import PROMPTS, Prompt, read_prompt
@@ -102,7 +102,7 @@ class Prediction:
 
     `span_text` and `score` are the best answer and its score whatever the null score says. `null_score` is that of "no
     answer": for spans the least over the windows, for texts that of the window with the best answer; None where there
-    is none.
+    is none. `windows` counts those that the model read; None where no model did.
     """
 
     id: str
@@ -111,6 +111,7 @@ class Prediction:
     null_score: float | None
     span_text: str
     n_best: Sequence[Candidate] = ()
+    windows: int | None = field(default=None, compare=False)
 
     @property
     def probabilities(self) -> tuple[Sequence[float], float | None]:

@@ -106,6 +106,14 @@ def test_invalid_rows(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> 
     assert str(caught.value).startswith(f"{ref}: {said}")
 
 
+def test_further_columns_go_along_and_the_hash_is_that_of_the_usual_ones(tmp_path: Path) -> None:
+    plain = hub.read(folder_of(tmp_path / "plain", ROWS), "validation", "score")
+    ref = folder_of(tmp_path / "more", [{**row, "topic": f"t{index}"} for index, row in enumerate(ROWS)])
+    found = hub.read(ref, "validation", "score", ("topic", "none"))
+    assert found.kept() == [[f"t{index}", None] for index in range(len(ROWS))]
+    assert found.info.sha256 == plain.info.sha256
+
+
 def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"the split 'train' cannot be loaded: .*validation"):
         load(folder_of(tmp_path / "rows", ROWS), "train")

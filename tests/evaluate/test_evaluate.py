@@ -376,7 +376,7 @@ def test_measurement_and_outcome_pass_through_json(tmp_path: Path) -> None:
     ):
         assert Measurement.from_json(measurement.to_json()) == measurement
     row = Row("a", "a", "-", "-", True, delta_em_ci95=(0.1, 0.2), device={"threads": 2})
-    outcome = Outcome(row=row, question_em=[1.0], question_f1=[0.5], paragraph=[3])
+    outcome = Outcome(row=row, question_em=[1.0], question_f1=[0.5], paragraph=[3], windows=[2])
     outcome.write(tmp_path)
     assert Outcome.read(tmp_path) == outcome
     failed = Outcome(error="broken", error_code=3)

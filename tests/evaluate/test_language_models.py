@@ -222,7 +222,7 @@ def test_examples_are_from_the_training_set_of_the_data(
     """Where there is one, and other data are not given."""
     asked: list[tuple[str, str]] = []
 
-    def loaded(name: str, split: Any) -> ExampleSet:
+    def loaded(name: str, split: Any, **_: Any) -> ExampleSet:
         asked.append((name, split))
         return load_data(data if split == "eval" else others(data, tmp_path), split)
 

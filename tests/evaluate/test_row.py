@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from compresskit.errors import InputError
 from compresskit.evaluate.row import FIGURES, SCHEMA_FILE, Dataset, Flip, Gate, Report, Row
+from compresskit.evaluate.slice import Slice
 from compresskit.evaluate.units import BYTES, PARAMETERS, PER_CENT, PROBABILITY, QUESTIONS, SECONDS
 
 # What the design names: a reader of the format may count on these.
@@ -27,6 +28,9 @@ per_cents = st.none() | st.floats(0, 100)
 counts = st.none() | st.integers(0, 2**60)
 intervals = st.none() | st.tuples(st.floats(-100, 100), st.floats(-100, 100))
 texts = st.none() | st.text()
+slices = st.builds(
+    Slice, st.integers(0, 9), per_cents, st.none() | st.tuples(numbers, numbers), delta_em=st.none() | numbers
+)
 by_kind = {
     "float | None": st.none() | numbers,
     "int | None": counts,
@@ -41,6 +45,9 @@ by_kind = {
     "Mapping[str, str]": st.dictionaries(st.text(), st.text(), max_size=2),
     "Mapping[str, Any]": st.dictionaries(st.text(), st.integers() | st.lists(st.text()), max_size=2),
     "Mapping[str, Any] | None": st.none() | st.dictionaries(st.text(), st.lists(st.integers()), max_size=2),
+    "Slices | None": st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), slices, max_size=2), max_size=2),
+    "Mapping[str, int] | None": st.none()
+    | st.fixed_dictionaries(dict.fromkeys(("questions", "paragraphs"), st.integers(0, 9))),
     "tuple[Flip, ...]": st.lists(
         st.builds(Flip, *[st.text()] * 3, st.lists(st.text()).map(tuple), *[st.text()] * 2, st.booleans()), max_size=2
     ).map(tuple),
@@ -66,6 +73,7 @@ reports = st.builds(
         st.builds(
             Gate,
             *(st.text(), st.text(), st.booleans(), st.none() | numbers, st.none() | numbers, st.booleans()),
+            st.none() | st.text(min_size=1),
             *(st.sampled_from(["holds", "fails", "undecided"]), counts, texts),
         ),
         max_size=2,
@@ -96,7 +104,7 @@ def test_the_published_schema_is_one_and_knows_every_key() -> None:
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     definitions = schema["$defs"]
-    for kind in (Row, Dataset, Gate, Flip):
+    for kind in (Row, Dataset, Gate, Flip, Slice):
         assert list(definitions[kind.__name__.lower()]["properties"]) == [field.name for field in fields(kind)]
     assert set(definitions["row"]["required"]) == CONTRACT
 
@@ -117,6 +125,11 @@ IN_SCHEMA: dict[str, dict[str, Any]] = {
     "Mapping[str, str]": {"$ref": "#/$defs/versions"},
     "Mapping[str, Any]": {"type": "object"},
     "Mapping[str, Any] | None": {"type": ["object", "null"]},
+    "Slices | None": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "object", "additionalProperties": {"$ref": "#/$defs/slice"}},
+    },
+    "Mapping[str, int] | None": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/overlap"}]},
     "tuple[Flip, ...]": {"type": "array", "items": {"$ref": "#/$defs/flip"}},
 }
 

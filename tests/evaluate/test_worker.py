@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -223,8 +224,8 @@ def test_data_are_read_once_by_the_parent_alone(
     (expected,) = evaluate([str(checkpoint)], str(sources[0]), settings, extras=anew).rows
     read: list[str] = []
 
-    def read_and_remove(ref: str, split: Literal["train", "eval"]) -> ExampleSet:
-        found = load_data(ref, split)
+    def read_and_remove(ref: str, split: Literal["train", "eval"], keep: Sequence[str] = ()) -> ExampleSet:
+        found = load_data(ref, split, keep=keep)
         Path(ref).unlink()
         read.append(ref)
         return found

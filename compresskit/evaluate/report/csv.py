@@ -14,7 +14,7 @@ from compresskit.text import printable
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # What is not a single value; the JSON has it.
-_NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips")
+_NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips", "slices", "overlap")
 
 
 def render(report: Report) -> str:

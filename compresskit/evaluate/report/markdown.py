@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.nothing import marked
+from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.table import columns_of, foot, notes
 from compresskit.evaluate.row import Report
 from compresskit.text import printable
@@ -31,7 +32,22 @@ def render(report: Report) -> str:
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
     lines += [f"- {_SIGNS[gate.verdict]} {_escaped(explain(gate))}" for gate in report.gates]
     lines += [f"- {_escaped(row.name)}: not scored: {_escaped(row.error)}" for row in report.rows if row.error]
+    lines += [line for key in report.shown for line in _slices(slice_table(report, key))]
     return printable("\n".join(lines))
+
+
+def _slices(found: SliceTable) -> Iterator[str]:
+    """A table of the slices of one key, with what stands out in bold."""
+    yield ""
+    if not found.lines:
+        yield f"{found.key}: {NO_SLICES}"
+        return
+    yield _line(found.headings)
+    yield _line(["---" if number < TEXTS else "---:" for number in range(len(found.headings))])
+    for number, cells in enumerate(found.lines):
+        yield _line([f"**{cell}**" for cell in cells] if number in found.marked else cells)
+    if found.marked:
+        yield f"\nBold: {MEANING}."
 
 
 def _line(cells: Sequence[str]) -> str:

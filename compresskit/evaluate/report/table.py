@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compresskit.evaluate import overlap
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.nothing import told as told_of_nothing
+from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
 from compresskit.evaluate.units import bounded, per_cent, signed, threshold
 from compresskit.text import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
 UNMEASURED = "–"
@@ -114,6 +116,8 @@ class TerminalTable:
             yield Text(f"left out for width: {', '.join(left_out)}; --format json has everything", style="dim")
         for line in notes(self._report):
             yield Text(line, style="dim")
+        for key in self._report.shown:
+            yield from _slices(slice_table(self._report, key))
         for row in self._report.rows:
             for flip in row.flips:
                 yield Text(tell(flip, row), style="")
@@ -181,10 +185,32 @@ def notes(report: Report) -> list[str]:
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
-    lines = [*told_of_nothing(report), *lines, *_unlike_settings(report.rows)]
+    lines = [*told_of_nothing(report), *lines, *_unlike_settings(report.rows), *overlap.told(report)]
     if report.baseline is None:
         return lines
     return lines + [line for row in report.rows if (line := _difference(row)) is not None]
+
+
+def _slices(found: SliceTable) -> Iterator[RenderableType]:
+    """The slices of one key, with what stands out in bold, or behind a mark where there are no colours."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    yield Text("")
+    if not found.lines:
+        yield Text(f"{found.key}: {NO_SLICES}", style="dim")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, heading in enumerate(found.headings):
+        table.add_column(printable(heading), justify="left" if number < TEXTS else "right", overflow="fold")
+    for number, cells in enumerate(found.lines):
+        is_marked = number in found.marked
+        shown = [*cells[:-1], cells[-1] + (MARK if is_marked else " " if found.marked else "")]
+        table.add_row(*(Text(printable(cell), style="bold" if is_marked else "") for cell in shown))
+    yield table
+    if found.marked:
+        yield Text(f"{MARK} {MEANING}", style="dim")
 
 
 def _unlike_settings(rows: Sequence[Row]) -> list[str]:

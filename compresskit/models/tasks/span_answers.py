@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -61,8 +62,9 @@ def _answer_chunk(
             nulls[example] = min(nulls[example], null_score)
             spans = zip(scores, map(int, starts), map(int, ends), strict=True)
             found[example] += [_Span(*span, row) for span in spans]
-    for question, spans_of_question, null_score in zip(examples, found, nulls, strict=True):
-        yield _predict(question, windows, spans_of_question, null_score, options)
+    read = Counter(windows.example)
+    for number, (question, spans_of_question, null_score) in enumerate(zip(examples, found, nulls, strict=True)):
+        yield replace(_predict(question, windows, spans_of_question, null_score, options), windows=read[number])
 
 
 @dataclass(frozen=True, slots=True)

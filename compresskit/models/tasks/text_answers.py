@@ -79,7 +79,7 @@ def answer(
         for window, each in zip(windows, answered, strict=True):
             by_example[window.example].append(each)
         for example, each_window in zip(chunk, by_example, strict=True):
-            yield _predict(example, each_window, loaded, prompt, options)
+            yield replace(_predict(example, each_window, loaded, prompt, options), windows=len(each_window))
 
 
 def prompt_of(loaded: LoadedModel, given: Prompt | None) -> Prompt:

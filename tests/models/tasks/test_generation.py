@@ -102,7 +102,7 @@ def test_the_window_that_is_surest_answers(loaded: TrainableModel, monkeypatch: 
     monkeypatch.setattr(text_answers, "encode_prompts", lambda *_: [PromptWindow([1], 0, 0, 1)] * 2)
     monkeypatch.setattr(text_answers, "_answer_windows", lambda *_: windows)
     (found,) = GENERATION.answer(loaded, [example("who ?", CONTEXT)], AnswerOptions(n_best=3))
-    assert (found.text, found.score, found.null_score) == (tiny.CITIES[1], -2.0, -9.0)
+    assert (found.text, found.score, found.null_score, found.windows) == (tiny.CITIES[1], -2.0, -9.0, 2)
     assert [each.text for each in found.n_best] == [tiny.CITIES[1], tiny.CITIES[2], tiny.CITIES[0]]
     (found,) = GENERATION.answer(loaded, [example("who ?", CONTEXT)], AnswerOptions(null_threshold=-7.5))
     assert found.text == ""

@@ -19,6 +19,7 @@ from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
 from compresskit.models.tasks import batching
 from compresskit.models.tasks.span_answers import best_spans
+from compresskit.models.tasks.windows import encode
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example
 
@@ -347,3 +348,11 @@ def test_best_spans_are_those_of_a_loop(seed, lengths, n_best: int, longest: int
         places = list(zip(found.starts[row].tolist(), found.ends[row].tolist(), strict=True))[: len(shown)]
         assert len(set(places)) == len(places)
         assert [spans[place] for place in places] == pytest.approx(shown)
+
+
+def test_windows_that_were_read_are_counted(bert: LoadedModel) -> None:
+    questions = asked(9)
+    counts = [found.windows for found in answers(bert, questions)]
+    alone = [len(encode(bert.tokenizer, [one], OPTIONS.windows)) for one in questions]
+    assert counts == alone
+    assert set(counts) == {1, 2}

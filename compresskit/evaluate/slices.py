@@ -1,0 +1,179 @@
+"""The figures of every slice of the questions, from the scores that rows already have, and what they tell of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compresskit.errors import UsageError
+from compresskit.evaluate.measurement import Outcome
+from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.slice import Slice, Slices
+from compresskit.evaluate.slicing import Division
+from compresskit.evaluate.stats import Clusters, holm, mcnemar_each
+from compresskit.evaluate.units import signed
+from compresskit.text import counted
+
+SURE = 0.05
+"""A slice stands out where its corrected p-value is below."""
+
+
+def with_slices(rows: Sequence[Row], outcomes: Sequence[Outcome], divisions: Mapping[str, Division]) -> list[Row]:
+    """`rows` with their slices; a row without scores of single questions has none.
+
+    Windows are those that the baseline read, so that all rows are divided alike; where it is no model, those of the
+    row. A row without a model has none then.
+    """
+    base = next((outcome for row, outcome in zip(rows, outcomes, strict=True) if row.baseline), None)
+    base = base if base is not None and len(base.question_em) else None
+    clustered: dict[int, Clusters] = {}  # one a division
+
+    def clusters(division: Division, outcome: Outcome) -> Clusters:
+        made = clustered.get(id(division))
+        if made is None:
+            made = Clusters(division.number, len(division.values), np.asarray(outcome.paragraph))
+            clustered[id(division)] = made
+        return made
+
+    shared = None if base is None or not base.windows else Division.of_lengths("windows", base.windows)
+    result = []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        if not len(outcome.question_em):
+            result.append(row)
+            continue
+        own = dict(divisions)
+        windows = shared or (Division.of_lengths("windows", outcome.windows) if outcome.windows else None)
+        if windows is not None:
+            own["windows"] = windows
+        scores = _Scores(outcome, None if row.baseline else base)
+        found = {
+            key: dict(zip(division.values, scores.slices(clusters(division, outcome)), strict=True))
+            for key, division in own.items()
+        }
+        result.append(replace(row, slices=_corrected(found)))
+    return result
+
+
+class _Scores:
+    """A row's scores of the questions one by one, and those of its baseline."""
+
+    def __init__(self, own: Outcome, base: Outcome | None) -> None:
+        self._own = np.asarray(own.question_em, dtype=np.float64), np.asarray(own.question_f1, dtype=np.float64)
+        self._less: tuple[NDArray[np.float64], ...] | None = None
+        if base is not None:
+            self._less = self._own[0] - np.asarray(base.question_em), self._own[1] - np.asarray(base.question_f1)
+
+    def slices(self, clusters: Clusters) -> list[Slice]:
+        """The figures of each slice, but for the correction."""
+        em, f1 = (_means(clusters, each) for each in self._own)
+        em_ci95, f1_ci95 = ([_within(span) for span in clusters.intervals(each)] for each in self._own)
+        found = list(map(Slice, clusters.questions.tolist(), em, em_ci95, f1, f1_ci95))
+        if self._less is None:
+            return found
+        delta_em, delta_f1 = (_means(clusters, each) for each in self._less)
+        spans_em, spans_f1 = (clusters.intervals(each) for each in self._less)
+        won, lost = (clusters.sums((sign * self._less[0] > 0).astype(np.float64)).astype(np.int64) for sign in (1, -1))
+        p_values = mcnemar_each(won, lost).tolist()
+        paired = zip(found, delta_em, spans_em, delta_f1, spans_f1, p_values, strict=True)
+        return [
+            replace(each, delta_em=by_em, delta_em_ci95=em95, delta_f1=by_f1, delta_f1_ci95=f195, p_value=p)
+            for each, by_em, em95, by_f1, f195, p in paired
+        ]
+
+
+def _means(clusters: Clusters, values: NDArray[np.float64]) -> list[float]:
+    means: list[float] = (100.0 * clusters.sums(values) / clusters.questions).tolist()
+    return means
+
+
+def _within(span: tuple[float, float] | None) -> tuple[float, float] | None:
+    """An interval of a figure that is a per cent one: nothing is below 0 or above 100."""
+    return None if span is None else (max(0.0, span[0]), min(100.0, span[1]))
+
+
+def _corrected(found: Mapping[str, Mapping[str, Slice]]) -> Slices:
+    """The slices of a row with their p-values corrected for all of them."""
+    p_values = [each.p_value for slices in found.values() for each in slices.values() if each.p_value is not None]
+    corrected = iter(holm(p_values))
+    return {
+        key: {
+            value: each if each.p_value is None else replace(each, p_value_holm=next(corrected))
+            for value, each in slices.items()
+        }
+        for key, slices in found.items()
+    }
+
+
+def slices_against(slices: Slices | None, base: Slices | None) -> Slices | None:
+    """A row's slices with plain differences from those of another row, without what was paired with a former one."""
+    if slices is None:
+        return None
+    return {
+        key: {value: each.against((base or {}).get(key, {}).get(value)) for value, each in of_key.items()}
+        for key, of_key in slices.items()
+    }
+
+
+def lost_most(row: Row) -> str | None:
+    """Which slice of a row lost most EM against the baseline, of those that stand out after correction, in words.
+
+    None where its slices were not compared with a baseline's.
+    """
+    tested = [
+        (key, value, each)
+        for key, of_key in (row.slices or {}).items()
+        for value, each in of_key.items()
+        if each.p_value_holm is not None
+    ]
+    if not tested:
+        return None
+    worst = [(each.delta_em, key, value, each) for key, value, each in tested if stands_out(each) < 0 and each.delta_em]
+    if not worst:
+        return "no slice stands out"
+    delta, key, value, each = min(worst, key=lambda one: one[:3])
+    questions = counted(each.questions, "question")
+    return f"{key}={value} lost most: Δ EM {signed(delta)} over {questions}, p = {each.p_value_holm:.2g} corrected"
+
+
+def stands_out(found: Slice) -> int:
+    """-1 where a slice lost EM against the baseline beyond chance, 1 where it won, 0 where neither can be said."""
+    if found.p_value_holm is None or found.p_value_holm >= SURE or not found.delta_em:
+        return 0
+    return -1 if found.delta_em < 0 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class SliceLine:
+    """A slice of a row as a table tells it."""
+
+    row: Row
+    value: str
+    figures: Slice
+
+
+def lines_of(report: Report, key: str) -> list[SliceLine]:
+    """The slices of one key, those of a value together, in the order of the first row that has the value."""
+    values = dict.fromkeys(value for row in report.rows for value in (row.slices or {}).get(key, {}))
+    return [
+        SliceLine(row, value, row.slices[key][value])
+        for value in values
+        for row in report.rows
+        if row.slices is not None and value in row.slices.get(key, {})
+    ]
+
+
+def keys_of(report: Report) -> list[str]:
+    """The keys by which any row of a report is divided."""
+    return list(dict.fromkeys(key for row in report.rows for key in row.slices or {}))
+
+
+def check_keys(report: Report, keys: Sequence[str]) -> None:
+    """UsageError where no row of a report is divided by one of `keys`."""
+    known = keys_of(report)
+    for key in keys:
+        if key not in known:
+            told = f"the rows are divided by {', '.join(known)}" if known else "no row is divided"
+            raise UsageError(f"--slice {key}: no row has slices of it; {told}")
