@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from compresskit.errors import GateFailed
+from compresskit.errors import GateFailed, UsageError
 from compresskit.evaluate import gate as module
 from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED
@@ -80,6 +80,16 @@ def test_the_two_files_differ_in_one_answer(place: Path) -> None:
     assert proof.above.value is not None
     assert proof.below.value is not None
     assert proof.above.value - proof.below.value == pytest.approx(100 / questions)
+
+
+@pytest.mark.parametrize("ci95", [False, True])
+def test_gates_on_slices(place: Path, ci95: bool) -> None:
+    rules = ["em[answerable=no]>=60", "f1[answerable=yes]>=base-4", "baseline.em[question=where]>=70"]
+    for baseline in ("dense.json", "runs/not-yet"):
+        proofs = proven(place, rules, baseline, ci95=ci95).proofs
+        assert [(proof.problem, proof.above.passed) for proof in proofs] == [(None, True)] * 3
+    with pytest.raises(UsageError, match="made-up rows have no windows"):
+        proven(place, ["em[windows=1]>=60"])
 
 
 def test_by_the_interval(place: Path) -> None:
