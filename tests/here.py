@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from compresskit import console
-from compresskit.evaluate import process, worker
+from compresskit.evaluate import process, turns, worker
 from compresskit.evaluate.measurement import Measurement
 
 
@@ -24,8 +26,19 @@ def _run_worker(measurement: Measurement) -> int:
 
 
 @contextlib.contextmanager
+def _start(measurement: Measurement) -> Iterator[turns.Runner]:
+    """A checkpoint that is measured in turns, as its process does it."""
+    from compresskit.evaluate.turn import Turn
+
+    made = Turn(Measurement.from_json(measurement.to_json()))
+    costs = {key: value for key, value in made.costs.items() if value is not None}
+    yield cast(turns.Runner, SimpleNamespace(costs=costs, round=made.round))
+
+
+@contextlib.contextmanager
 def measuring_here() -> Iterator[None]:
     """Within it, evaluations start no process."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(process, "_run_worker", _run_worker)
+        patched.setattr(turns, "_start", _start)
         yield

@@ -53,6 +53,14 @@ class EvalOptions:
     show_flips: int = option(
         0, "Tell N questions lost against the baseline, and N won.", metavar="N", least=0, panel=METRICS
     )
+    rounds: int | None = option(
+        None,
+        "Compare time with the baseline's in N rounds, in turns, and show the ratios.",
+        metavar="N",
+        least=2,
+        shown="6 where a gate compares time or memory with the baseline's, else none",
+        panel=TIMING,
+    )
     cache: bool = option(
         True,
         "Take the row of an unchanged checkpoint from an earlier run.",
@@ -70,6 +78,8 @@ class EvalOptions:
         check(self)
         if self.baseline is None and self.show_flips:
             raise UsageError(f"--show-flips {self.show_flips} has no effect without --baseline; leave it out")
+        if self.baseline is None and self.rounds is not None:
+            raise UsageError(f"--rounds {self.rounds} has no effect without --baseline; leave it out")
         # What the system says of a name, such as that it is too long, is told where the files in it are checked.
         if self.predictions is not None and os.path.exists(self.predictions) and not self.predictions.is_dir():
             raise UsageError(f"--predictions {self.predictions} is not a folder; give the name of one")
@@ -96,11 +106,17 @@ class EvalConfig:
     delivery: Delivery
 
     def extras(self, rules: Sequence[Rule]) -> Extras:
-        """What the evaluation does beyond its report, with the slices that are to be told, or are held by `rules`."""
+        """What the evaluation does beyond its report: the slices that are told, and what `rules` ask for."""
         from compresskit.evaluate.slice import SliceName
+        from compresskit.evaluate.timed import needs_new_rows, plan_of
 
         told = [SliceName(key) for key in self.delivery.slices]
-        return replace(self.options.extras, slices=(*told, *(rule.part for rule in rules if rule.part is not None)))
+        return replace(
+            self.options.extras,
+            use_cache=self.options.cache and not needs_new_rows(rules),
+            slices=(*told, *(rule.part for rule in rules if rule.part is not None)),
+            turns=plan_of(rules, self.options.rounds),
+        )
 
     def check_places(self, folder: Path) -> None:
         """UsageError where a file of the report would be written over what is read.
@@ -131,8 +147,8 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "
             f"or list them in {TABLE} of {PYPROJECT}, or in {YAML}"
         )
-    if "seed" in values and "limit" not in values and "shots" not in values:
-        raise UsageError(f"--seed {values['seed']} has no effect without --limit or --shots; leave it out")
+    if "seed" in values and not {"limit", "shots", "rounds"} & set(values):
+        raise UsageError(f"--seed {values['seed']} has no effect without --limit, --shots or --rounds; leave it out")
     for key in ("metrics", "harness"):
         values[key] = tuple(name.strip() for text in values.get(key, ()) for name in text.split(","))
     return EvalConfig(

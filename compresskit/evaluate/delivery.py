@@ -30,7 +30,7 @@ class GateOptions:
     )
     gate_ci: bool = option(False, "The worse end of the 95 % interval has to hold gates on EM and F1.", negatable=True)
     undecided: Literal["fail", "pass"] = option(
-        "fail", "What becomes of a gate whose limit lies inside the interval (--gate-ci)."
+        "fail", "What becomes of a gate of which the data cannot tell whether it holds."
     )
     allow_weak_baseline: bool = option(
         False, "Let gates compare with a baseline that does not beat answering nothing.", negatable=True
@@ -41,9 +41,12 @@ class GateOptions:
 
     def check_effect(self, rules: Sequence[Rule]) -> None:
         """UsageError for an option that changes nothing of these rules."""
-        if self.undecided == "pass" and not any(rule.ci95 for rule in rules):
+        from compresskit.evaluate.timed import all_of, is_in_turns
+
+        every = list(all_of(*rules))
+        if self.undecided == "pass" and not any(rule.ci95 or is_in_turns(rule) for rule in every):
             raise UsageError("--undecided pass has no effect without --gate-ci and a gate on EM or F1; leave it out")
-        if self.allow_weak_baseline and not any(rule.is_relative for rule in rules):
+        if self.allow_weak_baseline and not any(rule.is_relative for rule in every):
             refuse(self, ("allow_weak_baseline",), "without a gate that compares with the baseline")
 
 

@@ -20,6 +20,7 @@ from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.data.shots import check_shown
 from compresskit.errors import CompresskitError, InputError, MissingError, RunFailed, UsageError
+from compresskit.evaluate import machine
 from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
 from compresskit.evaluate.cache import Cache, entry_key
@@ -37,6 +38,7 @@ from compresskit.evaluate.shard import Shard
 from compresskit.evaluate.slice import SliceName
 from compresskit.evaluate.slices import with_slices
 from compresskit.evaluate.slicing import divided, kept_keys
+from compresskit.evaluate.turns import Plan, in_turns
 from compresskit.models.kinds import fingerprint
 from compresskit.text import counted
 
@@ -48,6 +50,7 @@ class Extras:
     `use_cache`: an unchanged checkpoint is not measured again. `predictions` is a folder for one `NAME.json` a
     checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
     lost. `slices` are asked for beside those that every row has. `overlap`: training data are looked through.
+    `turns` is what is measured in turns, for the ratios to the baseline.
     """
 
     use_cache: bool = True
@@ -55,6 +58,7 @@ class Extras:
     flips: int = 0
     slices: tuple[SliceName, ...] = ()
     overlap: bool = True
+    turns: Plan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,15 @@ class _Data:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """A checkpoint's outcome, the folder with its answers, where it has any, and the cache's entry of both."""
+    """A checkpoint's outcome, the folder with its answers, where it has any, and the cache's entry of both.
+
+    `kept` tells that they come from there.
+    """
 
     outcome: Outcome
     folder: Path
     entry: Path | None = None
+    kept: bool = False
 
     def answers(self) -> Mapping[str, str] | None:
         """The answers by question; None where the checkpoint has none."""
@@ -112,7 +120,7 @@ def evaluate(
     Raises UsageError where there is no checkpoint, or a slice is asked for that no question is in, and whatever
     `CompresskitError` the data raises, or the baseline where its files cannot be read: then nothing is measured.
     """
-    extras, cache = extras or Extras(), Cache()
+    extras, cache, load = extras or Extras(), Cache(), {"before": machine.load()}
     refs = with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
@@ -147,7 +155,11 @@ def evaluate(
         rows = with_overlap(rows, data.asked) if extras.overlap else rows
         if extras.flips:
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
-    device = next((row.device for row in rows if row.device), {})
+        if extras.turns is not None:
+            rows, during = in_turns(rows, measurements, extras.turns)
+            load |= {"during": during} if during else {}
+    load["after"] = machine.load()
+    device = next(({**row.device, "load": load} for row in rows if row.device), {})
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
 
 
@@ -267,7 +279,7 @@ def _measure(
     may_be_known = extras.use_cache and shard.world == 1 and not settings.harness
     if may_be_known and (known := cache.fetch(key, folder)) is not None:
         console.info(f"{measurement.name}: unchanged since {_when(known)}, not run again (--no-cache runs it)")
-        return _Result(known, folder, cache.folder / key)
+        return _Result(known, folder, cache.folder / key, kept=True)
     outcome = measure_in_process(measurement)
     if outcome.row is None:
         return _Result(outcome, folder)
@@ -298,7 +310,7 @@ def _row(measurement: Measurement, result: _Result, target: Path | None, *, is_b
     if outcome.row is None:
         row = Row(name, ref, "-", "-", False, error=outcome.error, error_code=outcome.error_code)
         return replace(row, baseline=is_baseline)
-    row = replace(outcome.row, name=name, path=ref, baseline=is_baseline)
+    row = replace(outcome.row, name=name, path=ref, baseline=is_baseline, kept=result.kept)
     if Path(ref).is_dir():  # a kept row does not know of files that came since and are not needed to run it
         row = replace(row, disk_bytes=disk_bytes(Path(ref)))
     answers = result.folder / PREDICTIONS_FILE

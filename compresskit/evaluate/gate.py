@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from compresskit.errors import InputError, UsageError
-from compresskit.evaluate import nothing
+from compresskit.evaluate import nothing, timed
 from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED, Figure
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
@@ -46,7 +46,7 @@ class Rule:
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
     worse end of the figure's 95 % interval has to hold the rule. With `of_baseline` it is the baseline that has to.
-    `part` is the slice whose figures count, None for all.
+    `part` is the slice whose figures count, None for all. Where a rule does not hold, `otherwise` may.
     """
 
     text: str
@@ -57,6 +57,7 @@ class Rule:
     ci95: bool = False
     of_baseline: bool = False
     part: SliceName | None = None
+    otherwise: Rule | None = None
 
     @property
     def is_relative(self) -> bool:
@@ -99,6 +100,20 @@ class Rule:
 
         So does a rule relative to a baseline that does not beat answering nothing, or whose limit does not.
         """
+        judge = self._in_turns if timed.is_in_turns(self) else self._plain
+        gate = judge(row, baseline, dataset, options)
+        if gate.undecided:
+            gate = replace(gate, passed=options.undecided == "pass")
+        if self.otherwise is None:
+            return gate
+        return timed.either(self, gate, self.otherwise.verdict(row, baseline, dataset, options))
+
+    def _in_turns(self, row: Row, baseline: Row | None, dataset: Dataset, options: GateOptions) -> Gate:
+        gate = timed.judged(self, row, OPERATORS[self.op])
+        refusal = None if gate.limit is None else self._refusal(baseline, gate.limit, dataset, options)
+        return gate if refusal is None else replace(gate, passed=False, verdict="fails", reason=refusal)
+
+    def _plain(self, row: Row, baseline: Row | None, dataset: Dataset, options: GateOptions) -> Gate:
         own: Judged = row if self.part is None else self.part.of(row.slices)
         base: Judged | None = own.of_baseline if isinstance(own, Slice) else baseline
         value, limit, point = self.value(own, base), self.limit(base), _value(own, self.metric)
@@ -114,7 +129,7 @@ class Rule:
         plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95, blamed)
         gate = weighed(plain, holds, point, interval, own.questions if isinstance(own, Slice) else dataset.questions)
         if gate.undecided:
-            return replace(gate, passed=options.undecided == "pass")
+            return gate
         score = self._held_by_nothing(None, limit, dataset)
         return gate if gate.reason or score is None else replace(gate, reason=nothing.held_by_nothing(score))
 
@@ -142,7 +157,8 @@ class Rule:
 
 
 def _value(row: Judged, metric: str) -> float | None:
-    value = row.value(metric)
+    is_old = isinstance(row, Row) and row.kept and timed.of_the_moment(metric)
+    value = None if is_old else row.value(metric)
     return None if value is None else float(value)
 
 
@@ -156,7 +172,7 @@ def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False)
         raise UsageError("--gate-ci says how gates are held, and there is none; give a --gate")
     rules = [parse(text) for text in texts]
     for rule in rules:
-        if (rule.is_relative or rule.of_baseline) and not has_baseline:
+        if (rule.of_baseline or any(each.is_relative for each in timed.all_of(rule))) and not has_baseline:
             raise UsageError(f"--gate {rule.text!r} compares with a baseline; name it with --baseline")
     return [_on_its_interval(rule) for rule in rules] if ci95 else rules
 
@@ -169,7 +185,8 @@ def _on_its_interval(rule: Rule) -> Rule:
     if figure.interval is None:
         known = ", ".join(name for name, figure in _FAIR.items() if figure.sampled and figure.interval is not None)
         raise UsageError(f"--gate-ci: {rule.metric} has no interval; gate one of {known}")
-    return replace(rule, ci95=True)
+    second = None if rule.otherwise is None else _on_its_interval(rule.otherwise)
+    return replace(rule, ci95=True, otherwise=second)
 
 
 def parse(text: str) -> Rule:
@@ -177,11 +194,15 @@ def parse(text: str) -> Rule:
 
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
     20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice,
-    `baseline.METRIC` the baseline's own figure.
+    `baseline.METRIC` the baseline's own figure. After a bar there may be another VALUE (1.1x|+2ms, where the sign alone
+    is an offset): the rule holds where either does.
     """
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
+    first, bar, second = rule["value"].partition("|")
+    if bar:
+        return _with_alternative(parse(rule.string[: rule.start("value")] + first), second.strip(), text)
     name, of_baseline = _named(rule["metric"])
     metric = _BY_SHORT_NAME.get(name, name)
     part = None if rule["part"] is None else slice_name(rule["part"], text)
@@ -213,6 +234,13 @@ def parse(text: str) -> Rule:
 def _named(metric: str) -> tuple[str, bool]:
     """The figure that a rule names, and whether it is the baseline's own."""
     return metric.removeprefix(_OF_BASELINE), metric.startswith(_OF_BASELINE)
+
+
+def _with_alternative(rule: Rule, value: str, text: str) -> Rule:
+    sign = "base" if value.startswith(("+", "-")) else ""
+    of = _OF_BASELINE if rule.of_baseline else ""
+    second = replace(parse(f"{of}{rule.metric}{rule.op}{sign}{value}"), text=text, part=rule.part)
+    return replace(rule, text=text, otherwise=second)
 
 
 def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
@@ -284,6 +312,9 @@ def explain(gate: Gate) -> str:
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
     said = "is undecided" if gate.undecided else gate.verdict
     reason = f"; {gate.reason}" if gate.reason else ""
+    if gate.spread is not None:
+        reason += f"; measured in turns, spread {100 * gate.spread:.1f} %"
+        reason += "; more --rounds or a quieter machine may tell" if gate.undecided else ""
     told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{reason})"
     return told if gate.lost_most is None else f"{told}: {gate.lost_most}"
 

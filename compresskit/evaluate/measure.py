@@ -104,6 +104,19 @@ def nvml_process_bytes(device: torch.device) -> int | None:
     return next((process.usedGpuMemory for process in processes if process.pid == os.getpid()), None)
 
 
+def library_bytes(device: torch.device) -> int | None:
+    """The memory that this process takes before it has a model: what the libraries need for themselves.
+
+    On CUDA that is the context, as NVML counts it; elsewhere the resident set. None where the system does not tell.
+    """
+    if device.type != "cuda":
+        return _of_status("VmRSS:")
+    import torch
+
+    torch.zeros(1, device=device)  # which makes the context
+    return nvml_process_bytes(device)
+
+
 def peak_rss_bytes() -> int | None:
     """The peak resident set of this process in bytes; None on a system that does not tell."""
     if sys.platform == "darwin":
@@ -112,11 +125,16 @@ def peak_rss_bytes() -> int | None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Not ru_maxrss: Linux carries it over fork and exec, so a small child of a big parent would report the
     # parent's peak. VmHWM belongs to the address space, which is new after exec.
+    return _of_status("VmHWM:")
+
+
+def _of_status(key: str) -> int | None:
+    """The bytes that Linux tells of this process under a key; None elsewhere."""
     try:
         lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) * _KIB for line in lines if line.startswith("VmHWM:")), None)
+    return next((int(line.split()[1]) * _KIB for line in lines if line.startswith(key)), None)
 
 
 def synchronize(device: torch.device) -> None:

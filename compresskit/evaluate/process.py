@@ -24,27 +24,34 @@ def measure_in_process(measurement: Measurement) -> Outcome:
     try:
         return Outcome.read(measurement.folder)
     except (OSError, ValueError):
-        return Outcome(error=_how_it_ended(code), error_code=RunFailed.exit_code)
+        return Outcome(error=how_it_ended(code), error_code=RunFailed.exit_code)
 
 
 def _run_worker(measurement: Measurement) -> int:
-    """Start the worker, hand it the measurement, wait, and return its exit code.
+    """Start the worker, hand it the measurement, wait, and return its exit code."""
+    with started(_WORKER, measurement) as process:
+        return process.wait()
 
-    It ends when its standard input does, so with this process, however that ends. What it writes goes to stderr: stdout
-    belongs to the report.
+
+@contextlib.contextmanager
+def started(module: str, measurement: Measurement, stdout: int = 2) -> Iterator[subprocess.Popen[str]]:
+    """A process of a module, which has been handed a measurement; it ends with the block at the latest.
+
+    It ends when its standard input does, so with this process, however that ends. What it writes goes to stderr, unless
+    `stdout` says otherwise: our stdout belongs to the report.
     """
     # -P: a file torch.py where the user happens to stand must not be imported.
-    command = [sys.executable, "-P", "-m", _WORKER]
+    command, environment = [sys.executable, "-P", "-m", module], _environment(measurement.folder)
     with _kept_from_terminals():
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=2, env=_environment(measurement.folder), text=True, encoding="utf-8"
+            command, stdin=subprocess.PIPE, stdout=stdout, env=environment, text=True, encoding="utf-8"
         )
     assert process.stdin is not None
     try:
         with contextlib.suppress(BrokenPipeError):  # it has ended already, as its exit code will tell
             process.stdin.write(measurement.to_json() + "\n")
             process.stdin.flush()
-        return process.wait()
+        yield process
     finally:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
@@ -53,6 +60,8 @@ def _run_worker(measurement: Measurement) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 @contextlib.contextmanager
@@ -81,7 +90,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
     """One line about a worker that left no outcome."""
     if code == RunFailed.exit_code:  # the code of a worker that has something to say, and no room for it
         return "its result could not be written; set TMPDIR to a folder with room"

@@ -19,6 +19,7 @@ from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data.examples import ExampleSet
 from compresskit.data.match import normalizer
 from compresskit.errors import GateFailed, UsageError
+from compresskit.evaluate import timed
 from compresskit.evaluate.answers import AnswersWriter
 from compresskit.evaluate.compare import compared
 from compresskit.evaluate.delivery import GateOptions
@@ -31,6 +32,7 @@ from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.slice import SliceName
 from compresskit.evaluate.slices import with_slices
 from compresskit.evaluate.slicing import Division, divided
+from compresskit.evaluate.turns import ROUNDS
 from compresskit.evaluate.units import BYTES, PARAMETERS, PER_CENT, POINTS, PROBABILITY, QUESTIONS, Unit, per_cent
 from compresskit.evaluate.worker import score_answers
 
@@ -226,9 +228,22 @@ class _Stage:
         figure = figure_of(rule.metric)
         assert figure is not None  # the rule was read by it
         (row,) = self._supposed([0], False)
-        limit = self._gate(rule, _with(row, rule.metric, 0.0), options).limit
-        values = (0.0, 0.0) if limit is None else _beside(limit, figure.unit)
-        return [self._gate(rule, _with(row, rule.metric, value), options) for value in values]
+        found: list[Gate] = []
+        for each in timed.all_of(rule):  # of alternatives, the limit at which the verdict turns
+            limit = self._gate(replace(each, otherwise=None), self._with(row, rule, 0.0), options).limit
+            values = (0.0, 0.0) if limit is None else _beside(limit, figure.unit)
+            found = [self._gate(rule, self._with(row, rule, value), options) for value in values]
+            if found[0].passed != found[1].passed:
+                break
+        return found
+
+    def _with(self, row: Row, rule: Rule, value: float) -> Row:
+        """A row with another figure, which in turns is that of each round."""
+        base = self._base_for(rule)
+        if not timed.is_in_turns(rule):
+            return _with(row, rule.metric, value)
+        own = None if base is None else base.value(rule.metric)
+        return replace(row, turns={} if own is None else {rule.metric: [[value, own]] * ROUNDS})
 
     def _supposed(self, counts: Sequence[int], has_interval: bool) -> list[Row]:
         """The rows of answers of which so many are damaged, all compared at once."""

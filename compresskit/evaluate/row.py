@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,7 @@ from compresskit.evaluate.figures import (
     paired,
     quality,
 )
+from compresskit.evaluate.ratio import Ratio
 from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.units import (
     BYTES,
@@ -38,7 +40,7 @@ from compresskit.evaluate.units import (
     QUESTIONS,
     SECONDS,
 )
-from compresskit.text import finite_or_none, from_json, to_json
+from compresskit.text import check_depth, finite_or_none, from_json, to_json
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -54,6 +56,7 @@ _BEST_EM = "EM at best_null_threshold, which was chosen on these very questions;
 _DEPLOY = "what is needed to run it, the base of an overlay included"
 _RESERVED = "peak that torch's allocator reserved on CUDA"
 _PROCESS = "device memory of the process as NVML says"
+_LIBRARY = "what the libraries take before there is a model: resident set, or the context on CUDA"
 _LATENCY = "one question at a time, milliseconds"
 _LATENCY_P95 = "one question at a time, milliseconds; 95 of 100 took no longer"
 _QUESTIONS_PER_S = "at the chosen batch size; median of the repetitions"
@@ -92,6 +95,10 @@ class Row:
     are its figures on parts of the questions, `overlap` counts questions and paragraphs that stand in its training data
     too; None where that is unknown. `error` says in one line why the checkpoint could not be scored, `error_code` is
     the exit code for that.
+
+    `kept` tells that the row is of an earlier call: its times and memory were not measured in this one. `turns` holds
+    what was measured in turns, by the keys of the figures: one pair a round, the row's figure and the baseline's. The
+    `*_ratio` are what they say of p50 latency, questions per second and peak memory.
     """
 
     name: str
@@ -131,12 +138,18 @@ class Row:
     peak_memory_kind: MemoryKind | None = None
     reserved_memory_bytes: int | None = cost("Reserved", BYTES, _RESERVED, Group.MEMORY)
     process_memory_bytes: int | None = cost("Process", BYTES, _PROCESS, Group.MEMORY)
+    library_memory_bytes: int | None = cost("Library", BYTES, _LIBRARY, Group.MEMORY)
     latency_ms_p50: float | None = cost("p50\nms", MILLISECONDS, _LATENCY, Group.SPEED, 4, short="latency")
     latency_ms_p95: float | None = cost("p95\nms", MILLISECONDS, _LATENCY_P95, Group.SPEED, 14)
     questions_per_s: float | None = measured(
         Figure("q/s", PER_SECOND, _QUESTIONS_PER_S, "higher", Group.SPEED, 13, interval="questions_per_s_range")
     )
     questions_per_s_range: Interval | None = None
+    latency_ratio: Ratio | None = None
+    rate_ratio: Ratio | None = None
+    memory_ratio: Ratio | None = None
+    turns: Mapping[str, list[list[float]]] = field(default_factory=dict)
+    kept: bool = False
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     arithmetic: str | None = None
     created: str | None = None
@@ -185,6 +198,7 @@ class Row:
             values["slices"] = {
                 key: {name: Slice.from_dict(each) for name, each in of_key.items()} for key, of_key in slices.items()
             }
+        values |= {key: Ratio(**value[key]) for key in _RATIOS if value.get(key) is not None}
         return cls(**values)
 
 
@@ -194,6 +208,7 @@ FIGURES: Mapping[str, Figure] = {
 """The figures of a row by their keys."""
 
 _INTERVALS = {figure.interval for figure in FIGURES.values()}
+_RATIOS = ("latency_ratio", "rate_ratio", "memory_ratio")
 _ERROR = ("error", "error_code")
 
 
@@ -228,14 +243,18 @@ class Dataset:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
+_TOLD_IF_SO = ("ci95", "lost_most", "spread")
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The verdict of one gate on one row; `value` and `limit` are in the metric's own unit.
 
     `ci95` tells that the value is the worse end of a 95 % interval, not the point; `lost_most` which slice lost most
-    where the row lost quality, in words. `verdict` is what the data say (by default as `passed` does): "undecided"
-    where the limit lies inside that interval. `questions_needed` is how many questions would decide, where these are
-    too few. `reason` says in words what the figures do not: why the gate cannot hold, or how sure its verdict is.
+    where the row lost quality, in words. `spread` is that of a value that was measured in turns (see
+    `compresskit.evaluate.ratio.spread`). `verdict` is what the data say (by default as `passed` does): "undecided"
+    where they cannot tell. `questions_needed` is how many questions would decide, where these are too few. `reason`
+    says in words what the figures do not: why the gate cannot hold, or how sure its verdict is.
     """
 
     rule: str
@@ -245,6 +264,7 @@ class Gate:
     limit: float | None
     ci95: bool = False
     lost_most: str | None = None
+    spread: float | None = None
     verdict: Verdict | Literal[""] = ""
     questions_needed: int | None = None
     reason: str | None = None
@@ -255,25 +275,26 @@ class Gate:
 
     @property
     def undecided(self) -> bool:
-        """Whether the questions are too few to tell."""
+        """Whether the data cannot tell."""
         return self.verdict == "undecided"
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as it stands in the JSON; `ci95` and `lost_most` only where there is something to say."""
-        return {key: value for key, value in asdict(self).items() if value or key not in ("ci95", "lost_most")}
+        """The verdict as it stands in the JSON; `_TOLD_IF_SO` only where there is something to say."""
+        return {key: value for key, value in asdict(self).items() if value or key not in _TOLD_IF_SO}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """A whole evaluation.
 
-    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run. `shown` are the keys whose slices
-    texts tell; it is no part of the JSON, which has all.
+    `created` is ISO 8601 in UTC; `device` is empty where no checkpoint could be run. Its `load` says what else the
+    machine did before and after (see `compresskit.evaluate.machine`). `shown` are the keys whose slices texts tell; it
+    is no part of the JSON, which has all.
     """
 
     created: str
     versions: Mapping[str, str]
-    device: Mapping[str, str | int]
+    device: Mapping[str, Any]
     dataset: Dataset
     rows: tuple[Row, ...]
     gates: tuple[Gate, ...] = ()
@@ -304,6 +325,7 @@ class Report:
         """Read a report back; InputError, naming `where` and the entry, where it does not hold to the schema."""
         try:
             value = from_json(text)
+            check_depth(value, _held)
         except ValueError as error:
             raise InputError(f"{where}: is not JSON ({error}); write it anew with compresskit eval") from error
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
@@ -318,6 +340,13 @@ class Report:
                 "gates": tuple(Gate(**gate) for gate in value["gates"]),
             }
         )
+
+
+def _held(value: Any) -> Iterable[Any]:
+    """What JSON holds in a value; ValueError for a whole number that no float is as great as: figures are divided."""
+    if isinstance(value, int) and value.bit_length() >= sys.float_info.max_exp:
+        raise ValueError(f"it holds a whole number of more than {sys.float_info.max_10_exp} digits")
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _check(value: object, where: str) -> None:

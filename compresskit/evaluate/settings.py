@@ -76,7 +76,7 @@ class EvalSettings:
     dtype: Literal["float32", "bfloat16", "float16"] = option(
         "float32", "Numbers that weights are held in.", panel=MACHINE
     )
-    seed: int = like(TrainingOptions, "seed", default=0, help="Seed of --limit and --shots.", panel=DATA)
+    seed: int = like(TrainingOptions, "seed", default=0, help="Seed of --limit, --shots and --rounds.", panel=DATA)
     latency_questions: int = option(
         50, "Time N questions one at a time; 0 measures no latency.", metavar="N", least=0, panel=TIMING
     )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compresskit import console
-from compresskit.data.examples import ExampleSet
+from compresskit.data.examples import Example, ExampleSet
 from compresskit.data.match import normalizer
 from compresskit.data.shots import drawn
 from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, CompresskitError, InputError, RunFailed, of_system
@@ -83,10 +83,7 @@ def _measured(measurement: Measurement) -> int:
     except CompresskitError as error:
         outcome = Outcome.of(error)
     except Exception as error:
-        # Whatever a foreign checkpoint raises costs its own row, not the evaluation.
-        if measurement.verbose:
-            console.traceback(error)
-        outcome = _outcome_of(error)
+        outcome = outcome_of(error, measurement)
     try:
         outcome.write(measurement.folder)
     except OSError:  # of which the other process tells: it finds none
@@ -101,10 +98,6 @@ def run(measurement: Measurement) -> Outcome:
         return score_answers(measurement, examples)
     import torch
 
-    from compresskit.models.device import resolve_device
-    from compresskit.models.registry import load as load_model
-    from compresskit.models.registry import require_head
-
     # With it come transformers and its models. They are imported here, so that the load time is the checkpoint's alone.
     importlib.import_module("compresskit.models.families")
     torch.manual_seed(measurement.settings.seed)
@@ -113,13 +106,25 @@ def run(measurement: Measurement) -> Outcome:
         # More processes than GPUs share them.
         torch.cuda.set_device(shard.local_rank % torch.cuda.device_count())
     with Group(shard, measurement.index) as group:
-        with measure.PeakMemory(resolve_device(measurement.settings.device)) as memory:
-            start = time.perf_counter()
-            loaded = load_model(measurement.ref, device=measurement.settings.device, dtype=measurement.settings.dtype)
-            measure.synchronize(loaded.device)
-            seconds = time.perf_counter() - start
-        costs = {"load_s": seconds, "load_memory_bytes": memory.bytes}
-        return measure_checkpoint(measurement, require_head(loaded), examples, group, costs)
+        loaded, costs = load_checkpoint(measurement)
+        return measure_checkpoint(measurement, loaded, examples, group, costs)
+
+
+def load_checkpoint(measurement: Measurement) -> tuple[LoadedModel, dict[str, float | None]]:
+    """The checkpoint, and what loading it took, by the keys of a row; memory of the libraries alone comes first."""
+    from compresskit.models.device import resolve_device
+    from compresskit.models.registry import load as load_model
+    from compresskit.models.registry import require_head
+
+    settings, device = measurement.settings, resolve_device(measurement.settings.device)
+    library = measure.library_bytes(device)
+    with measure.PeakMemory(device) as memory:
+        start = time.perf_counter()
+        loaded = load_model(measurement.ref, device=settings.device, dtype=settings.dtype)
+        measure.synchronize(loaded.device)
+        seconds = time.perf_counter() - start
+    costs = {"load_s": seconds, "load_memory_bytes": memory.bytes, "library_memory_bytes": library}
+    return require_head(loaded), costs
 
 
 def score_answers(measurement: Measurement, examples: Questions) -> Outcome:
@@ -161,10 +166,7 @@ def measure_checkpoint(
     from compresskit.models.tasks.lengths import too_long
 
     settings = measurement.settings
-    options = answer_options(settings)
-    if measurement.shown is not None:
-        found = drawn(ExampleSet.opened(measurement.shown), settings.shots or 0, settings.seed)
-        options = replace(options, shots=tuple(found))
+    options = asked_options(measurement)
     if measurement.tuning is not None:
         threshold = tune_threshold(loaded, ExampleSet.opened(measurement.tuning), options, group, settings.normalize)
         options = replace(options, null_threshold=threshold)
@@ -236,6 +238,16 @@ def answer_options(settings: EvalSettings) -> AnswerOptions:
     )
 
 
+def asked_options(measurement: Measurement) -> AnswerOptions:
+    """How the questions of a measurement are answered, with the examples that are shown before each."""
+    settings, options = measurement.settings, answer_options(measurement.settings)
+    if measurement.shown is None:
+        return options
+    return replace(
+        options, shots=tuple(drawn(ExampleSet.opened(measurement.shown), settings.shots or 0, settings.seed))
+    )
+
+
 def with_sizes(row: Row, loaded: LoadedModel) -> Row:
     """`row` with what the checkpoint holds: parameters and bytes, and how it came to be."""
     counts = loaded.kind.stored(loaded)
@@ -300,7 +312,7 @@ def time_single_questions(
     count = min(settings.latency_questions, len(examples))
     if count == 0:
         return None
-    chosen = [examples[index * len(examples) // count] for index in range(count)]
+    chosen = spread_over(examples, count)
     single = replace(options, batch_size=1)
     return measure.latency(
         lambda example: list(answers(loaded, [example], single)),
@@ -311,8 +323,15 @@ def time_single_questions(
     )
 
 
-def _outcome_of(error: Exception) -> Outcome:
-    """The outcome of a checkpoint where something else than this package has failed."""
+def spread_over(examples: Questions, count: int) -> list[Example]:
+    """So many of the questions, spread evenly over all of them."""
+    return [examples[index * len(examples) // count] for index in range(count)]
+
+
+def outcome_of(error: Exception, measurement: Measurement) -> Outcome:
+    """The outcome where something else than this package has failed: it costs a row, not the evaluation."""
+    if measurement.verbose:
+        console.traceback(error)
     known = of_system(error) if isinstance(error, OSError) else None
     return Outcome.of(known) if known is not None else Outcome(error=_reason(error), error_code=RunFailed.exit_code)
 

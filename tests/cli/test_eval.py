@@ -14,9 +14,11 @@ from compresskit import console
 from compresskit.data.examples import ExampleFiles
 from compresskit.errors import MissingError
 from compresskit.evaluate import process, worker
+from compresskit.evaluate.evaluate import Extras
 from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.row import Dataset, Gate, Report, Row
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.evaluate.turns import Plan
 from tests.cli.conftest import Run, Trained, words_of
 
 
@@ -135,6 +137,10 @@ def test_a_result_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (2, "eval DENSE --data DATA --null-threshold much", "--null-threshold much is not "),
         (2, "eval DENSE --data DATA --metrics meteor", "--metrics meteor "),
         (2, "eval DENSE --data DATA --limit 0", "--limit 0 is not "),
+        (2, "eval DENSE --data DATA --rounds 4", "--rounds 4 has no effect without --baseline; leave it out"),
+        (2, "eval DENSE --data DATA --rounds 1 --baseline DENSE", "--rounds 1 is not "),
+        (2, "eval DENSE --data DATA --seed 1", "--seed 1 has no effect without --limit, --shots or --rounds"),
+        (2, "eval DENSE --data DATA --gate latency<=20ms|+2ms", "--gate 'latency<=20ms|+2ms' compares with a baseline"),
         (2, "report", "missing argument 'FILE…'"),
         (2, "report DATA --format pdf", "--format pdf "),
         (3, "report nowhere.json", "nowhere.json does not exist"),
@@ -149,6 +155,29 @@ def test_eval(code: int, words: str, line: str, trained: Trained, refused) -> No
     known = {"DATA": str(trained.eval_data), "DENSE": str(trained.dense)}
     found = refused(code, *(known.get(word, word) for word in words.split()))
     assert found.replace(str(trained.eval_data), "DATA").startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("words", "use_cache", "turns"),
+    [
+        ("--gate size<=0.6x", True, None),
+        ("--gate latency<=1.1x", True, Plan(6, frozenset({"latency_ms_p50"}))),
+        ("--gate latency<=9ms", False, None),
+        ("--rounds 3 --seed 1", True, Plan(3, frozenset({"latency_ms_p50", "questions_per_s"}))),
+    ],
+)
+def test_what_is_measured_anew(
+    words: str, use_cache: bool, turns: Plan | None, trained: Trained, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Extras] = []
+
+    def evaluate(*_: Any, extras: Extras, **__: Any) -> Report:
+        found.append(extras)
+        return Report("now", {}, {}, Dataset("d", "0", 2, 1), rows())
+
+    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", evaluate)
+    run("eval", "d", "--data", trained.eval_data, "--baseline", "d", *words.split())
+    assert found == [Extras(use_cache=use_cache, turns=turns)]
 
 
 def rows() -> tuple[Row, ...]:

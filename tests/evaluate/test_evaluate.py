@@ -123,7 +123,7 @@ class TestWithAFakeWorker:
         assert report.dataset.path == data
         assert (report.dataset.questions, report.dataset.unanswerable, report.dataset.sampled_from) == (2, 1, None)
         assert len(report.dataset.sha256) == 64
-        assert report.device == report.rows[0].device == {"kind": "cpu", "name": "fake"}
+        assert report.device == {"kind": "cpu", "name": "fake", "load": report.device["load"]} != report.rows[0].device
         assert {"python", "compresskit", "torch", "transformers", "numpy"} <= set(report.versions)
         assert report.rows[0].versions == report.versions
         assert (report.gates, report.passed) == ((), True)

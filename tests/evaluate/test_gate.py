@@ -21,7 +21,15 @@ BASE = Row(
     metrics={"bleu": 14.0},
 )
 SMALL = replace(
-    BASE, name="small", baseline=False, em=79.2, f1=83.0, deploy_bytes=300, latency_ms_p50=21.5, metrics={"bleu": 13.0}
+    BASE,
+    name="small",
+    baseline=False,
+    em=79.2,
+    f1=83.0,
+    deploy_bytes=300,
+    latency_ms_p50=21.5,
+    metrics={"bleu": 13.0},
+    turns={"latency_ms_p50": [[21.5, 10.0]] * 6},
 )
 REPORT = Report("now", {}, {}, Dataset("d", "0", 10, 5), (BASE, SMALL))
 
@@ -184,10 +192,10 @@ def test_a_gate_that_judges_nothing_does_not_hold():
 
 def test_a_row_is_held_against_the_baseline_of_its_own_machine():
     gpu, cpu = {"kind": "cuda", "name": "a"}, {"kind": "cpu", "name": "b"}
-    slow = replace(BASE, name="dense (cpu)", latency_ms_p50=100.0, device=cpu)
-    rows = [replace(BASE, device=gpu), replace(SMALL, device=gpu, latency_ms_p50=11.0), slow]
-    rows += [replace(SMALL, name="small (cpu)", device=cpu, latency_ms_p50=110.0), replace(SMALL, name="elsewhere")]
-    gates = gated(replace(REPORT, rows=tuple(rows)), [parse("latency<=1.2x")]).gates
+    slow = replace(BASE, name="dense (cpu)", deploy_bytes=100, device=cpu)
+    rows = [replace(BASE, device=gpu, deploy_bytes=10), replace(SMALL, device=gpu, deploy_bytes=11), slow]
+    rows += [replace(SMALL, name="small (cpu)", device=cpu, deploy_bytes=110), replace(SMALL, name="elsewhere")]
+    gates = gated(replace(REPORT, rows=tuple(rows)), [parse("size<=1.2x")]).gates
     assert [(gate.row, gate.limit, gate.passed) for gate in gates] == [
         ("small", 12.0, True),
         ("small (cpu)", 120.0, True),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from compresskit.errors import InputError
+from compresskit.evaluate.ratio import Ratio
 from compresskit.evaluate.row import FIGURES, SCHEMA_FILE, Dataset, Flip, Gate, Report, Row
 from compresskit.evaluate.slice import Slice
 from compresskit.evaluate.units import BYTES, PARAMETERS, PER_CENT, PROBABILITY, QUESTIONS, SECONDS
@@ -48,6 +49,10 @@ by_kind = {
     "Slices | None": st.none() | st.dictionaries(st.text(), st.dictionaries(st.text(), slices, max_size=2), max_size=2),
     "Mapping[str, int] | None": st.none()
     | st.fixed_dictionaries(dict.fromkeys(("questions", "paragraphs"), st.integers(0, 9))),
+    "Ratio | None": st.none() | st.builds(Ratio, numbers, st.none() | st.floats(0, 1e9), st.integers(1, 99)),
+    "Mapping[str, list[list[float]]]": st.dictionaries(
+        st.text(), st.lists(st.lists(numbers, min_size=2, max_size=2), max_size=2), max_size=2
+    ),
     "tuple[Flip, ...]": st.lists(
         st.builds(Flip, *[st.text()] * 3, st.lists(st.text()).map(tuple), *[st.text()] * 2, st.booleans()), max_size=2
     ).map(tuple),
@@ -72,9 +77,14 @@ reports = st.builds(
     gates=st.lists(
         st.builds(
             Gate,
-            *(st.text(), st.text(), st.booleans(), st.none() | numbers, st.none() | numbers, st.booleans()),
-            st.none() | st.text(min_size=1),
-            *(st.sampled_from(["holds", "fails", "undecided"]), counts, texts),
+            *[st.text()] * 2,
+            st.booleans(),
+            *[st.none() | numbers] * 2,
+            st.booleans(),
+            st.none() | st.just("slice"),
+            st.sampled_from([None, 0.25]),
+            st.sampled_from(["holds", "fails", "undecided"]),
+            *(counts, texts),
         ),
         max_size=2,
     ).map(tuple),
@@ -94,7 +104,7 @@ def test_a_row_has_the_keys_of_the_design_and_null_for_what_was_not_measured() -
     assert not {"error", "error_code"} & set(row)
     assert {key for key, value in row.items() if value is not None} == {
         *("name", "path", "family", "method", "baseline"),
-        *("metrics", "device", "versions", "settings", "flips"),
+        *("metrics", "device", "versions", "settings", "flips", "turns", "kept"),
     }
     failed = Row("dense", "out/dense", "-", "-", False, error="out of memory", error_code=5).to_dict()
     assert (failed["error"], failed["error_code"]) == ("out of memory", 5)
@@ -104,7 +114,7 @@ def test_the_published_schema_is_one_and_knows_every_key() -> None:
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     definitions = schema["$defs"]
-    for kind in (Row, Dataset, Gate, Flip, Slice):
+    for kind in (Row, Dataset, Gate, Flip, Slice, Ratio):
         assert list(definitions[kind.__name__.lower()]["properties"]) == [field.name for field in fields(kind)]
     assert set(definitions["row"]["required"]) == CONTRACT
 
@@ -130,6 +140,11 @@ IN_SCHEMA: dict[str, dict[str, Any]] = {
         "additionalProperties": {"type": "object", "additionalProperties": {"$ref": "#/$defs/slice"}},
     },
     "Mapping[str, int] | None": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/overlap"}]},
+    "Ratio | None": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/ratio"}]},
+    "Mapping[str, list[list[float]]]": {
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": {"$ref": "#/$defs/interval"}},
+    },
     "tuple[Flip, ...]": {"type": "array", "items": {"$ref": "#/$defs/flip"}},
 }
 
@@ -220,7 +235,8 @@ def broken(path: list[str | int], value: object) -> str:
         (broken(["rows", 0, "em"], "80"), r"rows\[0\].em: '80' is not of type"),
         (broken(["rows", 0, "em"], True), r"rows\[0\].em: True"),
         (broken(["rows", 0, "em"], 101), r"rows\[0\].em: 101 is greater than the maximum of 100"),
-        (broken(["rows", 0, "em"], 10**400), r"rows\[0\].em: 1000"),
+        (broken(["rows", 0, "em"], 10**300), r"rows\[0\].em: 1000"),
+        (broken(["rows", 0, "latency_ms_p50"], 10**400), "a whole number of more than 308 digits"),
         (broken(["rows", 0, "em"], 8.5).replace("8.5", "1e999"), "1e999 is too large"),
         (broken(["rows", 0, "f2"], 1), "'f2' was unexpected"),
         (broken(["rows", 0, "disk_bytes"], -1), "disk_bytes: -1"),
@@ -232,6 +248,9 @@ def broken(path: list[str | int], value: object) -> str:
         (broken(["rows", 0, "delta_em_ci95"], [1, "2"]), "delta_em_ci95"),
         (broken(["dataset", "sha256"], None), "dataset.sha256"),
         (broken(["device"], {"kind": []}), "device.kind"),
+        (broken(["device"], {"load": {"before": {"load_average": ["1"]}}}), "device.load.before.load_average"),
+        (broken(["rows", 0, "latency_ratio"], {"median": 1.0}), "latency_ratio"),
+        (broken(["rows", 0, "turns"], {"latency_ms_p50": [[1.0]]}), "turns.latency_ms_p50"),
         (broken(["versions"], {"torch": 2}), "versions.torch"),
         (broken(["gates"], [{}]), r"gates\[0\]"),
         (broken(["passed"], "yes"), "passed: 'yes'"),

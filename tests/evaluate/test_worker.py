@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,10 +19,14 @@ from compresskit.data import demo
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import load as load_data
 from compresskit.evaluate.evaluate import Extras, evaluate
+from compresskit.evaluate.gate import gated, parse
 from compresskit.evaluate.measurement import Measurement
+from compresskit.evaluate.report.table import columns_of, notes
 from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
 from compresskit.evaluate.settings import EvalSettings
+from compresskit.evaluate.timed import plan_of
+from compresskit.evaluate.turns import Plan
 from compresskit.models.answering import Prediction
 from compresskit.models.kinds import fingerprint
 from tests.here import measuring_here
@@ -290,3 +295,45 @@ def test_two_processes_give_the_answers_of_one(data: str, checkpoint: Path, tmp_
     reports = [Report.from_json((tmp_path / name).read_text()) for name in ("one.json", "two.json")]
     figures = [(row.em, row.f1, row.best_em, row.em_ci95) for report in reports for row in report.rows]
     assert figures[0] == figures[1]
+
+
+def test_two_checkpoints_in_turns(
+    data: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Kept rows are measured anew for their ratios, and stay kept: no figure of theirs is judged."""
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    call = ([str(checkpoint), str(copy)], data, SETTINGS, str(checkpoint))
+    figures = frozenset({"latency_ms_p50", "questions_per_s"})
+    with measuring_here():
+        first = evaluate(*call)
+        report = evaluate(*call, extras=Extras(turns=Plan(4, figures)))
+    assert [row.kept for row in report.rows] == [True, True]
+    assert "tiny, copy: measured in turns, 4 rounds\n" in capsys.readouterr().err
+    assert set(report.device["load"]) == {"before", "after"}
+    base, row = report.rows
+    assert base.latency_ms_p50 == first.rows[0].latency_ms_p50
+    for ratio in (row.latency_ratio, row.rate_ratio):
+        assert ratio is not None
+        assert (ratio.rounds, 0.01 < ratio.median < 100.0) == (4, True)
+    assert {"load_s", "latency_ms_p95", "questions_per_s"} <= set(row.turns)
+    assert Report.from_json(report.to_json()).rows == report.rows
+    told = "\n".join(notes(report))
+    assert "copy over the baseline, measured in turns: p50 " in told
+    assert "time and memory from an earlier call, which no gate judges: tiny (" in told
+    assert "p50\n/base" in [column.heading for column in columns_of(report)]
+    assert not {"p50\n/base"} & {column.heading for column in columns_of(first)}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is told by Linux")
+def test_two_checkpoints_in_turns_each_in_fresh_processes(data: str, checkpoint: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(checkpoint, tmp_path / "copy")
+    rules = [parse("memory<=1.2x"), parse("latency<=9x|+1s")]
+    extras = Extras(turns=plan_of(rules, 2))
+    report = evaluate([str(checkpoint), str(copy)], data, SETTINGS, str(checkpoint), extras=extras)
+    row = report.rows[1]
+    assert row.memory_ratio is not None
+    assert row.memory_ratio.rounds == 2
+    assert row.memory_ratio.median == pytest.approx(1.0, rel=0.1)
+    assert 50_000_000 < (row.library_memory_bytes or 0) < (row.peak_memory_bytes or 0)
+    assert gated(report, rules).passed

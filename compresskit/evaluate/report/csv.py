@@ -14,14 +14,14 @@ from compresskit.text import printable
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # What is not a single value; the JSON has it.
-_NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips", "slices", "overlap")
+_NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips", "slices", "overlap", "turns")
 
 
 def render(report: Report) -> str:
     """The rows as CSV (RFC 4180 but for line feeds): empty where not measured, an interval as `low high`.
 
-    Each of the metrics that were asked for has a column of its own name; what is not a single value is left out. A text
-    that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
+    A ratio is its median. Each of the metrics that were asked for has a column of its own name; what is not a single
+    value is left out. A text that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
     """
     names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
     keys = [field.name for field in fields(Row) if field.name not in _NESTED]
@@ -43,4 +43,5 @@ def _cell(value: object) -> object:
 def _flat(row: Row) -> Mapping[str, object]:
     values = {key: _cell(value) for key, value in row.to_dict().items() if key not in _NESTED}
     joined = {key: " ".join(map(str, value)) for key, value in values.items() if isinstance(value, tuple)}
-    return {**values, **joined, **row.metrics}
+    medians = {key: value["median"] for key, value in values.items() if isinstance(value, dict)}
+    return {**values, **joined, **medians, **row.metrics}

@@ -12,6 +12,7 @@ from compresskit.evaluate.gate import explain
 from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.nothing import told as told_of_nothing
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
+from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in, told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
 from compresskit.evaluate.units import bounded, per_cent, signed, threshold
 from compresskit.text import printable
@@ -46,6 +47,8 @@ class Column:
         """The figure of a row; None where it was not measured, or the column is one of texts."""
         if self.figure is None:
             return None
+        if self.key in RATIO_FIGURES:
+            return ratio_in(row, self.key)
         return row.weights_left if self.figure is WEIGHTS_LEFT else row.value(self.key)
 
     def show(self, row: Row) -> str:
@@ -86,6 +89,7 @@ def columns_of(report: Report, known: Sequence[Column] = COLUMNS) -> list[Column
     """The columns of a report: of those that are paired where there is a baseline, and of what was asked for."""
     has_pairs = report.baseline is not None
     columns = [column for column in known if column.figure is None or has_pairs or not column.figure.paired]
+    columns += [_column(key, figure) for key, figure in RATIO_FIGURES.items() if any_ratio(report.rows, key)]
     names = dict.fromkeys(name for row in report.rows for name in row.metrics)
     return columns + [_column(name, asked_figure(name)) for name in names]
 
@@ -185,7 +189,8 @@ def notes(report: Report) -> list[str]:
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
-    lines = [*told_of_nothing(report), *lines, *_unlike_settings(report.rows), *overlap.told(report)]
+    lines = [*told_of_nothing(report), *lines, *_unlike_settings(report.rows), *told_of_times(report)]
+    lines += overlap.told(report)
     if report.baseline is None:
         return lines
     return lines + [line for row in report.rows if (line := _difference(row)) is not None]
