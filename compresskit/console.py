@@ -206,12 +206,13 @@ def silenced() -> Iterator[None]:
 
 
 @contextmanager
-def progress(total: int | None, description: str, unit: str = "", start: int = 0) -> Iterator[Progress]:
+def progress(total: int | None, description: str, unit: str = "", before: float = 0.0) -> Iterator[Progress]:
     """Show how far a long job is: a live bar on a terminal, a line now and then elsewhere; not when quiet.
 
-    `total` counts the units of the whole job (None when it is not known), `start` those done before, by the run that
-    this one resumes. `description` says in a word or two what is going on; `unit` is the name of one unit, for the rate
-    (`steps` makes `12.3 steps/s`). What is yielded is told of the units done: see `Progress.update`.
+    `total` counts the units of the whole job (None when it is not known), those that an interrupted run has done in
+    `before` seconds included: rate and time are those of the whole job. `description` says in a word or two what is
+    going on; `unit` is the name of one unit, for the rate (`steps` makes `12.3 steps/s`). What is yielded is told of
+    the units done: see `Progress.update`.
 
     Example:
         >>> with progress(100, "train", unit="steps") as bar:
@@ -222,9 +223,9 @@ def progress(total: int | None, description: str, unit: str = "", start: int = 0
     elif _is_terminal(sys.stderr):
         bar = _rich_progress(unit)
         with bar:
-            yield _BarProgress(bar, bar.add_task(description, total=total, completed=start, fields=""))
+            yield _BarProgress(bar, _task(bar, description, total, before))
     else:
-        lines = _LineProgress(total, description, unit, start)
+        lines = _LineProgress(total, description, unit, before)
         try:
             yield lines
         finally:
@@ -246,12 +247,12 @@ class _BarProgress:
 
 
 class _LineProgress:
-    def __init__(self, total: int | None, description: str, unit: str, start: int) -> None:
+    def __init__(self, total: int | None, description: str, unit: str, before: float) -> None:
         self._total = total
         self._description = description
         self._unit = unit
-        self._start = start
-        self._began = self._printed = time.monotonic()
+        self._printed = time.monotonic()
+        self._began = self._printed - before
         self._pending: str | None = None
 
     def update(self, completed: int, **fields: Field) -> None:
@@ -274,13 +275,22 @@ class _LineProgress:
         parts = [f"{completed}/{self._total} ({completed / self._total:.0%})" if self._total else str(completed)]
         if fields:
             parts.append(fields)
-        rate = (completed - self._start) / elapsed if elapsed > 0 else 0.0
+        rate = completed / elapsed if elapsed > 0 else 0.0
         if rate > 0:
             parts.append(_rate(rate, self._unit))
         parts.append(f"{_clock(elapsed)} elapsed")
         if rate > 0 and self._total and completed < self._total:
             parts.append(f"{_clock((self._total - completed) / rate)} left")
         return f"{self._description}: {', '.join(parts)}"
+
+
+def _task(bar: RichProgress, description: str, total: int | None, before: float) -> TaskID:
+    """A new line of a live bar, which began `before` seconds ago."""
+    number = bar.add_task(description, total=total, fields="")
+    (task,) = bar.tasks
+    assert task.start_time is not None
+    task.start_time -= before
+    return number
 
 
 def _rich_progress(unit: str) -> RichProgress:

@@ -162,11 +162,17 @@ def test_plain_progress_has_few_lines_and_the_last_state(capsys, monkeypatch):
     assert len(lines) == len(set(lines)) < 120  # 20 of 10 s each, then one for each 5 %
 
 
-def test_plain_progress_of_a_resumed_job_does_not_count_what_was_done_before(capsys, monkeypatch):
+def test_plain_progress_of_a_resumed_job_counts_what_was_done_before(capsys, monkeypatch):
     clock(monkeypatch, [0.0, 20.0])
-    with console.progress(1000, "train", start=900) as bar:
+    with console.progress(1000, "train", before=360) as bar:
         bar.update(950)
-    assert capsys.readouterr().err == "train: 950/1000 (95%), 2.50/s, 0:00:20 elapsed, 0:00:20 left\n"
+    assert capsys.readouterr().err == "train: 950/1000 (95%), 2.50/s, 0:06:20 elapsed, 0:00:20 left\n"
+
+
+def test_a_live_bar_of_a_resumed_job_began_before():
+    bar = console._rich_progress("steps")
+    task = console._task(bar, "train", 1000, before=360.0)
+    assert bar.tasks[task].elapsed == pytest.approx(360, abs=9)
 
 
 def test_plain_progress_with_unknown_total_and_after_an_error(capsys):

@@ -64,7 +64,8 @@ class Step:
     """One step of a checkpoint's history: a method with its whole configuration, and what came of it.
 
     `wall_time_s` is in seconds; `metrics` are the last figures of the run (loss, sparsity, …), per cent where a
-    metric of evaluation. Raises ValueError for a time below 0, and for a figure that is no number.
+    metric of evaluation. `choices` is what a run has decided by itself, in words (how it computed). Raises ValueError
+    for a time below 0, and for a figure that is no number.
     """
 
     method: str
@@ -74,6 +75,7 @@ class Step:
     wall_time_s: float
     metrics: Mapping[str, Any]
     versions: Mapping[str, str] = field(default_factory=lambda: package_versions())
+    choices: Mapping[str, str | int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.wall_time_s < 0:

@@ -46,6 +46,7 @@ def with_architecture(options: TrainingOptions, architecture: Mapping[str, Any])
 def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
     """Run a job that trains, or print its plan."""
     from compresskit.methods import run
+    from compresskit.training.session import end_processes
 
     job = replace(job, reads=scoring.reads)
     evaluator = scoring.evaluator(job.training)
@@ -53,6 +54,7 @@ def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
         show_plans(run.plan(job))
     else:
         show_result(run.run(job, evaluator))
+        end_processes()
 
 
 def convert(job: Job, *, plan: bool) -> None:

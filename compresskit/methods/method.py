@@ -59,6 +59,10 @@ class Attached(ABC):
         """Figures of the last step for the progress bar and the log."""
         return {}
 
+    def choices(self, options: TrainingOptions) -> Mapping[str, str]:
+        """What it decides by itself, in words, for the log and the manifest."""
+        return {}
+
     def footprint(self, number: int) -> Footprint:
         """What it needs, where the computation's numbers have `number` bytes."""
         return Footprint(0, 0)

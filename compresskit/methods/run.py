@@ -39,6 +39,7 @@ from compresskit.models.source import Source, base_of, resolve
 from compresskit.models.task import Batch, Items
 from compresskit.options import refuse
 from compresskit.training.arguments import Evaluator, TrainingOptions
+from compresskit.training.choices import choices_of, told
 from compresskit.training.computing import Objective, compute_dtype
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
 from compresskit.training.session import (
@@ -97,12 +98,13 @@ def plan(job: Job) -> list[Plan]:
     # A teacher that is yet to be trained is the same model.
     base = source if job.teacher is not None else method.prepare_base(source, given)
     require_kind(method, base)
-    loaded = load_for_training(base, device=options.device)
+    loaded = load_for_training(base, options)
     loaded.missing_head = loaded.missing_head and job.teacher is None
     check_options(options, loaded)
     method.examine(asked, loaded)
     method.prepare(asked, loaded, _opened(given, loaded, asked.distillation) if given is not None else None)
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
+    choices = {**choices_of(options, loaded), **attached.choices(options)}
     footprint = attached.footprint(NUMBER_BYTES[compute_dtype(options)])
     summary = attached.summary()
     own = make_plan(
@@ -115,6 +117,7 @@ def plan(job: Job) -> list[Plan]:
         notes=[
             f"writes {options.target}" + (f": {summary}" if summary else ""),
             *([f"teacher: {given.ref}"] if given is not None else []),
+            told(choices),
         ],
     )
     return [*plan(job.teacher), own] if job.teacher is not None else [own]
@@ -329,8 +332,13 @@ def _train(
     if teacher is not None and (softening := job.distillation.softening) is not None:
         features, objective, of_teacher = taught(session, teacher, **softening)
         facts = {**facts, "distilled": of_teacher}
+        session.keep_time()
     del teacher
     attached = method.attach(loaded, job.config, DTYPES[compute_dtype(options)])
+    choices = {**choices_of(options, loaded), **attached.choices(options)}
+    if facts.get("distilled") == "logits":
+        choices["teacher_logits"] = f"asked for once, in {compute_dtype(options)}, and kept in float16"
+    console.info(told(choices))
     groups = attached.groups(options)
     figures = Engine(
         loaded.model,
@@ -343,6 +351,7 @@ def _train(
         options,
         session.work,
         fields=attached.fields,
+        saved=session.keep_time,
     ).fit(resume=options.resume)
     metrics = {**figures, **attached.finish(), **facts}
     if method.leaves(job.config) != "full" or source is not None:
@@ -354,6 +363,7 @@ def _train(
         kind=method.leaves(job.config),
         base=base_of(session.source, options.target),
         metrics=metrics,
+        choices=choices,
         save=attached.save,
         evaluator=evaluator,
     )

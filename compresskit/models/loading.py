@@ -37,6 +37,12 @@ from compresskit.text import counted
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
+def attention_dropout_of(config: PretrainedConfig) -> float | None:
+    """The dropout of attention weights that a configuration names; None where it has none of its own (T5, Mamba)."""
+    named = [getattr(config, name) for name in ATTENTION_DROPOUT if hasattr(config, name)]
+    return float(named[0] or 0.0) if named else None
+
+
 def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
 

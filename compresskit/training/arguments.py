@@ -18,6 +18,8 @@ Evaluator = Callable[[Path], Mapping[str, float | None]]
 
 LARGEST_SEED = 2**32 - 1  # the bound of numpy
 
+AttentionDropout = Literal["auto", "model", "none"]
+
 OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor"]
 
 # Fields that say where and how to run, not what: they may change between a run and its --resume.
@@ -69,8 +71,9 @@ class TrainingOptions(RunOptions):
     `max_length`, `stride` and `max_answer_length` are in tokens; `prompt_template` is the prompt of a model that writes
     its answers.
     `negatives` is the number of constructed unanswerable questions for each answerable one. `dtype` is that of the
-    computation (weights learn in fp32). `save_steps` is the number of steps between states. `architecture` is what
-    `model` is built from where that is not a checkpoint, but built from the training data. What is None has a
+    computation (weights learn in fp32). `attention_dropout` says whether attention weights are dropped as the model's
+    configuration has it. `save_steps` is the number of steps between states. `architecture` is what `model` is built
+    from where that is not a checkpoint, but built from the training data. What is None has a
     default that the method or the model decides.
     """
 
@@ -151,6 +154,12 @@ class TrainingOptions(RunOptions):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "Arithmetic; auto is bfloat16 on a GPU, float32 on a CPU.", panel=MACHINE
+    )
+    attention_dropout: AttentionDropout = option(
+        "auto",
+        "Dropout of attention weights in training: model takes what the model's configuration says, none leaves it "
+        "out; auto leaves it out on a CPU, where it makes a step about four times slower.",
+        panel=TRAINING,
     )
     save_steps: int = option(
         500, "Steps between the states that --resume takes up.", metavar="N", least=1, panel=OUTPUT

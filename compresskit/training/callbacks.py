@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from compresskit import console
 from compresskit.checkpoint.reading import read_bytes
 from compresskit.text import finite_or_none, to_json
+from compresskit.training.clock import Stopwatch
 from compresskit.training.sampler import LengthGroupedSampler
 
 Fields = Callable[[], Mapping[str, float]]
@@ -31,6 +31,17 @@ class EpochOrder(TrainerCallback):
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Set the epoch from the run's own count."""
         self.sampler.epoch = int(state.epoch or 0)
+
+
+class GoOn(TrainerCallback):
+    """Lets a run count on from its earlier parts: calls `go_on` when the Trainer has set its counts to nothing."""
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self.go_on = go_on
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Call it."""
+        self.go_on()
 
 
 class JsonLog(TrainerCallback):
@@ -67,19 +78,26 @@ def _step(line: str) -> float:
 
 
 class Progress(TrainerCallback):
-    """Shows steps, loss, the run's own fields and examples/s; sees to it that the last step is logged."""
+    """Shows steps, loss, the run's own fields and examples/s; sees to it that the last step is logged.
+
+    The rate and the time are those of the whole run, of which the steps that are resumed took `before` seconds.
+    """
 
     def __init__(self, fields: Fields, examples_per_step: int) -> None:
         self.fields = fields
         self.examples_per_step = examples_per_step
         self.shown: dict[str, float] = {}
         self.bar: Any = None
+        self.before = 0.0
+        self.watch = Stopwatch()
         self.stack = contextlib.ExitStack()
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Open the bar."""
-        self.started, self.first_step = time.perf_counter(), state.global_step
-        self.bar = self.stack.enter_context(console.progress(state.max_steps, "training", "steps", state.global_step))
+        self.watch = Stopwatch(self.before)
+        self.bar = self.stack.enter_context(console.progress(state.max_steps, "training", "steps", self.before))
+        if state.global_step:
+            self._show(state)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
@@ -90,11 +108,14 @@ class Progress(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move the bar."""
-        seconds = time.perf_counter() - self.started
-        rate = (state.global_step - self.first_step) * self.examples_per_step / seconds
-        self.bar.update(state.global_step, **self.shown, **{"examples/s": rate})
+        self._show(state)
         if state.global_step == state.max_steps:
             control.should_log = True  # so that the log holds the run's end, wherever the last interval stops
+
+    def _show(self, state: TrainerState) -> None:
+        seconds = self.watch.seconds
+        rate = {"examples/s": state.global_step * self.examples_per_step / seconds} if seconds > 0 else {}
+        self.bar.update(state.global_step, **self.shown, **rate)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Close the bar."""

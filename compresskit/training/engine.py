@@ -19,10 +19,11 @@ from compresskit.models.device import resolve_device
 from compresskit.models.task import Batch, Items
 from compresskit.training import state
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.callbacks import EpochOrder, JsonLog, Progress
+from compresskit.training.callbacks import EpochOrder, GoOn, JsonLog, Progress
 from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
 from compresskit.training.optimizers import ParameterGroup, make_optimizer
 from compresskit.training.sampler import LengthGroupedSampler
+from compresskit.training.so_far import SoFar
 
 LOG_STEPS = 10
 
@@ -32,8 +33,8 @@ class Engine(Trainer):
 
     `rows` counts the rows of choices of a batch: the loss of a step is the mean over all of its rows, however they are
     cut into batches and spread over processes. `groups` are the optimizer's parameter groups (`lr` and `weight_decay`
-    set in each). `fields` gives further figures for the progress bar and the log, by name. States go to `work`;
-    `resume` takes up the newest one.
+    set in each). `fields` gives further figures for the progress bar and the log, by name. States go to `work`, and
+    `saved` hears of each in the first process; `resume` takes up the newest one.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Engine(Trainer):
         options: TrainingOptions,
         work: Path,
         fields: Callable[[], Mapping[str, float]] = dict,
+        saved: Callable[[], None] = lambda: None,
     ) -> None:
         self._objective = objective
         self._rows = rows
@@ -55,6 +57,8 @@ class Engine(Trainer):
         self._groups = list(groups)
         self._options = options
         self._work = work
+        self._saved = saved
+        self._before = SoFar()
         if options.gradient_checkpointing:
             checkpoint_activations(model)
         arguments = training_arguments(options, work)
@@ -70,11 +74,13 @@ class Engine(Trainer):
         self.add_callback(JsonLog(work / "log.jsonl", fields))
         self._progress = Progress(fields, options.batch_size * options.accumulate * arguments.world_size)
         self.add_callback(self._progress)
+        self.add_callback(GoOn(self._go_on))
 
     def fit(self, *, resume: bool) -> dict[str, Any]:
         """Train to the end; figures of the run: mean loss, steps, windows/s, parameters that learned.
 
-        Also the peak of a GPU's memory that tensors took, in bytes; None on a CPU.
+        Also the peak of a GPU's memory that tensors took, in bytes; None on a CPU. A resumed run tells those of all of
+        its parts; steps that were lost with an interruption and taken again count once.
 
         Raises RunFailed where the loss or a parameter is no longer a number, or memory runs out; the last state stays.
         Raises InputError where the state to go on from is not as it was written, or of another model.
@@ -82,11 +88,13 @@ class Engine(Trainer):
         last = state.latest_state(self._work) if resume else None
         if last is not None:
             check_seal(last)
+            self._before = SoFar.read(last)
+            self._progress.before = self._before.seconds
         on_gpu = self.args.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
         try:
-            result = self.train(resume_from_checkpoint=str(last) if last else None)
+            self.train(resume_from_checkpoint=str(last) if last else None)
         except torch.OutOfMemoryError as error:
             raise RunFailed(
                 "the GPU's memory is full; lower --batch-size (and raise --accumulate), or --max-length"
@@ -94,13 +102,47 @@ class Engine(Trainer):
         finally:
             self._progress.close()
         self._check_parameters()
+        seconds = self._progress.watch.seconds
         return {
-            "train_loss": float(result.training_loss),
-            "steps": result.global_step,
-            "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
-            "examples_per_s": float(result.metrics["train_samples_per_second"]),
+            "train_loss": self._total_loss_scalar / self.state.global_step,
+            "steps": self.state.global_step,
+            "peak_memory_bytes": self._peak(),
+            "examples_per_s": self._windows() / seconds if seconds > 0 else None,
             "params_trainable": sum(p.numel() for p in self._learner.parameters() if p.requires_grad),
         }
+
+    def _windows(self) -> int:
+        """The windows that all steps have seen; the last step of an epoch sees those that are left."""
+        count, per_step = len(self._sampler), self._sampler.batch_size
+        epochs, steps = divmod(self.state.global_step, math.ceil(count / per_step))
+        return epochs * count + min(steps * per_step, count)
+
+    def _peak(self) -> int | None:
+        """The most bytes of a GPU's memory that tensors took at once, in any part of the run; None on a CPU."""
+        if self.args.device.type != "cuda":
+            return None
+        return max(torch.cuda.max_memory_allocated(), self._before.peak_memory_bytes or 0)
+
+    def _so_far(self) -> SoFar:
+        """The figures up to now; every process of the run has to ask."""
+        later = float(self.accelerator.gather(self._tr_loss).mean())
+        return SoFar(
+            self._progress.watch.seconds, self._globalstep_last_logged, self._total_loss_scalar, later, self._peak()
+        )
+
+    def _go_on(self) -> None:
+        """Count on from the state that is resumed; the Trainer has just set its counts to nothing."""
+        self._initial_global_step = 0
+        self._globalstep_last_logged = self._before.logged_step
+        self._total_loss_scalar = self._before.logged_loss
+        self._tr_loss += self._before.later_loss
+
+    def _run_epoch(self, *positional: Any, **named: Any) -> None:
+        """Take the steps of an epoch; none where the state that is resumed is that of the last step."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*positional, **named)  # type: ignore[no-untyped-call]
+        else:
+            self.control.should_training_stop = True
 
     # What the Trainer asks for: data, optimizer, loss.
 
@@ -154,6 +196,7 @@ class Engine(Trainer):
         final = state.state_folder(self._work, self.state.global_step)
         main = self.is_world_process_zero()
         staging = self._work / "state.writing"
+        so_far = self._so_far()
         if main:
             shutil.rmtree(staging, ignore_errors=True)
             staging.mkdir()
@@ -162,11 +205,13 @@ class Engine(Trainer):
             assert self.lr_scheduler is not None
             state.save_optimizer(staging, self.optimizer, self.lr_scheduler.state_dict())
             self.state.save_to_json(str(staging / "trainer_state.json"))
+            so_far.write(staging)
         self.accelerator.wait_for_everyone()
         state.save_generators(staging, self.args.process_index)
         self.accelerator.wait_for_everyone()
         if main:
             state.commit_state(staging, final)
+            self._saved()
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

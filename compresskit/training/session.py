@@ -6,7 +6,6 @@ import contextlib
 import functools
 import gc
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,8 +14,9 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from torch import nn
+from torch import distributed, nn
 
 from compresskit import console
 from compresskit.checkpoint.jobs import check_same_job, differences
@@ -35,12 +35,15 @@ from compresskit.models.device import resolve_device
 from compresskit.models.kinds import kind_of
 from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
+from compresskit.models.loading import attention_dropout_of
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source, resolve
 from compresskit.models.task import Bounded, Features
 from compresskit.models.tasks.lengths import told_too_long, too_long
 from compresskit.text import counted
 from compresskit.training.arguments import Evaluator, TrainingOptions
+from compresskit.training.choices import Choices, leaves_out_attention_dropout
+from compresskit.training.clock import RunClock
 
 LONGEST_WAIT = timedelta(days=1)
 
@@ -49,8 +52,8 @@ LONGEST_WAIT = timedelta(days=1)
 class Session:
     """A prepared run: what the engine needs, and what the manifest will say.
 
-    `features` are those of `examples`. `work` is the claimed workspace; `started` the moment (seconds of
-    `time.perf_counter`) that the wall time counts from.
+    `features` are those of `examples`. `work` is the claimed workspace; `clock` counts
+    the wall time.
     """
 
     options: TrainingOptions
@@ -61,7 +64,12 @@ class Session:
     examples: ExampleSet
     features: Features
     data: Data
-    started: float
+    clock: RunClock
+
+    def keep_time(self) -> None:
+        """Write down the wall time, in the first process: something is finished that a resumed run finds done."""
+        if self.is_main:
+            self.clock.keep()
 
     @property
     def is_main(self) -> bool:
@@ -73,6 +81,16 @@ def processes_of(options: TrainingOptions) -> PartialState:
     """The processes of a run, this one among them."""
     # The first process tokenizes, asks the teacher and scores while the others wait for it.
     return PartialState(cpu=resolve_device(options.device).type == "cpu", timeout=LONGEST_WAIT)
+
+
+def end_processes() -> None:
+    """Leave the group of a run's processes, once all of them are at their end; nothing where one runs alone.
+
+    NCCL warns of a program that ends without.
+    """
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @contextlib.contextmanager
@@ -123,9 +141,9 @@ def prepare(
     `examine` raises what a method has against the model, before the data are read. Raises the errors of loading a
     checkpoint and of reading data, each with its own exit code.
     """
-    started = time.perf_counter()
+    clock = RunClock(work)
     set_seed(options.seed)
-    loaded = load_for_training(source, device=options.device)
+    loaded = load_for_training(source, options)
     check_options(options, loaded)
     examine(loaded)
     examples = training_examples(options)
@@ -143,7 +161,9 @@ def prepare(
         console.warn(told_too_long(count, options.max_answer_length, options.data))
     info = examples.info
     data = Data(options.data, info.sha256, info.questions, info.unanswerable, info.counts)
-    return Session(options, work, workspace, source, loaded, examples, features, data, started)
+    session = Session(options, work, workspace, source, loaded, examples, features, data, clock)
+    session.keep_time()
+    return session
 
 
 def opened_features(loaded: TrainableModel, folder: Path, options: TrainingOptions) -> Features:
@@ -154,16 +174,15 @@ def opened_features(loaded: TrainableModel, folder: Path, options: TrainingOptio
     return features
 
 
-def load_for_training(source: Source, *, device: str) -> TrainableModel:
+def load_for_training(source: Source, options: TrainingOptions) -> TrainableModel:
     """Open a checkpoint in fp32, in training mode: packed weights where they are computed with, others on the CPU.
 
-    On a CPU, dropout of attention weights turns the fused attention off and makes a step about four times slower, so
-    there it is left out; the configuration that is saved keeps the model's own value.
+    Where dropout of attention weights is left out, the configuration that is saved keeps the model's own value.
     """
-    target = resolve_device(device).type
     # Transformers does not move packed weights; all others wait on the CPU for the teacher to leave the device.
-    place = target if isinstance(kind_of(source), QuantizedKind) else "cpu"
-    loaded = load_trainable(source, attention_dropout=0.0 if target == "cpu" else None, device=place)
+    place = resolve_device(options.device).type if isinstance(kind_of(source), QuantizedKind) else "cpu"
+    without = 0.0 if leaves_out_attention_dropout(options) else None
+    loaded = load_trainable(source, attention_dropout=without, device=place)
     loaded.model.train()
     return loaded
 
@@ -189,6 +208,10 @@ def check_options(options: TrainingOptions, loaded: LoadedModel) -> None:
         )
     if options.gradient_checkpointing and not loaded.model.supports_gradient_checkpointing:
         raise UsageError(f"--gradient-checkpointing has no effect with {loaded.ref}, which has no blocks; leave it out")
+    if options.attention_dropout != "auto" and attention_dropout_of(loaded.model.config) is None:
+        raise UsageError(
+            f"--attention-dropout has no effect with {loaded.ref}, whose configuration names none; leave it out"
+        )
     positions = loaded.family.max_positions(loaded.model.config)
     if positions is not None and options.max_length > positions:
         raise UsageError(
@@ -204,6 +227,7 @@ def finish(
     kind: KindName,
     base: Base | None,
     metrics: Mapping[str, Any],
+    choices: Choices,
     save: Callable[[Path], None],
     evaluator: Evaluator | None,
 ) -> None:
@@ -224,8 +248,8 @@ def finish(
             write_text(staging / "log.jsonl", (session.work / "log.jsonl").read_text())
             known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
             # The training ends here: scoring a checkpoint is not a part of making it.
-            wall_time = time.perf_counter() - session.started
-            step = Step(method, config, options.seed, session.data, wall_time, metrics)
+            wall_time = session.clock.seconds
+            step = Step(method, config, options.seed, session.data, wall_time, metrics, choices=choices)
             known.add(step, kind=kind, base=base).write(staging)
             if evaluator is not None:
                 _free_device(loaded)
@@ -233,7 +257,7 @@ def finish(
                     metrics = {**metrics, **evaluator(staging)}
                 except CompresskitError as error:
                     failure = error
-                step = Step(method, config, options.seed, session.data, wall_time, metrics)
+                step = Step(method, config, options.seed, session.data, wall_time, metrics, choices=choices)
                 known.add(step, kind=kind, base=base).write(staging)
             session.workspace.finish(staging)
         finally:

@@ -29,7 +29,7 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     assert raw["schema"] == "compresskit.checkpoint/1"
     assert raw["base"] is None
     step = raw["steps"][0]
-    assert step.keys() == {"method", "config", "seed", "data", "wall_time_s", "metrics", "versions"}
+    assert step.keys() == {"method", "config", "seed", "data", "wall_time_s", "metrics", "versions", "choices"}
     assert step["data"] == {
         "path": "squad.json",
         "sha256": "ab" * 32,

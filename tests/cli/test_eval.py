@@ -176,7 +176,7 @@ def test_what_is_measured_anew(
         return Report("now", {}, {}, Dataset("d", "0", 2, 1), rows())
 
     monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", evaluate)
-    run("eval", "d", "--data", trained.eval_data, "--baseline", "d", *words.split())
+    run("eval", "d", "h", "--data", trained.eval_data, "--baseline", "d", *words.split())
     assert found == [Extras(use_cache=use_cache, turns=turns)]
 
 

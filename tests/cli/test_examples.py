@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,25 +15,29 @@ import yaml
 from compresskit import console
 from compresskit.cli.app import main
 from compresskit.evaluate.row import Report
+from tests.action import ROOT, Runner
 from tests.cli.conftest import Trained
 from tests.here import measuring_here
 
-ROOT = Path(__file__).resolve().parents[2]
 CI = ROOT / "examples" / "ci"
 
 
-def github_commands() -> list[str]:
-    workflow = yaml.safe_load((CI / "github.yml").read_text())
-    return [step["run"] for step in workflow["jobs"]["eval"]["steps"] if "run" in step]
+def gitlab_command() -> str:
+    install, command = yaml.safe_load((CI / "gitlab.yml").read_text())["compresskit"]["script"]
+    assert install == 'pip install "$COMPRESSKIT"'  # what is tested here is installed already
+    return str(command)
 
 
-def gitlab_commands() -> list[str]:
-    return list(yaml.safe_load((CI / "gitlab.yml").read_text())["compresskit"]["script"])
+def github_inputs() -> dict[str, str]:
+    """What the workflow tells the action."""
+    steps = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["eval"]["steps"]
+    (used,) = [step for step in steps if step["uses"].startswith("OWNER/compresskit@")]
+    return {name: json.dumps(value) for name, value in used["with"].items()}
 
 
 @pytest.fixture
 def project(tmp_path: Path, trained: Trained) -> Path:
-    """A project as compresskit.yaml describes it, and `compresskit` on the path of its shell."""
+    """A project as compresskit.yaml describes it."""
     # Six steps make no reader of the dense model.
     written = (CI / "compresskit.yaml").read_text(encoding="utf-8")
     (tmp_path / "compresskit.yaml").write_text(f"{written}  allow-weak-baseline: true\n", encoding="utf-8")
@@ -42,52 +45,53 @@ def project(tmp_path: Path, trained: Trained) -> Path:
     shutil.copytree(trained.pruned("smp"), tmp_path / "runs" / "smp-50")  # its base is ../dense here too
     (tmp_path / "data").mkdir()
     shutil.copy(trained.eval_data, tmp_path / "data" / "dev.json")
-    (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin" / "compresskit"
-    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m compresskit "$@"\n')
-    command.chmod(0o755)
     return tmp_path
 
 
+def run_on_gitlab(runner: Runner) -> tuple[int, str, Path]:
+    """Exit code and last words of the job, and the folder of its report."""
+    command = ["bash", "-e", "-c", gitlab_command()]
+    done = subprocess.run(command, cwd=runner.folder, env=runner.environment, capture_output=True, text=True)
+    return done.returncode, done.stderr, runner.folder
+
+
+def run_on_github(runner: Runner) -> tuple[int, str, Path]:
+    """The same of the action."""
+    measured = runner.run("Measure and gate")
+    assert measured.returncode == 0, measured.stderr
+    return runner.run("Verdict").returncode, measured.stderr, Path(runner.output("json")).parent
+
+
 @pytest.mark.parametrize(
-    "commands",
-    [
-        pytest.param(github_commands(), id="github"),
-        pytest.param(gitlab_commands(), id="gitlab", marks=pytest.mark.slow),
-    ],
+    "run",
+    [pytest.param(run_on_github, id="github"), pytest.param(run_on_gitlab, id="gitlab", marks=pytest.mark.slow)],
 )
-def test_the_commands_of_the_job(commands: list[str], project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_of_the_job(
+    run: Callable[[Runner], tuple[int, str, Path]], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The first finds rows of unchanged checkpoints in the cache, as most jobs do; the second measures one."""
-    assert commands[0] == 'pip install "$COMPRESSKIT"'  # what is tested here is installed already
-    (command,) = commands[1:]
     fill_the_cache(project, monkeypatch)
-    environment = {
-        **os.environ,
-        "PATH": f"{project / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "GITHUB_STEP_SUMMARY": str(project / "summary.md"),
-        "COMPRESSKIT_CACHE": str(project / "cache"),
-    }
-    done = subprocess.run(["bash", "-e", "-c", command], cwd=project, env=environment, capture_output=True, text=True)
-    report = Report.from_json((project / "eval.json").read_text())
+    runner = Runner.prepared(project, github_inputs(), COMPRESSKIT_CACHE=str(project / "cache"))
+    code, words, folder = run(runner)
+    report = Report.from_json((folder / "eval.json").read_text())
     assert [(row.name, row.baseline) for row in report.rows] == [("dense", True), ("smp-50", False)]
     dense, small = (row.em or 0.0 for row in report.rows)
     assert [(gate.rule, gate.passed) for gate in report.gates] == [
         ("em>=base-1.0", small >= dense - 1),
         ("size<=1.1x", True),
     ]
-    assert done.returncode == (0 if report.passed else 1), done.stderr
-    assert len(ElementTree.parse(project / "gates.xml").getroot()) == 2
-    assert "smp-50" in (project / "eval.html").read_text()
-    assert (project / "summary.md").read_text().startswith("| Name ")
+    assert code == (0 if report.passed else 1), words
+    assert len(ElementTree.parse(folder / "gates.xml").getroot()) == 2
+    assert "smp-50" in (folder / "eval.html").read_text()
+    assert runner.written("GITHUB_STEP_SUMMARY").startswith("| Name ")
 
     # Something large comes into the checkpoint's folder: the same command fails the job.
     (project / "runs" / "smp-50" / "words.txt").write_bytes(bytes(dense_bytes(report)))
-    done = subprocess.run(["bash", "-e", "-c", command], cwd=project, env=environment, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "size<=1.1x fails for smp-50" in done.stderr.splitlines()[-1]
-    assert json.loads((project / "eval.json").read_text())["passed"] is False
+    code, words, folder = run(runner)
+    assert code == 1
+    assert words.splitlines()[-1].startswith("error: ")
+    assert "size<=1.1x fails for smp-50" in words.splitlines()[-1]
+    assert json.loads((folder / "eval.json").read_text())["passed"] is False
 
 
 def fill_the_cache(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +112,9 @@ def dense_bytes(report: Report) -> int:
     return report.rows[0].deploy_bytes or 0
 
 
-def test_the_artefacts_that_the_jobs_keep_are_those_that_the_configuration_writes() -> None:
+def test_the_artefacts_that_the_job_keeps_are_those_that_the_configuration_writes() -> None:
     written = {
         yaml.safe_load((CI / "compresskit.yaml").read_text())["eval"][key] for key in ("output", "html", "junit")
     }
-    steps = yaml.safe_load((CI / "github.yml").read_text())["jobs"]["eval"]["steps"]
-    assert set(steps[-1]["with"]["path"].split()) == written
     artifacts = yaml.safe_load((CI / "gitlab.yml").read_text())["compresskit"]["artifacts"]
     assert {*artifacts["paths"], artifacts["reports"]["junit"]} == written

@@ -29,7 +29,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def start(arguments: list[str], **more: Any) -> "subprocess.Popen[bytes]":
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(arguments, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, **more)
 
 
@@ -96,16 +96,29 @@ def test_a_killed_pruning_with_distillation(tmp_path: Path) -> None:
     assert kept == pytest.approx(0.3, abs=1e-3)
 
 
+# The program, and a look at what it leaves: NCCL would warn of a group that is still there.
+ENDS = """
+import sys
+from torch import distributed
+from compresskit.cli.app import main
+code = main()
+assert not distributed.is_initialized(), "the group of processes was not left"
+sys.exit(code)
+"""
+
+
 def test_two_processes(tmp_path: Path) -> None:
     """Training and pruning with distillation under torchrun, on the CPU with gloo."""
+    program = tmp_path / "program.py"
+    program.write_text(ENDS)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "compresskit"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", str(program)]
     dense, pruned = tmp_path / "dense", tmp_path / "pruned"
     steps = ["--max-steps", "12", "--save-steps", "5"]
     run([*torchrun, "train", "demo/bert", *COMMON, *steps, "-o", str(dense)])
     teach = ["--distill", "--teacher", str(dense)]
     run([*torchrun, "prune", str(dense), "--train-data", "demo", *teach, *COMMON, *steps, "-o", str(pruned)])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "pruned"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "program.py", "pruned"]
     for folder in (dense, pruned):
         loaded = load(str(folder), device="cpu")
         assert loaded.manifest is not None

@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from accelerate import PartialState
+from torch import distributed
 
 from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.errors import UsageError
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.session import is_complete
+from compresskit.training.session import end_processes, is_complete
 
 
 @pytest.fixture
@@ -41,3 +43,12 @@ def test_another_run_stands_there(options: TrainingOptions) -> None:
         is_complete(options, other)
     assert not is_complete(replace(options, overwrite=True), other)
     assert options.target.with_name("out.partial").exists()
+
+
+def test_the_processes_of_a_run_leave_their_group() -> None:
+    end_processes()  # there is none
+    store = distributed.HashStore()  # type: ignore[attr-defined]
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    end_processes()
+    assert not distributed.is_initialized()
+    PartialState(cpu=True).wait_for_everyone()  # the next run of this process has none to wait for

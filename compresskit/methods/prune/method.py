@@ -22,6 +22,7 @@ from compresskit.methods.prune.masked import check_block, original_name, origina
 from compresskit.methods.prune.masker import Masker
 from compresskit.methods.train import weight_groups
 from compresskit.models.defaults import TrainingDefaults
+from compresskit.models.device import resolve_device
 from compresskit.models.families import family_of
 from compresskit.models.kinds.overlay import save_overlay
 from compresskit.models.loaded import LoadedModel, TrainableModel
@@ -152,6 +153,12 @@ class Masks(Attached):
     def fields(self) -> Mapping[str, float]:
         """Remaining weights, and the penalty."""
         return self.masker.fields()
+
+    def choices(self, options: TrainingOptions) -> Mapping[str, str]:
+        """How thresholds are found on a GPU; a CPU ranks every score."""
+        if self.config.method == "soft-movement" or resolve_device(options.device).type == "cpu":
+            return {}
+        return {"thresholds": "read from a sample of every matrix in each step; what is saved is counted exactly"}
 
     def footprint(self, number: int) -> Footprint:
         """Copies of the masked weights, and the masks near their Shannon bound.

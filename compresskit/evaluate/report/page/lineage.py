@@ -50,6 +50,7 @@ def _stage(step: Mapping[str, Any]) -> Stage:
     if isinstance(seconds, int | float):
         facts["wall time"] = duration(seconds)
     facts["seed"] = step.get("seed")
+    facts["choices"] = step.get("choices") or None  # none in those of older versions
     if isinstance(config, Mapping):
         config = {key: value for key, value in config.items() if key not in ("method", "seed")}
     return Stage(
