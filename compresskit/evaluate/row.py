@@ -49,6 +49,7 @@ SCHEMA = "compresskit.eval/1"
 SCHEMA_FILE = Path(__file__).with_name("eval.schema.json")
 
 MemoryKind = Literal["cuda", "rss"]
+Verdict = Literal["holds", "fails", "undecided"]
 Interval = tuple[float, float]
 
 _BEST_EM = "EM at best_null_threshold, which was chosen on these very questions; not for gates"
@@ -85,7 +86,8 @@ class Row:
     Metrics are per cent (0-100), times milliseconds (`load_s` seconds); what was not measured is None. `*_ci95`
     are bootstrap intervals over paragraphs, `questions_per_s_range` holds the least and most of the repetitions.
 
-    `em` is the EM at `null_threshold`. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
+    `em` is the EM at `null_threshold`. `beats_nothing` says whether it is above that of answering nothing by its paired
+    interval, None where nobody can tell. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
     allocated on CUDA, or the resident set elsewhere.
 
     `metrics` holds figures asked for by name. `settings` are how it was asked and measured. `sha256` is that of all
@@ -123,6 +125,7 @@ class Row:
     delta_f1_ci95: Interval | None = None
     questions_won: int | None = paired("Won", QUESTIONS, "right here, wrong in the baseline")
     questions_lost: int | None = paired("Lost", QUESTIONS, "wrong here, right in the baseline")
+    beats_nothing: bool | None = None
     params_total: int | None = cost("Params", PARAMETERS, "number of parameters", Group.SIZE, 12)
     params_nonzero: int | None = cost("Nonzero", PARAMETERS, "number of parameters that are not zero")
     params_trainable: int | None = cost("Trained", PARAMETERS, "parameters that training changed", Group.SIZE, 15)
@@ -224,6 +227,7 @@ class Dataset:
     """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions.
 
     Where only a part was asked, whole paragraphs drawn with `seed`, `sampled_from` is the number of all questions.
+    `nothing` holds "em" and "f1" of answering nothing at all, per cent.
     """
 
     path: str
@@ -232,14 +236,14 @@ class Dataset:
     unanswerable: int
     sampled_from: int | None = None
     seed: int | None = None
+    nothing: Mapping[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as it stands in the JSON; what tells of a sample only where it is one."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-_TOLD_IF_SO = ("ci95", "lost_most", "spread", "verdict")
-Verdict = Literal["holds", "fails", "undecided"]
+_TOLD_IF_SO = ("ci95", "lost_most", "spread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +251,10 @@ class Gate:
     """The verdict of one gate on one row; `value` and `limit` are in the metric's own unit.
 
     `ci95` tells that the value is the worse end of a 95 % interval, not the point; `lost_most` which slice lost most
-    where the row lost quality, in words.
-    `spread` is that of a value that was measured in turns (see `compresskit.evaluate.ratio.spread`). `verdict` is
-    "undecided" where the measurement cannot tell, and is then not `passed`.
+    where the row lost quality, in words. `spread` is that of a value that was measured in turns (see
+    `compresskit.evaluate.ratio.spread`). `verdict` is what the data say (by default as `passed` does): "undecided"
+    where they cannot tell. `questions_needed` is how many questions would decide, where these are too few. `reason`
+    says in words what the figures do not: why the gate cannot hold, or how sure its verdict is.
     """
 
     rule: str
@@ -260,10 +265,21 @@ class Gate:
     ci95: bool = False
     lost_most: str | None = None
     spread: float | None = None
-    verdict: Verdict | None = None
+    verdict: Verdict | Literal[""] = ""
+    questions_needed: int | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.verdict:  # a file of an earlier version has none
+            object.__setattr__(self, "verdict", "holds" if self.passed else "fails")
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the data cannot tell."""
+        return self.verdict == "undecided"
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as it stands in the JSON; of the last four only what there is to say."""
+        """The verdict as it stands in the JSON; `_TOLD_IF_SO` only where there is something to say."""
         return {key: value for key, value in asdict(self).items() if value or key not in _TOLD_IF_SO}
 
 

@@ -39,6 +39,7 @@ by_kind = {
     "str | None": texts,
     "str": st.text(),
     "bool": st.booleans(),
+    "bool | None": st.none() | st.booleans(),
     "MemoryKind | None": st.sampled_from([None, "cuda", "rss"]),
     "Mapping[str, float | None]": st.dictionaries(st.text(), st.none() | numbers, max_size=2),
     "Mapping[str, str | int]": st.dictionaries(st.text(), st.text() | st.integers(), max_size=2),
@@ -67,7 +68,11 @@ reports = st.builds(
     created=st.text(),
     versions=st.dictionaries(st.text(), st.text(), max_size=3),
     device=st.dictionaries(st.text(), st.text() | st.integers(), max_size=3),
-    dataset=st.builds(Dataset, st.text(), st.text(), st.integers(0), st.integers(0), counts, counts),
+    dataset=st.builds(
+        Dataset,
+        *(st.text(), st.text(), st.integers(0), st.integers(0), counts, counts),
+        st.none() | st.fixed_dictionaries({"em": st.floats(0, 100), "f1": st.floats(0, 100)}),
+    ),
     rows=st.lists(rows, max_size=3).map(tuple),
     gates=st.lists(
         st.builds(
@@ -78,7 +83,8 @@ reports = st.builds(
             st.booleans(),
             st.none() | st.just("slice"),
             st.sampled_from([None, 0.25]),
-            st.sampled_from([None, "holds", "fails", "undecided"]),
+            st.sampled_from(["holds", "fails", "undecided"]),
+            *(counts, texts),
         ),
         max_size=2,
     ).map(tuple),
@@ -122,6 +128,7 @@ IN_SCHEMA: dict[str, dict[str, Any]] = {
     "Interval | None": INTERVAL,
     "str": {"type": "string"},
     "bool": {"type": "boolean"},
+    "bool | None": {"type": ["boolean", "null"]},
     "MemoryKind | None": {"enum": ["cuda", "rss", None]},
     "Mapping[str, float | None]": {"type": "object", "additionalProperties": NUMBER},
     "Mapping[str, str | int]": {"$ref": "#/$defs/device"},
