@@ -141,8 +141,8 @@ def check_plain(folder: Path) -> None:
     check_formats(folder, {name for name, header in found.items() if _is_code(name, header)})
     if recipe := recipe_in(folder):
         raise InputError(
-            f"{folder} holds {recipe}, by which {RECIPES[_recipe_pattern(recipe)]} changes these weights as it opens "
-            "them: they are not what it runs; save them as it runs them, or take that file out to score these"
+            f"{folder} holds {recipe}, a recipe of {RECIPES[_recipe_pattern(recipe)]}: that tool changes these weights "
+            "as it opens them; save them as it computes with them, or take that file out to score these"
         )
 
 
