@@ -50,6 +50,7 @@ SCHEMA_FILE = Path(__file__).with_name("eval.schema.json")
 
 MemoryKind = Literal["cuda", "rss"]
 Interval = tuple[float, float]
+Parts = Mapping[str, int]
 
 _BEST_EM = "EM at best_null_threshold, which was chosen on these very questions; not for gates"
 _DEPLOY = "what is needed to run it, the base of an overlay included"
@@ -153,7 +154,7 @@ class Row:
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     arithmetic: str | None = None
     same_as: str | None = None
-    bytes_explained: Mapping[str, int] | None = None
+    bytes_explained: Parts | None = None
     created: str | None = None
     sha256: str | None = None
     predictions: str | None = None

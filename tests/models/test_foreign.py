@@ -51,7 +51,7 @@ def codes(dtype: torch.dtype, scale: str = "") -> Callable[[Tensors], Tensors]:
 
 def masked(tensors: Tensors) -> Tensors:
     """As torch's own pruning leaves them."""
-    layer = torch.nn.Linear(*reversed(tensors[WEIGHT].shape))
+    layer = torch.nn.Linear(1, 1)
     layer.weight.data = tensors.pop(WEIGHT)
     prune.l1_unstructured(layer, "weight", 0.5)
     return {**tensors, **{f"{LAYER}.{name}": each for name, each in layer.state_dict().items() if name != "bias"}}
