@@ -16,6 +16,7 @@ from compresskit import console
 from compresskit.cli.app import main
 from compresskit.errors import InputError
 from compresskit.models import foreign
+from compresskit.models.kinds import int8
 from compresskit.models.kinds.plain import _tell, mended, unwrapped
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import logits
@@ -175,6 +176,19 @@ def test_every_verb_refuses_in_a_line(
         assert "step_size" in line
         assert not (tmp_path / "out").exists()
     console.configure()
+
+
+def test_packed_weights_have_no_other_tensors_either(dense: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(dense, tmp_path / "int8")
+    model = tiny.bert()
+    layout = int8.layout(model, [WEIGHT])
+    int8.pack(model, [WEIGHT])
+    int8.save(model, layout, folder)
+    assert opened(folder).made_by == "int8"
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), f"{LAYER}.step_size": torch.ones(1)}, path, {"format": "pt"})
+    with pytest.raises(InputError, match="learned or observed the steps"):
+        opened(folder)
 
 
 def test_what_lacks_tensors_is_told_so_where_names_tell_nothing(dense: Path, tmp_path: Path) -> None:
