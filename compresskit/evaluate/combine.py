@@ -87,6 +87,7 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
         questions_won=None,
         questions_lost=None,
         slices=slices_against(row.slices, base.slices),
+        same_as=None,
         flips=(),
     )
     return with_differences(unpaired, base)

@@ -25,6 +25,7 @@ from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
+from compresskit.evaluate.explained import bytes_explained
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.nothing import answering_nothing, as_figures
@@ -33,6 +34,7 @@ from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.reading import read_by
 from compresskit.evaluate.refs import same, unique_names, with_baseline
 from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.same import with_same
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
 from compresskit.evaluate.slice import SliceName
@@ -150,8 +152,9 @@ def evaluate(
             _row(each, result, targets.get(each.name), is_baseline=baseline is not None and same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)
         ]
-        rows = compared(rows, [result.outcome for result in results], nothing)
-        rows = with_slices(rows, [result.outcome for result in results], divisions)
+        outcomes = [result.outcome for result in results]
+        rows = with_same(compared(rows, outcomes, nothing), outcomes)
+        rows = with_slices(rows, outcomes, divisions)
         rows = with_overlap(rows, data.asked) if extras.overlap else rows
         if extras.flips:
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
@@ -312,7 +315,7 @@ def _row(measurement: Measurement, result: _Result, target: Path | None, *, is_b
         return replace(row, baseline=is_baseline)
     row = replace(outcome.row, name=name, path=ref, baseline=is_baseline, kept=result.kept)
     if Path(ref).is_dir():  # a kept row does not know of files that came since and are not needed to run it
-        row = replace(row, disk_bytes=disk_bytes(Path(ref)))
+        row = replace(row, disk_bytes=disk_bytes(Path(ref)), bytes_explained=bytes_explained(Path(ref)))
     answers = result.folder / PREDICTIONS_FILE
     if not answers.is_file() or Shard.from_environment().rank:  # a language model has none
         return row

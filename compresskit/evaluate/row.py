@@ -51,6 +51,7 @@ SCHEMA_FILE = Path(__file__).with_name("eval.schema.json")
 MemoryKind = Literal["cuda", "rss"]
 Verdict = Literal["holds", "fails", "undecided"]
 Interval = tuple[float, float]
+Parts = Mapping[str, int]
 
 _BEST_EM = "EM at best_null_threshold, which was chosen on these very questions; not for gates"
 _DEPLOY = "what is needed to run it, the base of an overlay included"
@@ -99,6 +100,9 @@ class Row:
     `kept` tells that the row is of an earlier call: its times and memory were not measured in this one. `turns` holds
     what was measured in turns, by the keys of the figures: one pair a round, the row's figure and the baseline's. The
     `*_ratio` are what they say of p50 latency, questions per second and peak memory.
+
+    `same_as` is the name of the row that computes the same (`same.py`), `bytes_explained` what the folder's bytes are
+    (`explained.py`).
     """
 
     name: str
@@ -152,6 +156,8 @@ class Row:
     kept: bool = False
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     arithmetic: str | None = None
+    same_as: str | None = None
+    bytes_explained: Parts | None = None
     created: str | None = None
     sha256: str | None = None
     predictions: str | None = None

@@ -43,6 +43,7 @@ by_kind = {
     "MemoryKind | None": st.sampled_from([None, "cuda", "rss"]),
     "Mapping[str, float | None]": st.dictionaries(st.text(), st.none() | numbers, max_size=2),
     "Mapping[str, str | int]": st.dictionaries(st.text(), st.text() | st.integers(), max_size=2),
+    "Parts | None": st.none() | st.dictionaries(st.text(), st.integers(0, 2**60), max_size=2),
     "Mapping[str, str]": st.dictionaries(st.text(), st.text(), max_size=2),
     "Mapping[str, Any]": st.dictionaries(st.text(), st.integers() | st.lists(st.text()), max_size=2),
     "Mapping[str, Any] | None": st.none() | st.dictionaries(st.text(), st.lists(st.integers()), max_size=2),
@@ -132,6 +133,10 @@ IN_SCHEMA: dict[str, dict[str, Any]] = {
     "MemoryKind | None": {"enum": ["cuda", "rss", None]},
     "Mapping[str, float | None]": {"type": "object", "additionalProperties": NUMBER},
     "Mapping[str, str | int]": {"$ref": "#/$defs/device"},
+    "Parts | None": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "integer", "minimum": 0},
+    },
     "Mapping[str, str]": {"$ref": "#/$defs/versions"},
     "Mapping[str, Any]": {"type": "object"},
     "Mapping[str, Any] | None": {"type": ["object", "null"]},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compresskit.evaluate import overlap
+from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
 from compresskit.evaluate.gate import explain
 from compresskit.evaluate.nothing import marked
@@ -14,6 +15,7 @@ from compresskit.evaluate.nothing import told as told_of_nothing
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in, told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
+from compresskit.evaluate.same import told_same
 from compresskit.evaluate.units import bounded, per_cent, signed, threshold
 from compresskit.text import printable
 
@@ -189,7 +191,8 @@ def notes(report: Report) -> list[str]:
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
-    lines = [*told_of_nothing(report), *lines, *_unlike_settings(report.rows), *told_of_times(report)]
+    lines = [*told_of_nothing(report), *lines, *told_same(report), *told_bytes(report), *_unlike_settings(report.rows)]
+    lines += told_of_times(report)
     lines += overlap.told(report)
     if report.baseline is None:
         return lines
