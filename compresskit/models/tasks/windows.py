@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from compresskit import console
 from compresskit.data.examples import Example
@@ -22,6 +22,7 @@ from compresskit.text import counted
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerFast
 
+Item = TypeVar("Item")
 # Questions that are tokenized together.
 CHUNK = 1024
 # A window must show at least this many new tokens of the context, whatever the length of the question.
@@ -157,8 +158,8 @@ def null_position(tokenizer: PreTrainedTokenizerFast, input_ids: Sequence[int]) 
     return input_ids.index(cls) if cls is not None and cls in input_ids else 0
 
 
-def chunked(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    """Lists of `size` consecutive examples (the last may be shorter)."""
-    iterator = iter(examples)
+def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` consecutive items (the last may be shorter)."""
+    iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
