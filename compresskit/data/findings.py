@@ -30,6 +30,7 @@ NOTES: Mapping[str, str] = {
     "same_context": "passages whose text stood there before",
 }
 """The kinds of what is no fault, and may be meant."""
+_UNSEEN = "not looked at: what stands behind that, and up to a megabyte before it"
 KINDS: Mapping[str, str] = {**FAULTS, **MENDED, **NOTES}
 
 
@@ -75,7 +76,7 @@ class Findings:
     def stopped(self, message: str) -> None:
         """The source cannot be read any further."""
         self.is_whole = False
-        self.add("unreadable", Place(""), None, f"{message} (what stands behind it was not looked at)")
+        self.add("unreadable", Place(""), None, f"{message} ({_UNSEEN})")
 
     def question(self, place: Place, id: str, raw: RawQuestion, placed: Sequence[Placed], *, unmarked: bool) -> None:
         """A question was read: what is to be mended of it."""

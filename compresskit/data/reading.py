@@ -62,12 +62,12 @@ def read_files(
     A `watcher` is told of all faults in what is in the files instead.
     """
     names = [name] if len(paths) == 1 else [str(path) for path in paths]
-    forms = [form_of(path, own) for path, own in zip(paths, names, strict=True)]
     hashes: list[str] = []
 
     def pieces() -> Iterator[Piece]:
         hashes.clear()
-        for path, own, form in zip(paths, names, forms, strict=True):
+        for path, own in zip(paths, names, strict=True):
+            form = form_of(path, own)
             with _faults(path, own, form):
                 found = _pieces(path, own, form, hashes, keep)
                 yield from found if len(paths) == 1 else _of_file(path.name, found)
@@ -134,6 +134,7 @@ def _once(
         if watcher is None:
             raise
         watcher.stopped(str(error))
+        writer.article("")  # that which was under way
     return writer, builder
 
 

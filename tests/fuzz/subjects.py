@@ -47,7 +47,7 @@ class Subject:
     quick: bool = True
 
 
-LEFT = ("out", "eval.json.new", "page.html", "gates.xml")
+LEFT = ("out", "out.json", "eval.json.new", "page.html", "gates.xml")
 
 
 def run(words: str) -> None:
@@ -240,7 +240,11 @@ SUBJECTS: dict[str, Subject] = {
     "rows": Subject(
         _rows,
         ("rows.*",),
-        tuple(f"eval answers.json --data rows.{end} --format json" for end in ("csv", "parquet", "zst", "zip")),
+        (
+            *(f"eval answers.json --data rows.{end} --format json" for end in ("csv", "parquet", "zst", "zip")),
+            *(f"data check rows.{end} --against data.json" for end in ("csv", "parquet", "zst", "zip")),
+            "data convert rows.csv out.json",
+        ),
         quick=False,
     ),
     "report": Subject(
