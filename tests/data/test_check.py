@@ -48,7 +48,7 @@ FIRST, SECOND = ".data[0].paragraphs[0]", ".data[0].paragraphs[1]"
 
 
 def test_all_faults_of_one_file(tmp_path: Path) -> None:
-    qas = [
+    qas: list[Any] = [
         asked("right", ("Ada", 0)),
         asked("right", ("Ada", 23)),
         asked("near", ("Kelby", 14)),
