@@ -1,6 +1,8 @@
 """`data check` and `data convert` as a person types them: what is printed, written and refused."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +128,16 @@ def test_a_folder_with_splits(place: Path, run: Run) -> None:
         assert (whole["split"], whole["questions"], whole["overlap"]["questions"]) == (split, count, 1)
         assert run("data", "convert", "set", f"{split}.json", "--split", split).code == 0
         assert len(load(f"{split}.json", "train", "stop")) == count
+
+
+def test_without_a_model_nothing_heavy_is_imported(place: Path) -> None:
+    write("set.json", ("rome", 0))
+    program = (
+        "import sys\nfrom compresskit.cli.app import main\n"
+        "verbs = ['check', 'set.json'], ['convert', 'set.json', 'out.parquet']\n"
+        "codes = [main(['-q', 'data', *words]) for words in verbs]\n"
+        "assert codes == [0, 0], codes\n"
+        "sys.exit(str({'torch', 'transformers', 'datasets', 'accelerate'} & sys.modules.keys() or 'none'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "none\n"

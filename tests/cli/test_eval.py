@@ -127,7 +127,7 @@ def test_a_result_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (
             2,
             "eval DENSE --data DATA -o /dev/null",
-            "--output /dev/null is not a regular file; for a pipe or a terminal",
+            "--output /dev/null is not a regular file; give the name of one",
         ),
         (2, "eval DENSE --data DATA -o a --html a", "--html a: is the file of --output too; give each its own"),
         (2, "eval DENSE --data DATA --null-threshold nan", "--null-threshold nan is not "),
