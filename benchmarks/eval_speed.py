@@ -83,7 +83,7 @@ def one_by_one(loaded: LoadedModel, example: Example, options: AnswerOptions) ->
     for window in range(len(offsets)):
         inputs = {name: tensor[window : window + 1].to(loaded.device) for name, tensor in encoding.items()}
         outputs = loaded.model(**inputs)
-        start, end = outputs.start_logits[0].cpu().numpy(), outputs.end_logits[0].cpu().numpy()
+        start, end = outputs.start_logits[0].float().cpu().numpy(), outputs.end_logits[0].float().cpu().numpy()
         null = min(null, float(start[0] + end[0]))
         context = [token for token, segment in enumerate(encoding.sequence_ids(window)) if segment == 1]
         for first in context:
