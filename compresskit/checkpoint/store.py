@@ -375,5 +375,7 @@ class Workspace:
 
     def _release(self) -> None:
         if self._lock is not None:
+            # To close it alone would leave the lock to processes that were forked meanwhile, such as a data loader's.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
             self._lock = None
