@@ -18,6 +18,7 @@ from compresskit.errors import RunFailed
 from compresskit.models.device import resolve_device
 from compresskit.models.task import Batch, Items
 from compresskit.training import state
+from compresskit.training.allocator import give_back_freed
 from compresskit.training.arguments import TrainingOptions
 from compresskit.training.callbacks import EpochOrder, GoOn, JsonLog, Progress
 from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
@@ -93,6 +94,8 @@ class Engine(Trainer):
         on_gpu = self.args.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
+        else:
+            give_back_freed()
         try:
             self.train(resume_from_checkpoint=str(last) if last else None)
         except torch.OutOfMemoryError as error:
