@@ -10,22 +10,27 @@ from typing import Any
 
 from compresskit.errors import InputError
 from compresskit.evaluate.image import check_suffix, new_figure, save_figure
+from compresskit.evaluate.report.scale import PER_CENTS
 from compresskit.models.kind import Matrix, block_names
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A figure of some matrices: what it is called, with its unit, how it is written, and each matrix's value."""
+    """A figure of some matrices: what it is called, with its unit, how it is written, and each matrix's value.
+
+    `ends` are the values of the first and the last colour; without them these are 0 and the greatest value.
+    """
 
     label: str
     format: str
     values: Sequence[tuple[Matrix, float]]
+    ends: tuple[float, float] | None = None
 
 
 def remaining_weights(matrices: Sequence[Matrix]) -> HeatMap:
     """Of the weights of each matrix, per cent that remain; those that cannot be counted are left out."""
     values = [(matrix, 100 * matrix.remaining / matrix.size) for matrix in matrices if matrix.remaining is not None]
-    return HeatMap("remaining weights, %", ".1f", values)
+    return HeatMap("remaining weights, %", ".1f", values, PER_CENTS)
 
 
 def plot(name: str, maps: Sequence[HeatMap], path: Path) -> None:
@@ -56,8 +61,8 @@ def _draw(name: str, shown: HeatMap, figure: Any, axes: Any) -> None:
     grid = [[math.nan] * len(roles) for _ in rows]
     for matrix, value in shown.values:
         grid[rows.index(matrix.block)][roles.index(matrix.role)] = value
-    most = max(value for _, value in shown.values)
-    image = axes.imshow(grid, cmap="viridis", vmin=0, vmax=most, aspect="auto")
+    least, most = shown.ends or (0.0, max(value for _, value in shown.values))
+    image = axes.imshow(grid, cmap="viridis", vmin=least, vmax=most, aspect="auto")
     axes.set_xticks(range(len(roles)), [role.replace(".", "\n") for role in roles], fontsize=8)
     axes.set_yticks(range(len(rows)), list(names.values()))
     axes.set_ylabel("layer")
@@ -65,7 +70,7 @@ def _draw(name: str, shown: HeatMap, figure: Any, axes: Any) -> None:
         for column, value in enumerate(values):
             if math.isnan(value):
                 continue  # this block has no such matrix
-            shade = "black" if value > 0.55 * most else "white"
+            shade = "black" if value > least + 0.55 * (most - least) else "white"
             axes.text(column, row, f"{value:{shown.format}}", ha="center", va="center", color=shade, fontsize=8)
     figure.colorbar(image, label=shown.label)
     axes.set_title(f"{name}: {shown.label.partition(',')[0]}")

@@ -40,6 +40,16 @@ def test_each_figure_has_a_map_of_its_own(tmp_path: Path) -> None:
     assert "half: cost" not in one
 
 
+def test_per_cents_go_from_0_to_100(tmp_path: Path) -> None:
+    """One colour means one share in every picture: the bar says 100, whatever remains."""
+    pytest.importorskip("matplotlib")
+    few = [Matrix(matrix.name, (4, 8), "mask", 1, 32) for matrix in MATRICES]
+    plot("half", [remaining_weights(few)], tmp_path / "map.svg")
+    told = re.findall(r"<!-- (.*?) -->", (tmp_path / "map.svg").read_text())
+    assert told.count("3.1") == len(few)
+    assert "100" in told
+
+
 @pytest.mark.parametrize("matrices", [[], UNCOUNTED], ids=["none", "none that can be counted"])
 def test_a_plot_of_nothing(matrices: list[Matrix], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")

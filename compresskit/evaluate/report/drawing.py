@@ -16,6 +16,8 @@ from compresskit.evaluate.report.scatter import Point, Scatter
 WIDTH, HEIGHT = 440.0, 334.0
 PLANE = Box(44.0, 26.0, 384.0, 262.0)
 """Where the points are; around it is room for ticks and for what the axes are called."""
+LABELLED = Box(PLANE.left + 2.0, 4.0, WIDTH - PLANE.left - 4.0, PLANE.bottom - 6.0)
+"""Where labels may be: a point at the edge of the plane has its label above it."""
 LETTERS = 12.0
 """Size of the letters of a label."""
 
@@ -95,10 +97,11 @@ def draw(scatter: Scatter, letter_width: float) -> Drawing:
         [_place(scatter, point) for point in scatter.points],
         [point.is_baseline or point in front for point in scatter.points],
         list(itertools.pairwise(corners)),
-        PLANE,
+        LABELLED,
         (letter_width * LETTERS, _LINE_HEIGHT),
     )
     leaders = [Line(label.leader, "leader") for label in labels if label is not None and label.leader is not None]
+    unnamed = tuple(point.name for label, point in zip(labels, scatter.points, strict=True) if label is None)
     names = [_name(label, point, front) for label, point in zip(labels, scatter.points, strict=True) if label]
     return Drawing(
         scatter.heading,
@@ -107,7 +110,7 @@ def draw(scatter: Scatter, letter_width: float) -> Drawing:
         (*_grid(scatter), _AXIS, Line(tuple(corners), "front"), *leaders),
         (*_ticks(scatter), *_quantities(scatter), *names),
         tuple(_mark(scatter, point, front) for point in scatter.points),
-        tuple(_keys(scatter)),
+        tuple(_keys(scatter, unnamed)),
     )
 
 
@@ -176,10 +179,12 @@ def _symbol(x: float, y: float, is_baseline: bool, is_on_front: bool, title: str
     return Mark(x, y, MARK_RADIUS, corners, "mark" if is_on_front else "mark beaten", title)
 
 
-def _keys(scatter: Scatter) -> Iterator[Key]:
+def _keys(scatter: Scatter, unnamed: tuple[str, ...]) -> Iterator[Key]:
     yield Key(_symbol(0, 0, False, True), f"on the Pareto front: none is both better and {scatter.advantage}")
     yield Key(_symbol(0, 0, False, False), "beaten")
     if any(point.is_baseline for point in scatter.points):
         yield Key(_symbol(0, 0, True, True), "baseline")
+    if unnamed:
+        yield Key(None, "Not named, for want of room:", unnamed)
     if scatter.missing:
         yield Key(None, "Not shown, for want of a figure:", scatter.missing)

@@ -15,11 +15,18 @@ _LONGEST = 24
 _GAP = 3.0
 # How far from its point a label may go, nearest first; beyond the first a line leads to it.
 _DISTANCES = (0.0, 5.0, 10.0, 15.0, 20.0, 27.0, 34.0, 44.0, 56.0, 70.0)
+# Orders in which the points choose are tried until all find room, at most so many.
+_TRIES = 4
+# A label goes this much farther away before it covers a part of the front.
+_COVERED = 24.0
+# And takes any other place before it covers the line to another label.
+_LAST = 1000.0
 # Right and left read best, then above and below; y grows downwards.
 _DIRECTIONS = (
     *((1, 0), (-1, 0), (0, -1), (0, 1)),
     *((1, -1), (1, 1), (-1, -1), (-1, 1)),
     *((1, -0.5), (1, 0.5), (-1, -0.5), (-1, 0.5)),
+    *((0.5, -1), (0.5, 1), (-0.5, -1), (-0.5, 1)),
 )
 
 Position = tuple[float, float]
@@ -92,7 +99,7 @@ def place_labels(
 
     `letter` is the mean width of a letter and the height of a line; see `place_boxes` for the rest.
     """
-    texts = [_shortened(printable(name)) for name in names]
+    texts = [shortened(printable(name)) for name in names]
     sizes = [(_columns(text) * letter[0], letter[1]) for text in texts]
     boxes = place_boxes(points, sizes, important, lines, bounds)
     return [
@@ -109,34 +116,71 @@ def place_boxes(
 ) -> list[Box | None]:
     """A box of each point's label that covers no other label and no point, within `bounds`; None if none does.
 
-    Important ones choose first, each the nearest free place; one that `lines` do not cross goes before all others.
+    Important ones choose first, then those that would find no room, each the nearest free place. One that covers a part of `lines` counts as farther away,
+    and one that covers the line to another label comes last.
     """
+    order = sorted(range(len(points)), key=lambda index: not important[index])
+    found: list[list[Box | None]] = []
+    for _ in range(_TRIES):
+        found.append(_placed(order, points, sizes, lines, bounds))
+        left = [index for index in order if found[-1][index] is None]
+        if not left:
+            break
+        order = left + [index for index in order if index not in left]  # who found no room chooses first
+    return min(found, key=lambda boxes: boxes.count(None))
+
+
+def _placed(
+    order: Sequence[int],
+    points: Sequence[Position],
+    sizes: Sequence[tuple[float, float]],
+    lines: Sequence[Segment],
+    bounds: Box,
+) -> list[Box | None]:
+    """The boxes, chosen by one point after the other in `order`."""
     boxes: list[Box | None] = [None] * len(points)
     leaders: list[Segment] = []
     marks = [Box(x - MARK_RADIUS, y - MARK_RADIUS, 2 * MARK_RADIUS, 2 * MARK_RADIUS) for x, y in points]
-    for index in sorted(range(len(points)), key=lambda index: not important[index]):
+    for index in order:
         taken = [*filter(None, boxes), *(mark for mark in marks if not mark.holds(points[index]))]
-        free = [
-            box
-            for box in _candidates(points[index], sizes[index])
-            if _within(box, bounds) and _is_free(points[index], box, taken)
-        ]
-        clear = [box for box in free if not any(_crosses(line, box) for line in [*lines, *leaders])]
-        box = next(iter(clear or free), None)
+        box = _nearest(points[index], sizes[index], taken, lines, leaders, bounds)
         if box is not None:
             boxes[index] = box
             leaders.append((points[index], box.nearest(points[index])))
     return boxes
 
 
-def _candidates(point: Position, size: tuple[float, float]) -> Iterator[Box]:
-    """Boxes around a point, the nearest first."""
-    width, height = size
+def _nearest(
+    point: Position,
+    size: tuple[float, float],
+    taken: Sequence[Box],
+    lines: Sequence[Segment],
+    leaders: Sequence[Segment],
+    bounds: Box,
+) -> Box | None:
+    """The free place that is nearest, with what it costs to cover lines; None if there is none."""
+    best, least = None, math.inf
     for distance in _DISTANCES:
-        for right, down in _DIRECTIONS:
-            away = (MARK_RADIUS + _GAP + distance) / math.hypot(right, down)
-            x, y = point[0] + right * away, point[1] + down * away
-            yield Box(x - width * (1 - right) / 2, y - height * (1 - down) / 2, width, height)
+        if distance >= least:
+            break
+        for box in _around(point, size, distance):
+            if not _within(box, bounds) or not _is_free(point, box, taken):
+                continue
+            away = math.dist(point, box.nearest(point))
+            away += _COVERED if any(_crosses(line, box) for line in lines) else 0.0
+            away += _LAST if any(_crosses(line, box) for line in leaders) else 0.0
+            if away < least:
+                best, least = box, away
+    return best
+
+
+def _around(point: Position, size: tuple[float, float], distance: float) -> Iterator[Box]:
+    """Boxes at a distance from a point's mark."""
+    width, height = size
+    for right, down in _DIRECTIONS:
+        away = (MARK_RADIUS + _GAP + distance) / math.hypot(right, down)
+        x, y = point[0] + right * away, point[1] + down * away
+        yield Box(x - width * (1 - right) / 2, y - height * (1 - down) / 2, width, height)
 
 
 def _within(box: Box, bounds: Box) -> bool:
@@ -181,8 +225,10 @@ def _leader(point: Position, box: Box) -> Segment | None:
     return (point[0] + (to[0] - point[0]) * part, point[1] + (to[1] - point[1]) * part), to
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+def shortened(name: str, longest: int = _LONGEST) -> str:
+    """A name of at most `longest` letters; a longer one loses its middle, for names of a family differ at the end."""
+    kept = longest - 1
+    return name if len(name) <= longest else f"{name[: kept - kept // 2]}…{name[len(name) - kept // 2 :]}"
 
 
 def _columns(text: str) -> int:

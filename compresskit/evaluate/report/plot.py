@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from compresskit.errors import InputError
 from compresskit.evaluate.image import check_suffix, new_figure, save_figure
 from compresskit.evaluate.report.drawing import HEIGHT, LETTERS, PLANE, WIDTH, Drawing, Key, Mark, draw
+from compresskit.evaluate.report.labels import shortened
 from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.row import Report
+from compresskit.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 _SCALE = 0.92
 _POINTS_PER_INCH = 72
 # In units of a drawing: between the panels and around them, above a drawing for its heading, a line below it for each
-# key of the legend (four at most), and below all a line on the data.
+# key of the legend (five at most), and below all a line on the data.
 _GAP = 20.0
-_ABOVE, _LINE, _BELOW = 26.0, 17.0, 74.0
+_ABOVE, _LINE, _BELOW = 26.0, 17.0, 91.0
 _FOOT = 26.0
 _FIGURE = (2 * WIDTH + 3 * _GAP, _GAP + _ABOVE + HEIGHT + _BELOW + _FOOT)
 _INCHES = (_FIGURE[0] * _SCALE / _POINTS_PER_INCH, _FIGURE[1] * _SCALE / _POINTS_PER_INCH)
 # Of matplotlib's own font, in parts of its size.
 _LETTER_WIDTH = 0.6
 # As many letters as a line of the legend has room for.
-_LEGEND_LETTERS = 60
+_LEGEND_LETTERS = 68
 _ACCENT, _MUTED, _GRID = "#0a5cb8", "#5a636d", "#dde1e5"
 
 _LINES: Mapping[str, Mapping[str, Any]] = {
@@ -121,10 +122,20 @@ def _mark(axes: Axes, mark: Mark, x: float, y: float) -> None:
 
 
 def _key(axes: Axes, key: Key, y: float) -> None:
-    """Write a line of the legend, cut where it has no room for all its names."""
-    text = f"{key.text} {', '.join(key.names)}" if key.names else key.text
+    """Write a line of the legend, with as many names as it has room for."""
     indent = 0.0
     if key.mark is not None:
         _mark(axes, key.mark, PLANE.left + key.mark.radius, y - 4)
         indent = 16.0
-    _text(axes, textwrap.shorten(text, _LEGEND_LETTERS, placeholder=" …"), PLANE.left + indent, y, "start", "legend")
+    _text(axes, f"{key.text} {_listed(key)}".strip(), PLANE.left + indent, y, "start", "legend")
+
+
+def _listed(key: Key) -> str:
+    """The names that a line of the legend goes on with, and how many have no room."""
+    names = [shortened(printable(name)) for name in key.names]
+    for shown in range(len(names), 0, -1):
+        rest = f" and {len(names) - shown} more" if shown < len(names) else ""
+        text = ", ".join(names[:shown]) + rest
+        if shown == 1 or len(key.text) + 1 + len(text) <= _LEGEND_LETTERS:
+            return text
+    return ""

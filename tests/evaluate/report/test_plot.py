@@ -37,7 +37,8 @@ def test_a_png_of_two_panels(tmp_path):
 
 def test_the_plot_names_what_it_shows(tmp_path):
     found = words(REPORT, tmp_path)
-    for text in ("EM against deploy size", "EM against latency", "Deploy size", "Latency p50, ms", "40 MB"):
+    axes = ("Deploy size (log scale)", "Latency p50, ms (log scale)", "40 MB")
+    for text in ("EM against deploy size", "EM against latency", *axes):
         assert found.count(text) == 1, text
     for name in ("dense", "pruned-0.9", "int8"):
         assert found.count(name) == 2
@@ -59,9 +60,7 @@ def test_the_plot_and_the_page_draw_the_same(tmp_path):
 def test_a_legend_without_room_for_all_names_is_cut(tmp_path):
     lost = tuple(replace(BROKEN, name=f"broken-{number}") for number in range(40))
     (legend, _) = (text for text in words(replace(REPORT, rows=(DENSE, *lost)), tmp_path) if "Not shown" in text)
-    assert legend.startswith("Not shown, for want of a figure: broken-0")
-    assert legend.endswith(" …")
-    assert len(legend) <= 60
+    assert legend == "Not shown, for want of a figure: broken-0, broken-1 and 38 more"
 
 
 def test_a_panel_without_points_says_so(tmp_path):
