@@ -160,7 +160,7 @@ def require_rows(report: Report) -> None:
 
 def require_gates(report: Report) -> None:
     """GateFailed, naming rule, row, figure and limit, where a gate did not hold."""
-    from compresskit.evaluate.gate import explain
+    from compresskit.evaluate.report.gate_lines import gate_lines
 
-    if failed := [explain(verdict) for verdict in report.gates if not verdict.passed]:
-        raise GateFailed("; ".join(failed))
+    if failed := gate_lines([gate for gate in report.gates if not gate.passed]):
+        raise GateFailed("; ".join(line.text for line in failed))

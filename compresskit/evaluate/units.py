@@ -89,6 +89,8 @@ LOGITS = Unit("{:.4g}".format)
 PERPLEXITY = Unit("{:.2f}".format)
 RATIO = Unit("{:.4g}".format)
 """Of what lm-evaluation-harness counts in its own way: a share between 0 and 1, a perplexity, bits."""
+TIMES = Unit("{:.3f}".format, "{:.3f}x".format)
+"""Of a figure over the baseline's, as measured in turns."""
 QUESTIONS = Unit("{:.0f}".format)
 PARAMETERS = Unit(count, count)
 BYTES = Unit(size, size, {**_DECIMAL_BYTES, **_BINARY_BYTES})

@@ -217,8 +217,9 @@ def test_slices_are_told_in_every_text_that_asks_for_them() -> None:
     terminal.print(render(shown, "table"))
     assert isinstance(terminal.file, io.StringIO)
     lines = terminal.file.getvalue().splitlines()
-    (line,) = [line for line in lines if line.startswith("when") and "half" in line]
-    assert line.rstrip().endswith("*")
+    when = next(number for number, line in enumerate(lines) if line.startswith("when"))
+    half = next(line for line in lines[when:] if "half" in line)
+    assert half.rstrip().endswith("*"), "a value stands once, above the rows that have it"
     assert any("beyond chance" in line for line in lines)
     assert "windows: no row has slices of it" in lines
     markdown = render(shown, "markdown")

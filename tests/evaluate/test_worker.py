@@ -21,6 +21,7 @@ from compresskit.data.load import load as load_data
 from compresskit.evaluate.evaluate import Extras, evaluate
 from compresskit.evaluate.gate import gated, parse
 from compresskit.evaluate.measurement import Measurement
+from compresskit.evaluate.report.against import ratios
 from compresskit.evaluate.report.table import columns_of, notes
 from compresskit.evaluate.row import Report
 from compresskit.evaluate.score import score
@@ -318,7 +319,9 @@ def test_two_checkpoints_in_turns(
     assert {"load_s", "latency_ms_p95", "questions_per_s"} <= set(row.turns)
     assert Report.from_json(report.to_json()).rows == report.rows
     told = "\n".join(notes(report))
-    assert "copy over the baseline, measured in turns: p50 " in told
+    grid = ratios(report)
+    assert grid is not None
+    assert [line[:2] for line in grid.lines] == [["copy", "4"]]
     assert "time and memory from an earlier call, which no gate judges: tiny (" in told
     assert "p50\n/base" in [column.heading for column in columns_of(report)]
     assert not {"p50\n/base"} & {column.heading for column in columns_of(first)}

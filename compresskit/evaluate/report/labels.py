@@ -116,8 +116,8 @@ def place_boxes(
 ) -> list[Box | None]:
     """A box of each point's label that covers no other label and no point, within `bounds`; None if none does.
 
-    Important ones choose first, then those that would find no room, each the nearest free place. One that covers a part of `lines` counts as farther away,
-    and one that covers the line to another label comes last.
+    Important ones choose first, then those that would find no room, each the nearest free place. One that covers a part
+    of `lines` counts as farther away, and one that covers the line to another label comes last.
     """
     order = sorted(range(len(points)), key=lambda index: not important[index])
     found: list[list[Box | None]] = []

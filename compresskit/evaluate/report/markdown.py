@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from compresskit.evaluate.gate import explain
 from compresskit.evaluate.nothing import marked
+from compresskit.evaluate.report.against import differences, ratios
+from compresskit.evaluate.report.gate_lines import gate_lines
+from compresskit.evaluate.report.grid import Grid
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.table import columns_of, foot, notes
 from compresskit.evaluate.row import Report
@@ -30,10 +32,21 @@ def render(report: Report) -> str:
             cells.append(f"**{shown}**" if is_best else shown)
         lines.append(_line(cells))
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
-    lines += [f"- {_SIGNS[gate.verdict]} {_escaped(explain(gate))}" for gate in report.gates]
+    for grid in filter(None, (differences(report), ratios(report))):
+        lines += ["", *_grid(grid)]
+    if report.gates:
+        lines.append("")
+    lines += [f"- {_SIGNS[line.gate.verdict]} {_escaped(line.text)}" for line in gate_lines(report.gates)]
     lines += [f"- {_escaped(row.name)}: not scored: {_escaped(row.error)}" for row in report.rows if row.error]
     lines += [line for key in report.shown for line in _slices(slice_table(report, key))]
     return printable("\n".join(lines))
+
+
+def _grid(grid: Grid) -> Iterator[str]:
+    """A table, whole."""
+    yield _line(grid.headings)
+    yield _line(["---" if at in grid.texts else "---:" for at in range(len(grid.headings))])
+    yield from map(_line, grid.lines)
 
 
 def _slices(found: SliceTable) -> Iterator[str]:

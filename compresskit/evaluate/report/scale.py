@@ -1,7 +1,7 @@
 """The one place that decides the scale of axes and heat maps, the same for every report and every picture.
 
-Quality in per cent is linear. A cost (bytes, milliseconds) is logarithmic, so that half of it is as far away everywhere.
-A heat map of per cents goes from 0 to 100, so that one colour means one share in all of them.
+Quality in per cent is linear. A cost (bytes, milliseconds) is logarithmic: half of it is as far away everywhere. A heat
+map of per cents goes from 0 to 100: one colour means one share in all of them.
 """
 
 from __future__ import annotations

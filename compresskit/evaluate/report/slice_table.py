@@ -52,10 +52,11 @@ def _plain(found: Slice) -> Iterator[str]:
 
 def _paired(found: Slice) -> Iterator[str]:
     yield UNMEASURED if found.delta_em is None else signed(found.delta_em)
-    yield _span(found.delta_em_ci95)
+    yield span(found.delta_em_ci95)
     for value in (found.p_value, found.p_value_holm):
         yield UNMEASURED if value is None else PROBABILITY.cell(value)
 
 
-def _span(interval: Interval | None) -> str:
+def span(interval: Interval | None) -> str:
+    """The ends of an interval of a difference; a dash where there is none."""
     return UNMEASURED if interval is None else f"{signed(interval[0])} to {signed(interval[1])}"

@@ -9,27 +9,30 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
-from compresskit.evaluate.gate import explain
 from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.nothing import told as told_of_nothing
+from compresskit.evaluate.report.against import differences, ratios
+from compresskit.evaluate.report.gate_lines import gate_lines
+from compresskit.evaluate.report.grid import Grid, folded
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in, told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
 from compresskit.evaluate.same import told_same
-from compresskit.evaluate.units import bounded, per_cent, signed, threshold
+from compresskit.evaluate.units import bounded, per_cent, threshold
 from compresskit.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
 
 UNMEASURED = "–"
 MARK = "*"
 """Stands behind the best value of a column where the terminal has no colours; elsewhere that is bold and
 green."""
 
-_NAME_WIDTH = 16
-"""Columns are left out before long names are folded to less than this many characters."""
+_VALUE_WIDTH = 24
+"""Values of slices are folded to so many characters."""
+_SLICE_HEADINGS = {"p corrected": "p\ncorrected"}
+_SLICE_RANKS = {"p": 3, "Questions": 2, "F1": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,10 @@ def columns_of(report: Report, known: Sequence[Column] = COLUMNS) -> list[Column
     """The columns of a report: of those that are paired where there is a baseline, and of what was asked for."""
     has_pairs = report.baseline is not None
     columns = [column for column in known if column.figure is None or has_pairs or not column.figure.paired]
-    columns += [_column(key, figure) for key, figure in RATIO_FIGURES.items() if any_ratio(report.rows, key)]
+    measured = [_column(key, figure) for key, figure in RATIO_FIGURES.items() if any_ratio(report.rows, key)]
+    paired = [number for number, each in enumerate(columns, start=1) if each.figure and each.figure.paired]
+    at = max(paired, default=len(columns))
+    columns[at:at] = measured
     names = dict.fromkeys(name for row in report.rows for name in row.metrics)
     return columns + [_column(name, asked_figure(name)) for name in names]
 
@@ -112,57 +118,49 @@ class TerminalTable:
         """Yield the table, what it stands on, what was left out, and why a row is empty."""
         from rich.text import Text
 
-        columns = list(self._columns)
-        while len(columns) > 1 and self._least_width(columns, console, options) > options.max_width:
-            columns.remove(max(columns, key=lambda column: column.rank or 0))
-        yield self._table(columns, console.color_system is not None)
+        colored = console.color_system is not None
+        table, left_out = self._grid(colored).fitted(options.max_width)
+        yield table
         yield Text(foot(self._report), style="dim")
-        left_out = [column.heading.replace("\n", " ") for column in self._columns if column not in columns]
         if left_out:
             yield Text(f"left out for width: {', '.join(left_out)}; --format json has everything", style="dim")
-        for line in notes(self._report):
-            yield Text(line, style="dim")
+        for grid in filter(None, (differences(self._report), ratios(self._report))):
+            yield Text("")
+            table, left_out = grid.fitted(options.max_width)
+            yield table
+            if left_out:
+                yield Text(f"left out for width: {', '.join(left_out)}", style="dim")
+        yield Text("")
+        for note in notes(self._report):
+            yield Text(note, style="dim")
         for key in self._report.shown:
-            yield from _slices(slice_table(self._report, key))
+            yield from _slices(slice_table(self._report, key), options.max_width)
         for row in self._report.rows:
             for flip in row.flips:
                 yield Text(tell(flip, row), style="")
-        for gate in self._report.gates:
-            yield Text(explain(gate), style="red" if not gate.passed else "yellow" if gate.undecided else "green")
+        for line in gate_lines(self._report.gates):
+            gate = line.gate
+            yield Text(line.text, style="red" if not gate.passed else "yellow" if gate.undecided else "green")
         for row in self._report.rows:
             if row.error is not None:
                 yield Text(f"{row.name}: not scored: {row.error}", style="red")
 
-    def _least_width(self, columns: Sequence[Column], console: Console, options: ConsoleOptions) -> int:
-        """The width at which no number wraps and names keep `_NAME_WIDTH` characters, in cells."""
-        probe = self._table(columns, console.color_system is not None, name_width=_NAME_WIDTH)
-        # In so wide a terminal the table measures what it needs, not what it would get.
-        return console.measure(probe, options=options.update(width=10_000)).minimum
-
-    def _table(self, columns: Sequence[Column], colored: bool, name_width: int | None = None) -> Table:
-        """A table of `columns`; `name_width` fixes the width of the names."""
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        rows = self._report.rows
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        # Made printable before it is measured: the console would do so after.
-        names = [printable(marked(row)) for row in rows]
-        if name_width is not None:
-            name_width = min(name_width, max(map(len, names), default=0))
-        table.add_column("Name", overflow="fold", width=name_width)
-        for column in columns:
-            table.add_column(column.heading, justify="right" if column.figure else "left", no_wrap=True)
-        bests = [column.best(rows) for column in columns]
-        for row, name in zip(rows, names, strict=True):
-            cells = [Text(name)]
-            for column, best in zip(columns, bests, strict=True):
+    def _grid(self, colored: bool) -> Grid:
+        """All columns, with the best of each in bold, or behind a mark where there are no colours."""
+        rows, columns = self._report.rows, self._columns
+        lines: list[list[str]] = [[printable(marked(row))] for row in rows]
+        styles = {}
+        for number, column in enumerate(columns, start=1):
+            best = column.best(rows)
+            for line, row in enumerate(rows):
                 is_best = best is not None and column.value(row) == best
                 mark = "" if colored or best is None else MARK if is_best else " "
-                cells.append(Text(column.show(row) + mark, style="bold green" if is_best else ""))
-            table.add_row(*cells)
-        return table
+                lines[line].append(column.show(row) + mark)
+                if is_best:
+                    styles[line, number] = "bold green"
+        texts = frozenset({0, *(number for number, column in enumerate(columns, start=1) if column.figure is None)})
+        headings = ["Name", *(printable(column.heading) for column in columns)]
+        return Grid(headings, lines, [0, *(column.rank or 0 for column in columns)], 0, texts, styles)
 
 
 def foot(report: Report) -> str:
@@ -180,43 +178,57 @@ def foot(report: Report) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """Lines on what the columns do not tell: answering nothing, null thresholds, statistics of the differences."""
+    """Lines on what the columns do not tell: answering nothing, null thresholds, times."""
     best = [
         f"{row.name} {per_cent(row.best_em)} at {threshold(row.best_null_threshold)}"
         for row in report.rows
         if row.best_em is not None and row.best_null_threshold is not None
     ]
     lines = [f"EM at the null threshold that suits these questions best: {', '.join(best)}"] if best else []
-    given = [f"{row.name} {threshold(row.null_threshold)}" for row in report.rows if row.null_threshold]
+    given: dict[str, list[str]] = {}
+    for row in report.rows:
+        if row.null_threshold:
+            given.setdefault(threshold(row.null_threshold), []).append(row.name)
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
-        lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
+        scored = sum(row.em is not None for row in report.rows)
+        known = "; ".join(_of_rows(value, names, scored) for value, names in given.items())
+        lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {known}")
     lines = [*told_of_nothing(report), *lines, *told_same(report), *told_bytes(report), *_unlike_settings(report.rows)]
-    lines += told_of_times(report)
-    lines += overlap.told(report)
-    if report.baseline is None:
-        return lines
-    return lines + [line for row in report.rows if (line := _difference(row)) is not None]
+    return lines + told_of_times(report) + overlap.told(report)
 
 
-def _slices(found: SliceTable) -> Iterator[RenderableType]:
-    """The slices of one key, with what stands out in bold, or behind a mark where there are no colours."""
-    from rich import box
-    from rich.table import Table
+def _of_rows(value: str, names: Sequence[str], scored: int) -> str:
+    """What is the same in some of the `scored` rows."""
+    if len(names) == 1:
+        return f"{names[0]} {value}"
+    return f"{value} of {'all' if len(names) == scored else ', '.join(names)}"
+
+
+def _slices(found: SliceTable, width: int) -> Iterator[RenderableType]:
+    """The slices of one key, with what stands out in bold and behind a mark; a value stands once above its rows."""
     from rich.text import Text
 
     yield Text("")
     if not found.lines:
         yield Text(f"{found.key}: {NO_SLICES}", style="dim")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for number, heading in enumerate(found.headings):
-        table.add_column(printable(heading), justify="left" if number < TEXTS else "right", overflow="fold")
-    for number, cells in enumerate(found.lines):
-        is_marked = number in found.marked
-        shown = [*cells[:-1], cells[-1] + (MARK if is_marked else " " if found.marked else "")]
-        table.add_row(*(Text(printable(cell), style="bold" if is_marked else "") for cell in shown))
+    lines, last = [], None
+    for number, (value, name, *figures) in enumerate(found.lines):
+        mark = MARK if number in found.marked else " " if found.marked else ""
+        shown = folded(value, _VALUE_WIDTH) if value != last else ""
+        lines.append([shown, printable(name), *figures[:-1], figures[-1] + mark])
+        last = value
+    styles = {(number, column): "bold" for number in found.marked for column in range(1, len(found.headings))}
+    headings = [
+        folded(found.key, _VALUE_WIDTH),
+        *(_SLICE_HEADINGS.get(heading, heading) for heading in found.headings[1:]),
+    ]
+    ranks = [_SLICE_RANKS.get(heading, 0) for heading in found.headings]
+    table, left_out = Grid(headings, lines, ranks, TEXTS - 1, frozenset(range(TEXTS)), styles).fitted(width)
     yield table
+    if left_out:
+        yield Text(f"left out for width: {', '.join(left_out)}", style="dim")
     if found.marked:
         yield Text(f"{MARK} {MEANING}", style="dim")
 
@@ -231,21 +243,6 @@ def _unlike_settings(rows: Sequence[Row]) -> list[str]:
             shown = ", ".join(f"{row.name} {value}" for row, value in zip(asked, values, strict=True))
             lines.append(f"measured with another {key.replace('_', ' ')}: {shown}")
     return lines
-
-
-def _difference(row: Row) -> str | None:
-    """What the pairing with the baseline tells about a row, in one line; None where it was not paired."""
-    if row.delta_em is None or row.delta_em_ci95 is None or row.p_value is None:
-        return None
-    low, high = row.delta_em_ci95
-    line = f"Δ EM of {row.name}: {signed(row.delta_em)}, 95 % interval {signed(low)} to {signed(high)}"
-    line += f", p = {row.p_value:.2g}"
-    if row.questions_won is not None and row.questions_lost is not None:
-        line += f", {row.questions_won} won, {row.questions_lost} lost"
-    if row.delta_f1 is not None and row.delta_f1_ci95 is not None:
-        low, high = row.delta_f1_ci95
-        line += f"; Δ F1 {signed(row.delta_f1)}, {signed(low)} to {signed(high)}"
-    return line
 
 
 def tell(flip: Flip, row: Row) -> str:

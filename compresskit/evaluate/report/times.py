@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from compresskit.evaluate import machine
 from compresskit.evaluate.figures import Figure, Group
 from compresskit.evaluate.ratio import MOST_SPREAD, Ratio
+from compresskit.evaluate.report.against import WIDE, is_wide
 from compresskit.evaluate.row import Report, Row
-from compresskit.evaluate.units import RATIO
+from compresskit.evaluate.units import TIMES
 
 RATIO_FIGURES: Mapping[str, Figure] = {
-    "latency_ratio": Figure("p50\n/base", RATIO, "p50 latency over the baseline's", "lower", Group.AGAINST, 2),
-    "rate_ratio": Figure("q/s\n/base", RATIO, "questions/s over the baseline's", "higher", Group.AGAINST, 3),
-    "memory_ratio": Figure("Memory\n/base", RATIO, "peak memory over the baseline's", "lower", Group.AGAINST, 4),
+    "latency_ratio": Figure("p50\n/base", TIMES, "p50 latency over the baseline's", "lower", Group.AGAINST, 16),
+    "rate_ratio": Figure("q/s\n/base", TIMES, "questions/s over the baseline's", "higher", Group.AGAINST, 17),
+    "memory_ratio": Figure("Memory\n/base", TIMES, "peak memory over the baseline's", "lower", Group.AGAINST, 18),
 }
-"""The columns of what was measured in turns, by the keys of a row; they stand where a row has the ratio."""
+"""The columns of what was measured in turns, by the keys of a row; they stand where a row has the ratio.
+
+They are the first to be left out, for a table of their own has them too."""
 
 
 def ratio_in(row: Row, key: str) -> float | None:
@@ -30,8 +33,13 @@ def any_ratio(rows: Sequence[Row], key: str) -> bool:
 
 
 def told_of_times(report: Report) -> list[str]:
-    """Lines on the ratios, on what their rounds differ by, on rows of an earlier call, and on the machine."""
-    lines = [line for row in report.rows if not row.baseline for line in _ratios(row)]
+    """Lines on what the rounds differ by, on rows of an earlier call, and on the machine."""
+    lines = []
+    if wide := [row.name for row in report.rows if any(is_wide(getattr(row, key)) for key in RATIO_FIGURES)]:
+        lines.append(
+            f"the rounds differ by more than {100 * MOST_SPREAD:.0f} % ({WIDE}), so a limit within the spread cannot "
+            f"be told; give more --rounds, or a quieter machine: {', '.join(wide)}"
+        )
     if kept := [f"{row.name} ({row.created})" for row in report.rows if row.kept and _has_times(row)]:
         lines.append(f"time and memory from an earlier call, which no gate judges: {', '.join(kept)}")
     return lines + machine.told(report.device)
@@ -39,26 +47,3 @@ def told_of_times(report: Report) -> list[str]:
 
 def _has_times(row: Row) -> bool:
     return any(value is not None for value in (row.latency_ms_p50, row.questions_per_s, row.peak_memory_bytes))
-
-
-def _ratios(row: Row) -> list[str]:
-    """A line on a row's ratios, and one more where a spread is so great that a limit within it cannot be told."""
-    names = {"latency_ratio": "p50", "rate_ratio": "q/s", "memory_ratio": "memory"}
-    found: dict[str, Ratio] = {names[key]: ratio for key in names if (ratio := getattr(row, key)) is not None}
-    if not found:
-        return []
-    said = ", ".join(f"{name} {_written(ratio)}" for name, ratio in found.items())
-    lines = [f"{row.name} over the baseline, measured in turns: {said}"]
-    wide = [name for name, ratio in found.items() if ratio.spread is not None and ratio.spread > MOST_SPREAD]
-    if wide:
-        lines.append(
-            f"{row.name}: the rounds differ by more than {100 * MOST_SPREAD:.0f} % in {', '.join(wide)}, "
-            "and a limit within the spread cannot be told; give more --rounds, or a quieter machine"
-        )
-    return lines
-
-
-def _written(ratio: Ratio) -> str:
-    if ratio.spread is None:
-        return f"{ratio.median:.3f}x (one round)"
-    return f"{ratio.median:.3f}x ± {100 * ratio.spread:.1f} % ({ratio.rounds} rounds)"

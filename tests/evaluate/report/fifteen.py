@@ -1,7 +1,6 @@
-"""A report of fifteen checkpoints, four of them lost, as a long night leaves it: long names, near twins, much measured."""
+"""A report of fifteen checkpoints, four of them lost, as a long night leaves it: long names, near twins."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 from compresskit.evaluate.delivery import GateOptions
@@ -78,8 +77,8 @@ ROWS = (
     _row("qlora-nf4", "lora → qlora", 71.9, 92.6, 14.8, arithmetic="nf4"),
     _lost(
         "bert-int8-onnxruntime-dynamic-per-channel",
-        "/home/someone/projects/reading/runs/bert-int8-onnxruntime-dynamic-per-channel/model.onnx: ends after 12,582,912 "
-        "of 109,483,778 bytes; copy the file again",
+        "/home/someone/projects/reading/runs/bert-int8-onnxruntime-dynamic-per-channel/model.onnx: ends after "
+        "12,582,912 of 109,483,778 bytes; copy the file again",
         error_code=3,
         disk_bytes=12_582_912,
     ),

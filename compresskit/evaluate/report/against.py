@@ -1,0 +1,68 @@
+"""What the pairing with the baseline tells of each row, as tables: differences in quality, ratios measured in turns."""
+
+from __future__ import annotations
+
+from compresskit.evaluate.ratio import MOST_SPREAD, Ratio
+from compresskit.evaluate.report.grid import Grid
+from compresskit.evaluate.report.slice_table import UNMEASURED, span
+from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.units import PROBABILITY, signed
+from compresskit.text import printable
+
+WIDE = "!"
+"""Stands behind a ratio whose rounds differ by more than `MOST_SPREAD`."""
+RATIO_HEADINGS = {"latency_ratio": "p50", "rate_ratio": "q/s", "memory_ratio": "memory"}
+
+_QUALITY = ("Against the baseline", "Δ EM", "95 %\ninterval", "p", "Won", "Lost", "Δ F1", "95 % interval\nof Δ F1")
+# What is left out first where there is little room.
+_QUALITY_RANKS = (0, 0, 0, 1, 3, 3, 2, 2)
+
+
+def differences(report: Report) -> Grid | None:
+    """A line for each row that was paired with the baseline; None where there is none."""
+    if report.baseline is None:
+        return None
+    lines = [_difference(row) for row in report.rows if row.delta_em_ci95 is not None and row.p_value is not None]
+    return Grid(_QUALITY, lines, _QUALITY_RANKS) if lines else None
+
+
+def _difference(row: Row) -> list[str]:
+    counts = (UNMEASURED if count is None else f"{count:,}" for count in (row.questions_won, row.questions_lost))
+    p_value = UNMEASURED if row.p_value is None else PROBABILITY.cell(row.p_value)
+    em, f1 = (UNMEASURED if each is None else signed(each) for each in (row.delta_em, row.delta_f1))
+    return [printable(row.name), em, span(row.delta_em_ci95), p_value, *counts, f1, span(row.delta_f1_ci95)]
+
+
+def ratios(report: Report) -> Grid | None:
+    """A line for each row that was measured in turns with the baseline; None where there is none."""
+    rows = [row for row in report.rows if not row.baseline and any(_ratios(row))]
+    keys = [number for number in range(len(RATIO_HEADINGS)) if any(_ratios(row)[number] for row in rows)]
+    lines = [
+        [printable(row.name), _rounds(row), *(written(found) for found in (_ratios(row)[number] for number in keys))]
+        for row in rows
+    ]
+    names = list(RATIO_HEADINGS.values())
+    headings = ["In turns with the baseline", "Rounds", *(names[number] for number in keys)]
+    return Grid(headings, lines, [0] * len(headings)) if lines else None
+
+
+def _ratios(row: Row) -> tuple[Ratio | None, Ratio | None, Ratio | None]:
+    return row.latency_ratio, row.rate_ratio, row.memory_ratio
+
+
+def _rounds(row: Row) -> str:
+    return str(max(found.rounds for found in _ratios(row) if found is not None))
+
+
+def written(ratio: Ratio | None) -> str:
+    """A ratio with its spread."""
+    if ratio is None:
+        return UNMEASURED
+    if ratio.spread is None:
+        return f"{ratio.median:.3f}x"
+    return f"{ratio.median:.3f}x ± {100 * ratio.spread:.1f} %{WIDE if is_wide(ratio) else ''}"
+
+
+def is_wide(ratio: Ratio | None) -> bool:
+    """Whether the rounds differ so much that a limit within the spread cannot be told."""
+    return ratio is not None and ratio.spread is not None and ratio.spread > MOST_SPREAD
