@@ -58,9 +58,14 @@ def written(ratio: Ratio | None) -> str:
     """A ratio with its spread."""
     if ratio is None:
         return UNMEASURED
-    if ratio.spread is None:
-        return f"{ratio.median:.3f}x"
-    return f"{ratio.median:.3f}x ± {100 * ratio.spread:.1f} %{WIDE if is_wide(ratio) else ''}"
+    return f"{ratio.median:.3f}x {spread(ratio)}".rstrip()
+
+
+def spread(ratio: Ratio | None) -> str:
+    """The spread of a ratio; empty where there is none."""
+    if ratio is None or ratio.spread is None:
+        return ""
+    return f"± {100 * ratio.spread:.1f} %{WIDE if is_wide(ratio) else ''}"
 
 
 def is_wide(ratio: Ratio | None) -> bool:

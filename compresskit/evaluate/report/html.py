@@ -6,8 +6,9 @@ What is shown is laid out here; the templates in the folder `page` (`page.html.j
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from compresskit.evaluate import gate as gates
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
-from compresskit.evaluate.report.page.columns import Cell, page_columns
+from compresskit.evaluate.report.gate_lines import groups
+from compresskit.evaluate.report.page.columns import Cell, PageColumn, page_columns
 from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
 from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.report.slice_table import MEANING, TEXTS, slice_table
 from compresskit.evaluate.report.table import UNMEASURED, foot
+from compresskit.evaluate.report.times import told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
 from compresskit.evaluate.same import told_same
 from compresskit.evaluate.slices import keys_of
@@ -36,9 +39,10 @@ _LETTER_WIDTH = 0.56
 
 @dataclass(frozen=True, slots=True)
 class GateView:
-    """A verdict in words; `phrase` is the whole of it."""
+    """A verdict in words, on all checkpoints of `names` where it is the same; `phrase` is the whole of it."""
 
     gate: Gate
+    names: str
     value: str
     limit: str
     phrase: str
@@ -81,21 +85,23 @@ def render(report: Report) -> str:
     columns = page_columns(report)
     cells = [tuple(column.cells[index] for column in columns) for index in range(len(report.rows))]
     devices = [row.device for row in report.rows if row.device] or [report.device]
-    verdicts = [_gate(gate) for gate in report.gates]
+    failed, held = ([gate for gate in report.gates if gate.passed is passed] for passed in (False, True))
     page = (
         _environment()
         .get_template("page.html.j2")
         .render(
             report=report,
             data_name=PurePosixPath(report.dataset.path).name or report.dataset.path,
-            failed=[verdict for verdict in verdicts if not verdict.gate.passed],
-            held=[verdict for verdict in verdicts if verdict.gate.passed],
+            failed=_gates(failed),
+            held=_gates(held),
+            counts=(len(failed), len(held)),
             unscored=[row.name for row in report.rows if row.error is not None],
             columns=columns,
-            groups=_groups([column.group for column in columns]),
+            groups=_groups(columns),
+            folded=sum(column.is_lesser for column in columns),
             rows=[_row(report, index, cells[index]) for index in range(len(report.rows))],
             foot=foot(report),
-            overlap=overlap.told(report),
+            remarks=[*told_of_times(report), *overlap.told(report)],
             slices=[slice_table(report, key) for key in keys_of(report)],
             slice_texts=TEXTS,
             slice_meaning=MEANING,
@@ -123,14 +129,12 @@ def _environment() -> Environment:
     )
 
 
-def _groups(names: list[str]) -> list[tuple[str, int]]:
-    """Each group of columns with its width, as they follow each other."""
-    found: list[tuple[str, int]] = []
-    for name in names:
-        if found and found[-1][0] == name:
-            found[-1] = (name, found[-1][1] + 1)
-        else:
-            found.append((name, 1))
+def _groups(columns: Sequence[PageColumn]) -> list[tuple[str, int, int]]:
+    """Each group of columns with how many these are, as they follow each other: without the lesser ones, and all."""
+    found = []
+    for name, alike in itertools.groupby(columns, key=lambda column: column.group):
+        members = list(alike)
+        found.append((name, sum(not column.is_lesser for column in members), len(members)))
     return found
 
 
@@ -193,12 +197,21 @@ def _flip(flip: Flip) -> FlipView:
     return FlipView(flip, *((flip.context, "", "") if gold is None else flip.context.partition(gold)))
 
 
-def _gate(gate: Gate) -> GateView:
+def _gates(found: Sequence[Gate]) -> list[GateView]:
+    """The verdicts, in one those of checkpoints without a figure."""
+    views = []
+    for alike in groups(found):
+        same = [alike] if alike[0].value is None else [[gate] for gate in alike]
+        views += [_gate(each[0], ", ".join(gate.row for gate in each)) for each in same]
+    return views
+
+
+def _gate(gate: Gate, names: str) -> GateView:
     text = _unit_of(gate.rule)
     value, limit = (None if figure is None else text(figure) for figure in (gate.value, gate.limit))
     if value == limit and gate.value != gate.limit:  # they differ in digits that were rounded away
         value, limit = (None if figure is None else f"{figure:.10g}" for figure in (gate.value, gate.limit))
-    return GateView(gate, value or UNMEASURED, limit or UNMEASURED, gates.explain(gate))
+    return GateView(gate, names, value or UNMEASURED, limit or UNMEASURED, gates.explain(replace(gate, row=names)))
 
 
 def _unit_of(rule: str) -> Callable[[float], str]:

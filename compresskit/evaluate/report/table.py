@@ -59,7 +59,8 @@ class Column:
     def show(self, row: Row) -> str:
         """What stands in a row's cell."""
         if self.figure is None:
-            return printable(str(getattr(row, self.key)))
+            text = printable(str(getattr(row, self.key)))
+            return UNMEASURED if text == "-" else text
         value = self.value(row)
         return UNMEASURED if value is None else bounded(self.figure.unit.cell(value), value)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from compresskit.evaluate.report import html
+from tests.evaluate.report import fifteen
 from tests.evaluate.report.samples import REPORT
 
 pytestmark = pytest.mark.slow
@@ -104,6 +105,7 @@ def test_it_renders_without_an_error(page):
 def test_a_heading_sorts_both_ways(heading, first, turned, key, page):
     names = dict(zip(("d", "pr", "i", "pd", "b"), NAMES, strict=True))
     assert _order(page) == NAMES
+    page.find_element("id", "all-columns").click()
     button = _heading(page, heading)
     for expected in (first, turned, first):
         page.execute_script("arguments[0].scrollIntoView({block: 'center', inline: 'center'})", button)
@@ -134,6 +136,24 @@ def test_the_plots_are_shown(width, page):
         for mark in marks:
             assert mark.rect["width"] > 5
             assert plot.rect["x"] < mark.rect["x"] < plot.rect["x"] + plot.rect["width"]
+
+
+def test_fifteen_checkpoints_fit_1280_px_until_all_columns_are_asked_for(page, tmp_path):
+    path = tmp_path / "fifteen.html"
+    path.write_text(html.render(fifteen.REPORT), encoding="utf-8")
+    page.get(path.as_uri())
+    excess = "const frame = document.querySelector('.wide .scroll'); return frame.scrollWidth - frame.clientWidth"
+    assert page.execute_script(excess) == 0
+    heads = page.find_elements("css selector", "#results thead tr:last-child th")
+    shown = [head for head in heads if head.is_displayed()]
+    assert 8 <= len(shown) < len(heads)
+    page.find_element("css selector", "label[for=all-columns]").click()
+    assert all(head.is_displayed() for head in heads)
+    assert page.execute_script(excess) > 0
+    _emulate(page, width=390, scheme="light")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    gates = "const frame = document.querySelector('#gates .scroll'); return frame.scrollWidth - frame.clientWidth"
+    assert page.execute_script(gates) == 0
 
 
 def test_labels_of_a_plot_do_not_cover_each_other(page):

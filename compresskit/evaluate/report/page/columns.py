@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from compresskit.evaluate.report.against import spread
+from compresskit.evaluate.report.page.fitting import Texts, lesser
 from compresskit.evaluate.report.table import PAGE_COLUMNS, Column, columns_of
+from compresskit.evaluate.report.times import RATIO_FIGURES
 from compresskit.evaluate.row import Report, Row
 
 
@@ -21,13 +24,17 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class PageColumn:
-    """A column with its group; `cells` are one for each row of the report, in its order."""
+    """A column with its group; `cells` are one for each row of the report, in its order.
+
+    One that is lesser is folded, until all columns are asked for.
+    """
 
     heading: str
     group: str
     is_number: bool
     most_first: bool
     cells: tuple[Cell, ...]
+    is_lesser: bool = False
 
 
 def page_columns(report: Report) -> list[PageColumn]:
@@ -35,11 +42,20 @@ def page_columns(report: Report) -> list[PageColumn]:
 
     The terminal's columns are all there, the others where at least one row has the figure.
     """
-    return [
-        _filled(column, report.rows)
+    known = [
+        column
         for column in columns_of(report, PAGE_COLUMNS)
         if column.rank is not None or any(column.value(row) is not None for row in report.rows)
     ]
+    filled = [_filled(column, report.rows) for column in known]
+    folded = lesser([_texts(column, each.cells) for column, each in zip(known, filled, strict=True)])
+    return [replace(each, is_lesser=number in folded) for number, each in enumerate(filled)]
+
+
+def _texts(column: Column, cells: Sequence[Cell]) -> Texts:
+    """What decides how wide a column is: texts break behind a slash."""
+    parts = [part for cell in cells for part in (cell.text.split("/") if column.figure is None else [cell.text])]
+    return Texts(column.heading, parts, [cell.note for cell in cells], column.rank)
 
 
 def _filled(column: Column, rows: Sequence[Row]) -> PageColumn:
@@ -54,7 +70,10 @@ def _filled(column: Column, rows: Sequence[Row]) -> PageColumn:
 
 
 def _note(column: Column, row: Row) -> str:
-    """The interval of a figure in words; empty where it has none."""
+    """The interval of a figure in words, or the spread of a ratio; empty where it has none."""
+    if column.key in RATIO_FIGURES:
+        ratio = getattr(row, column.key)
+        return spread(ratio)
     ends = None if column.figure is None else row.interval(column.figure)
     if column.figure is None or ends is None:
         return ""
