@@ -124,6 +124,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def with_article(word: str) -> str:
+    """A word with its article by how it is spelt: `a bert`, `an albert`; for names such as those of model types."""
+    return f"{'an' if word[:1].lower() in tuple('aeio') else 'a'} {word}"
+
+
 def kind_of(value: Any) -> str:
     """What a value of JSON, YAML or TOML is, in words with their article: `a list`, `an object`, `a whole number`."""
     return next((told for kind, told in _KINDS if isinstance(value, kind)), f"a value of type {type(value).__name__}")

@@ -14,6 +14,7 @@ from compresskit.text import (
     to_json,
     whole,
     whole_json,
+    with_article,
 )
 
 NASTY = "a\x1b[31mb\x9b2Jc\x00\x07\x7f\rd\u202ee\u2066f\udcff\uffff"
@@ -91,6 +92,11 @@ def test_a_value_that_unfolds_or_holds_itself() -> None:
     for value in (itself, wide, 1 << 20_000):
         with pytest.raises(ValueError, match=r"nested|unfolds|digits"):
             check_depth([value], most=1000)
+
+
+@pytest.mark.parametrize(("word", "told"), [("bert", "a bert"), ("albert", "an albert"), ("T5", "a T5")])
+def test_a_word_has_its_article(word: str, told: str) -> None:
+    assert with_article(word) == told
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:

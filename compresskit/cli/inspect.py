@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from compresskit.cli.flags import with_flags
 from compresskit.options import option
+from compresskit.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,7 +115,7 @@ def _verified(source: Source) -> str:
     if manifest is None or manifest.files is None:
         return f"{source.path}: nothing, its files are listed nowhere"
     size = sum(each.bytes for each in manifest.files.values())
-    return f"{source.path}: {len(manifest.files)} files, {size:,} bytes"
+    return f"{source.path}: {counted(len(manifest.files), 'file')}, {size:,} bytes"
 
 
 _SHOWN = ("train_loss", "sparsity", "head", "em", "f1", "has_ans_em", "has_ans_f1", "no_ans_em")

@@ -9,6 +9,7 @@ import numpy as np
 from compresskit import console
 from compresskit.data.examples import Example, ExampleSet
 from compresskit.errors import InputError
+from compresskit.text import counted
 
 
 def check_shown(examples: ExampleSet) -> None:
@@ -37,5 +38,5 @@ def drawn(examples: ExampleSet, count: int, seed: int) -> list[Example]:
     turns = itertools.zip_longest(sorts[first_sort], sorts[not first_sort])
     found = [example for turn in turns for example in turn if example is not None]
     if len(found) < count:
-        console.warn(f"{examples.info.path} has {len(found)} examples to show, {count} were asked for")
+        console.warn(f"{examples.info.path} has {counted(len(found), 'example')} to show, {count} were asked for")
     return found[:count]

@@ -13,6 +13,7 @@ from compresskit.models.lstm.auto import register_auto_classes
 from compresskit.models.lstm.family import LstmFamily
 from compresskit.models.seq2seq import Seq2SeqFamily
 from compresskit.models.source import Source
+from compresskit.text import with_article
 
 # In this order: the encoders own what transformers has a question-answering head for, but what writes text.
 FAMILIES: tuple[Family, ...] = (LstmFamily(), EncoderFamily(), Seq2SeqFamily(), CausalFamily())
@@ -37,5 +38,5 @@ def family_of_config(config: PretrainedConfig, ref: str) -> Family:
         family = owner(config)
     if family is not None:
         return family
-    names = ", ".join(family.name for family in FAMILIES)
-    raise InputError(f"{ref} is a {config.model_type} model, of none of the families that compresskit knows ({names})")
+    names, kind = ", ".join(family.name for family in FAMILIES), with_article(config.model_type)
+    raise InputError(f"{ref} is {kind} model, of none of the families that compresskit knows ({names})")

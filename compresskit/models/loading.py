@@ -33,7 +33,7 @@ from compresskit.models.kinds.plain import mended
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, own_files
 from compresskit.models.tasks.readable import check_separators, reads_types, warn_of_types
-from compresskit.text import counted
+from compresskit.text import counted, with_article
 
 # The names under which configurations keep the dropout of attention weights.
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -116,7 +116,7 @@ def open_graph(kind: Kind, source: Source, graphs: Sequence[Path], how: How) -> 
     if family.name == "seq2seq":
         if len(graphs) < len(SEQ2SEQ):
             raise InputError(
-                f"{source.path} is a {config.model_type} model, of which it lacks {' and '.join(SEQ2SEQ)}; "
+                f"{source.path} is {with_article(config.model_type)} model, of which it lacks {' and '.join(SEQ2SEQ)}; "
                 "export it again, with its past"
             )
         model = OnnxSeq2Seq(graphs, config, graph_device(how.device))
@@ -181,7 +181,7 @@ def tokenizer_of(folder: Path, family: Family, config: PretrainedConfig) -> PreT
 
 def _opening(folder: Path, config: PretrainedConfig) -> contextlib.AbstractContextManager[None]:
     return opening(
-        f"{folder} does not open as a {config.model_type} model",
+        f"{folder} does not open as {with_article(config.model_type)} model",
         "it is damaged or foreign: copy or download it again",
     )
 
@@ -190,7 +190,7 @@ def _check_missing(folder: Path, config: PretrainedConfig, missing: set[str], he
     """Whether a folder lacks the head; InputError where it lacks other parameters."""
     if other := missing - head:
         raise InputError(
-            f"{folder} lacks {counted(len(other), 'tensor')} of a {config.model_type} model, such as {min(other)}; "
-            "it is damaged or foreign: copy or download it again"
+            f"{folder} lacks {counted(len(other), 'tensor')} of {with_article(config.model_type)} model, "
+            f"such as {min(other)}; it is damaged or foreign: copy or download it again"
         )
     return bool(missing & head)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from compresskit.evaluate.report.labels import MARK_RADIUS, Anchor, Box, Label, Position, place_labels
 from compresskit.evaluate.report.scatter import Point, Scatter
+from compresskit.text import counted
 
 WIDTH, HEIGHT = 440.0, 334.0
 PLANE = Box(44.0, 26.0, 384.0, 262.0)
@@ -105,7 +106,7 @@ def draw(scatter: Scatter, letter_width: float) -> Drawing:
     names = [_name(label, point, front) for label, point in zip(labels, scatter.points, strict=True) if label]
     return Drawing(
         scatter.heading,
-        f"{scatter.heading}: a scatter plot of {len(scatter.points)} checkpoints. "
+        f"{scatter.heading}: a scatter plot of {counted(len(scatter.points), 'checkpoint')}. "
         f"On the Pareto front, from the smallest {scatter.cost}: {', '.join(point.name for point in front)}.",
         (*_grid(scatter), _AXIS, Line(tuple(corners), "front"), *leaders),
         (*_ticks(scatter), *_quantities(scatter), *names),

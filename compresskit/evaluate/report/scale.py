@@ -20,7 +20,7 @@ _FEW_TICKS = 3
 _LEAST_SPAN = 0.02
 _LEAST_FACTOR = 2.0
 # What lies beyond the outermost points at each end, in parts of the span between them: room for their labels.
-_MARGIN = 0.1
+_MARGIN = 0.08
 
 
 @dataclass(frozen=True, slots=True)

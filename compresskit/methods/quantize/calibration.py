@@ -17,6 +17,7 @@ from compresskit.models.answering import AnswerOptions
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.task import Batch
 from compresskit.models.tasks.text_answers import trained_prompt
+from compresskit.text import counted
 
 # Tokens of a window at most, and the part of it that neighbours share.
 LONGEST, SHARED = 384, 3
@@ -59,7 +60,8 @@ def gathered(loaded: TrainableModel, config: QuantizeConfig) -> Calibration:
         collate = loaded.task.collator(loaded.tokenizer)
         batches = [collate([features[row]]) for row in range(len(features))]
     info = examples.info
-    console.info(f"calibrating with {len(examples)} questions of {info.path}, {len(batches)} windows")
+    windows = counted(len(batches), "window")
+    console.info(f"calibrating with {counted(len(examples), 'question')} of {info.path}, {windows}")
     return Calibration(
         Data(info.path, info.sha256, info.questions, info.unanswerable, info.counts), examples, options, batches
     )

@@ -19,6 +19,7 @@ from compresskit.errors import InputError
 from compresskit.models.tasks.memory import Memory, log_probabilities
 from compresskit.models.tasks.steps import states_of, steps_of, with_states
 from compresskit.models.tasks.target_features import padded
+from compresskit.text import with_article
 
 # Fewer tokens than these are not worth a pass of their own.
 LEAST = 32
@@ -41,8 +42,8 @@ def _sort(config: Any) -> type[CausalMemory]:
     if layers <= {DynamicLayer, DynamicSlidingWindowLayer}:
         return AttentionMemory
     raise InputError(
-        f"a {config.model_type} mixes attention with layers of states, or keeps more than keys and values, which is "
-        "not supported; take a model of plain attention or of states alone"
+        f"{with_article(config.model_type)} mixes attention with layers of states, or keeps more than keys and values, "
+        "which is not supported; take a model of plain attention or of states alone"
     )
 
 

@@ -12,7 +12,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, MambaConfig, MambaFo
 from transformers.cache_utils import DynamicCache
 
 from compresskit.evaluate.report.labels import Position
-from compresskit.evaluate.report.scatter import Axis, axis
+from compresskit.evaluate.report.scale import Axis, cost_axis
 from compresskit.evaluate.units import size
 from compresskit.models.mamba.mixer import use_own_mixers
 from compresskit.models.tasks.causal_memory import read
@@ -53,8 +53,8 @@ def figure() -> Sheet:
         f"all; they are equal at {mamba // pythia} tokens.",
     )
     sheet.text(20, 30, "What is kept of the tokens read, one sequence, bf16", "head")
-    x = axis(TOKENS, lambda value: f"{value:,.0f}", 0.1)
-    y = axis([pythia * TOKENS[0], pythia * TOKENS[-1]], _size_tick, 0.1)
+    x = cost_axis(TOKENS, lambda value: f"{value:,.0f}")
+    y = cost_axis([pythia * TOKENS[0], pythia * TOKENS[-1]], _size_tick)
     _draw_axes(sheet, x, y)
     _draw_curves(sheet, x, y, mamba, pythia)
     return sheet
