@@ -37,8 +37,8 @@ def _kind(gate: Gate) -> Hashable:
     """What gates have in common that share a line; None for one that has more to say than a figure."""
     if gate.value is None:
         return gate.rule, gate.verdict, gate.passed, gate.limit, gate.reason
-    is_plain = gate.verdict == "holds" and gate.passed and gate.reason is None and gate.spread is None
-    return (gate.rule, gate.limit) if is_plain and not gate.ci95 else None
+    is_plain = gate.verdict == "holds" and gate.passed and gate.reason is None
+    return (gate.rule, gate.limit, gate.ci95, gate.spread is None) if is_plain else None
 
 
 def _lines(alike: Sequence[Gate]) -> list[GateLine]:
@@ -47,5 +47,14 @@ def _lines(alike: Sequence[Gate]) -> list[GateLine]:
         return [GateLine(gate, explain(gate)) for gate in alike]
     if first.value is None:
         return [GateLine(first, explain(replace(first, row=", ".join(gate.row for gate in alike))))]
-    names = ", ".join(f"{gate.row} {written(gate)[0]}" for gate in alike)
-    return [GateLine(first, f"{first.rule} holds for {len(alike)} checkpoints (limit {written(first)[1]}): {names}")]
+    how = ", ends of 95 % intervals" if first.ci95 else ""
+    how += "" if first.spread is None else ", measured in turns, with spread"
+    names = ", ".join(f"{gate.row} {_figure(gate)}" for gate in alike)
+    return [
+        GateLine(first, f"{first.rule} holds for {len(alike)} checkpoints (limit {written(first)[1]}{how}): {names}")
+    ]
+
+
+def _figure(gate: Gate) -> str:
+    spread = "" if gate.spread is None else f" ± {100 * gate.spread:.1f} %"
+    return written(gate)[0] + spread

@@ -72,6 +72,8 @@ def test_gates_without_a_figure_are_one_line_a_rule():
     failed = root.all("table", css="gates")[0]
     names = [row.one("td", css="names").text for row in failed.one("tbody").all("tr")]
     lost = ", ".join(row.name for row in fifteen.ROWS if row.error)
-    assert lost in names
-    assert len(names) < 20
-    assert "41 of 70 gates failed" in root.one(id="verdict").text
+    assert any(name.startswith(lost) for name in names)
+    assert len(names) < 30
+    lost_gates = sum(not gate.passed for gate in fifteen.REPORT.gates)
+    assert f"{lost_gates} of {len(fifteen.REPORT.gates)} gates failed" in root.one(id="verdict").text
+    assert "? undecided" in {row.all("td")[0].text for row in failed.one("tbody").all("tr")}
