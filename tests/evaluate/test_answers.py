@@ -39,7 +39,7 @@ def test_gzip(tmp_path: Path) -> None:
     [
         (b"", "cannot be read as JSON"),
         (b'{"q1": "Ro', "cannot be read as JSON"),
-        (b"\xff\xfe", "not UTF-8"),
+        (b"\xff\xfd", "not UTF-8"),
         (b'["Rome"]', "holds a list, not answers"),
         (b'{"q1": [{"text": "Rome", "probability": 0.9}]}', "the answer to 'q1' is a list, not a text"),
         (b'{"q1": null}', "the answer to 'q1' is null, not a text"),
