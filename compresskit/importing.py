@@ -12,7 +12,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
 
 from compresskit import console
@@ -44,20 +44,18 @@ class _Watch(MetaPathFinder):
         self._within = self._met = False
         self._status = contextlib.ExitStack()
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Where an outermost module is, as Python itself finds it; None for all others, which are left to Python."""
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Where an outermost module is, as the other finders have it; None for all others, which are left to them."""
         if self._within:
             if name == _TOLD:
                 self._meet()
             return None
         if name.partition(".")[0] not in _HEAVY:
             return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is None or type(spec.loader) is not SourceFileLoader:
-            return None
-        spec.loader = _Outermost(spec.loader.name, spec.loader.path, self)
+        found = (each.find_spec(name, path, target) for each in sys.meta_path if each is not self)
+        spec = next((each for each in found if each is not None), None)
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _Outermost(spec.loader.name, spec.loader.path, self)
         return spec
 
     @contextlib.contextmanager

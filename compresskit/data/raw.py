@@ -194,7 +194,9 @@ def _of_lists(value: Mapping[str, Any], texts: list[Any]) -> list[RawAnswer]:
 def _answer(item: object, index: int) -> RawAnswer:
     if isinstance(item, str):
         return RawAnswer(whole(item), None)
-    if type(item) is dict or (type(item) is Object and item.twice is None):  # as SQuAD has it, which is most of what is read
+    if type(item) is dict or (
+        type(item) is Object and item.twice is None
+    ):  # as SQuAD has it, which is most of what is read
         text, start = item.get("text"), item.get("answer_start")
         if type(text) is str and type(start) is int:
             return RawAnswer(whole(text), start)

@@ -121,8 +121,8 @@ class _TableWriter:
         return _mapped(self._path)
 
 
-# `pa.array`, `to_numpy` and `pyarrow.compute` would do the same, but the first two import pandas, which takes as long as
-# half of torch, and the third makes hundreds of functions.
+# `pa.array`, `to_numpy` and `pyarrow.compute` would do the same, but the first two import pandas, which takes
+# half as long as torch, and the third makes hundreds of functions.
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -140,7 +140,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 def _numbers(column: pa.ChunkedArray) -> NDArray[np.int32]:
     """A column of whole numbers; as it lies in its file where that is in one piece."""
-    chunks = [np.from_dlpack(chunk) for chunk in column.chunks]
+    chunks = [np.asarray(np.from_dlpack(chunk), np.int32) for chunk in column.chunks]
     return chunks[0] if len(chunks) == 1 else np.concatenate([np.zeros(0, np.int32), *chunks])
 
 

@@ -230,8 +230,7 @@ def _tell_too_long(outcomes: Sequence[Outcome], settings: EvalSettings, data_ref
 
 def _read(data_ref: str, settings: EvalSettings, slices: Sequence[SliceName] = ()) -> _Data:
     """Read the questions: all or, where the settings set a limit, whole paragraphs; those to tune on, and examples."""
-    with console.status(f"reading {data_ref}"):
-        whole = load_data(data_ref, "eval", keep=kept_keys(slices))
+    whole = load_data(data_ref, "eval", keep=kept_keys(slices))
     asked = whole if settings.limit is None else whole.sample_paragraphs(settings.limit, settings.seed)
     shown = None if settings.shots_data is None else load_data(settings.shots_data, "train")
     if shown is not None:
