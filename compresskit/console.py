@@ -232,6 +232,21 @@ def progress(total: int | None, description: str, unit: str = "", before: float 
             lines.close()
 
 
+@contextmanager
+def status(message: str) -> Iterator[None]:
+    """Say what is going on while nothing can be counted: a live line on a terminal, a plain one elsewhere."""
+    if _settings.quiet or not _is_first_process():
+        yield
+    elif _is_terminal(sys.stderr):
+        from rich.text import Text
+
+        with _console(sys.stderr).status(Text(one_line(message))):
+            yield
+    else:
+        info(message)
+        yield
+
+
 class _NoProgress:
     def update(self, completed: int, **fields: Field) -> None:
         pass

@@ -100,8 +100,8 @@ class Builder:
         if unmarked:
             self.counts["unmarked"] += 1
         placed = [self._placed(answer, index) for index, answer in enumerate(raw.answers)]
-        answers = [_answer(answer, found) for answer, found in zip(raw.answers, placed, strict=True)]
         if self._handling == "score":
+            answers = [_answer(answer, found) for answer, found in zip(raw.answers, placed, strict=True)]
             answers += [Answer(text, -1) for text in raw.accepted if text.strip()]
         else:
             answers = usable(placed, self._handling)
@@ -118,6 +118,8 @@ class Builder:
     def _placed(self, answer: RawAnswer, index: int) -> Placed:
         """Where an answer stands. Raises Fault where the reading is to stop, and it does not stand at its offset."""
         start = answer.start
+        if type(start) is int and self._placer.stands_in_all(answer.text, start):  # most of what is read
+            return Placed(Answer(answer.text, start), "exact")
         if isinstance(start, Fault):
             if self._handling == "stop":
                 raise Fault(f"answer {index}: {start}") from start

@@ -8,6 +8,7 @@ entity. No name of a person occurs in both splits.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -15,12 +16,15 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.data import Split, reading
 from compresskit.data import demo_language as words
+from compresskit.data.checks import Place
 from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS, Relation
 from compresskit.data.examples import ExampleSet
+from compresskit.data.json_pieces import of_paragraph
+from compresskit.data.pieces import Article, Piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,16 @@ def passages(split: Split, config: DemoConfig = DEFAULT) -> Iterator[Passage]:
 
 def squad_json(split: Split, config: DemoConfig = DEFAULT) -> bytes:
     """A split as SQuAD 2.0 JSON; the same bytes for the same configuration on every machine."""
-    articles: list[dict[str, object]] = []
+    return _json(_articles(split, config))
+
+
+def _json(articles: list[dict[str, Any]]) -> bytes:
+    return (json.dumps({"version": "v2.0", "data": articles}) + "\n").encode()
+
+
+def _articles(split: Split, config: DemoConfig) -> list[dict[str, Any]]:
+    """The articles of a split, as SQuAD has them."""
+    articles: list[dict[str, Any]] = []
     number = 0
     paragraphs: list[dict[str, object]] = []
     for index, passage in enumerate(passages(split, config)):
@@ -127,7 +140,7 @@ def squad_json(split: Split, config: DemoConfig = DEFAULT) -> bytes:
             )
             number += 1
         paragraphs.append({"context": passage.text, "qas": qas})
-    return (json.dumps({"version": "v2.0", "data": articles}) + "\n").encode()
+    return articles
 
 
 def write(directory: Path, config: DemoConfig = DEFAULT) -> tuple[Path, Path]:
@@ -140,11 +153,17 @@ def write(directory: Path, config: DemoConfig = DEFAULT) -> tuple[Path, Path]:
 
 
 def examples(split: Split, config: DemoConfig = DEFAULT) -> ExampleSet:
-    """A split, read like any other SQuAD file; its info calls it "demo" and has the hash of its JSON."""
-    with temporary_folder() as folder:
-        path = folder / f"demo-{split}.json"
-        path.write_bytes(squad_json(split, config))
-        return reading.read(path, "demo")
+    """A split, as it is read from its JSON; its info calls it "demo" and has the hash of that JSON."""
+    articles = _articles(split, config)
+
+    def pieces() -> Iterator[Piece]:
+        for number, article in enumerate(articles):
+            for paragraph in article["paragraphs"]:
+                yield from of_paragraph(paragraph, Place(f"article {number}"))
+            yield Article(article["title"])
+
+    store, counts = reading.built(pieces, "demo", "mend")
+    return ExampleSet(store, "demo", hashlib.sha256(_json(articles)).hexdigest(), counts=counts)
 
 
 def vocabulary() -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import ijson
@@ -15,6 +16,11 @@ from compresskit.data.text_stream import CHUNK, TextStream
 from compresskit.text import ends_within_escape, whole_json
 
 Event = tuple[str, str, Any]
+Seen = Mapping[str, Callable[[str, str, Any], None]]
+"""What is called with the events under some prefixes."""
+
+_PARSER = ijson.get_backend(ijson.backend)
+_NOTHING_SEEN: Seen = MappingProxyType({})
 
 _MAX_PREFIX = 1 << 14
 """Characters in the keys that lead to a value: the parser joins them anew for each, so their number must end."""
@@ -50,16 +56,43 @@ class Events:
         self._stream = stream
         self._values = 0  # that the parser told of since the last piece
         # The C part of ijson 3.6 dies of a number that is too large, unless it is given the events one by one.
-        self._events = ijson.parse(ijson.basic_parse(_Whole(stream), buf_size=chunk, multiple_values=several))
+        self._basic = ijson.basic_parse(_Whole(stream), buf_size=chunk, multiple_values=several)
 
     def __iter__(self) -> Iterator[Event]:
-        for event in self._events:
+        for event in ijson.parse(self._basic):
             self._values += 1
-            if self._values > _MAX_VALUES:
-                raise Fault(f"a paragraph holds more than {_MAX_VALUES:,} values; divide it")
-            if len(event[0]) > _MAX_PREFIX:
-                raise Fault("lists or objects are nested too deep, or a key is too long")
+            if self._values > _MAX_VALUES or len(event[0]) > _MAX_PREFIX:
+                raise self._too_much()
             yield event
+
+    def objects(self, prefix: str, seen: Seen = _NOTHING_SEEN) -> Iterator[Any]:
+        """The values under a prefix, one by one, with `Object` for the objects among them.
+
+        It does what `ijson.items` and `ijson.parse` do, which would pass each event through four generators.
+        """
+        events, values = ijson.sendable_list(), ijson.sendable_list()
+        parse, build = _PARSER.parse_basecoro(events).send, _PARSER.items_basecoro(values, prefix, map_type=Object).send
+        count, taken = self._values, events.pop
+        for basic in self._basic:
+            parse(basic)
+            event = taken()
+            here = event[0]
+            count += 1
+            if count > _MAX_VALUES or len(here) > _MAX_PREFIX:
+                self._values = count
+                raise self._too_much()
+            if here in seen:
+                seen[here](*event)
+            build(event)
+            if values:
+                self._values = count
+                yield values.pop()
+                count = self._values
+
+    def _too_much(self) -> Fault:
+        if self._values > _MAX_VALUES:
+            return Fault(f"a paragraph holds more than {_MAX_VALUES:,} values; divide it")
+        return Fault("lists or objects are nested too deep, or a key is too long")
 
     def next_piece(self) -> None:
         """What was read so far is no longer held."""
@@ -69,7 +102,7 @@ class Events:
 
 def objects(events: Events, prefix: str) -> Iterator[Object]:
     """The objects under a prefix, one by one."""
-    for found in ijson.items(iter(events), prefix, map_type=Object):
+    for found in events.objects(prefix):
         yield found
         events.next_piece()
 

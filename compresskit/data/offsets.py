@@ -63,6 +63,11 @@ class Placer:
             return Placed(answer, found if found == "absent" else "loose")
         return Placed(None, "nowhere")
 
+    def stands_in_all(self, text: str, start: int) -> bool:
+        """Whether `text` stands at an offset that is the same in all units: it is exact, and has no vote."""
+        here = start >= 0 and self.context.startswith(text, start) and not self.differing
+        return here and not (text[0].isspace() or text[-1].isspace())
+
     def stands(self, text: str, start: int, unit: Unit) -> bool:
         """Whether `text` stands at an offset that counts `unit`."""
         return self.context.startswith(text, self.characters(start, unit))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compresskit.data import checks
-from compresskit.data.checks import MISSING, Fault
+from compresskit.data.checks import MISSING, Fault, Object
 from compresskit.text import whole
 
 _TRUE, _FALSE = ("true", "yes", "1", "t", "y"), ("false", "no", "0", "f", "n")
@@ -194,6 +194,12 @@ def _of_lists(value: Mapping[str, Any], texts: list[Any]) -> list[RawAnswer]:
 def _answer(item: object, index: int) -> RawAnswer:
     if isinstance(item, str):
         return RawAnswer(whole(item), None)
+    if type(item) is dict or (
+        type(item) is Object and item.twice is None
+    ):  # as SQuAD has it, which is most of what is read
+        text, start = item.get("text"), item.get("answer_start")
+        if type(text) is str and type(start) is int:
+            return RawAnswer(whole(text), start)
     try:
         fields = checks.fields(item, "it")
         text = fields.get("text", MISSING)

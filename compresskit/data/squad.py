@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import ijson
-
 from compresskit.data import checks
-from compresskit.data.checks import Fault, Object, Place
-from compresskit.data.json_pieces import Event, Events, of_paragraph
+from compresskit.data.checks import Fault, Place
+from compresskit.data.json_pieces import Events, of_paragraph
 from compresskit.data.pieces import Article, Broken, Piece
 
 _NAMES = {"": "the top level", "data.item": "the article"}
@@ -44,7 +42,7 @@ class SquadReader:
 
     def pieces(self) -> Iterator[Piece]:
         """All pieces. Raises Fault, and what the parser raises."""
-        paragraphs = ijson.items(self._outline(), "data.item.paragraphs.item", map_type=Object)
+        paragraphs = self._paragraphs_found()
         while True:
             try:
                 paragraph = next(paragraphs, checks.MISSING)
@@ -73,9 +71,9 @@ class SquadReader:
             raise Fault(message, self._here())
         self._between.append(Broken(message, self._here()))
 
-    def _outline(self) -> Iterator[Event]:
-        """Pass the events on, and check those that stand outside of the paragraphs."""
-        checks_by_prefix = {
+    def _paragraphs_found(self) -> Iterator[Any]:
+        """The paragraphs; what stands outside of them is checked."""
+        seen = {
             "": self._check_object,
             "data": self._check_list,
             "data.item": self._check_object,
@@ -83,11 +81,7 @@ class SquadReader:
             "data.item.paragraphs": self._check_list,
         }
         try:
-            for event in self._events:
-                check = checks_by_prefix.get(event[0])
-                if check is not None:
-                    check(*event)
-                yield event
+            yield from self._events.objects("data.item.paragraphs.item", seen)
         except Fault as fault:  # of what is too much, wherever it is
             raise fault if fault.place is not None else Fault(str(fault), self._here()) from fault
 

@@ -13,11 +13,12 @@ import weakref
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.temporary import new_folder
@@ -100,7 +101,7 @@ class _TableWriter:
     def _flush(self) -> None:
         if not self._columns[0]:
             return
-        arrays = [pa.array(c, type=f.type) for c, f in zip(self._columns, self._schema, strict=True)]
+        arrays = [_array(column, field.type) for column, field in zip(self._columns, self._schema, strict=True)]
         try:
             self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
         except OSError as error:
@@ -118,6 +119,35 @@ class _TableWriter:
         except OSError as error:
             raise _no_room(self._path.parent, error) from error
         return _mapped(self._path)
+
+
+# `pa.array`, `to_numpy` and `pyarrow.compute` would do the same, but the first two import pandas, which takes
+# half as long as torch, and the third makes hundreds of functions.
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Texts (or None), whole numbers, or lists of them, as Arrow has them."""
+    if kind == pa.string():
+        builder = pa.lib.StringBuilder()
+        builder.append_values(values)
+        return builder.finish()
+    if kind == pa.int32():
+        return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(array("i", values))])
+    ends = list(accumulate(map(len, values), initial=0))
+    inner = _array([each for value in values for each in value], kind.value_type)
+    return pa.ListArray.from_arrays(_array(ends, pa.int32()), inner)
+
+
+def _numbers(column: pa.ChunkedArray) -> NDArray[np.int32]:
+    """A column of whole numbers; as it lies in its file where that is in one piece."""
+    chunks = [np.asarray(np.from_dlpack(chunk), np.int32) for chunk in column.chunks]
+    return chunks[0] if len(chunks) == 1 else np.concatenate([np.zeros(0, np.int32), *chunks])
+
+
+def _lengths(column: pa.ChunkedArray) -> NDArray[np.int32]:
+    """The lengths of a column's lists."""
+    lengths = [np.diff(np.from_dlpack(chunk.offsets)) for chunk in column.chunks]
+    return np.concatenate([np.zeros(0, np.int32), *lengths])
 
 
 def _mapped(path: Path) -> pa.Table:
@@ -249,10 +279,10 @@ class Store:
         self._answer_starts = questions.column("starts")
         self._contexts = paragraphs.column("context")
         self._titles = articles.column("title")
-        self._paragraph: NDArray[np.int32] = questions.column("paragraph").to_numpy()
-        self._repaired: NDArray[np.int32] = questions.column("repaired").to_numpy()
-        self._answers: NDArray[np.int32] = pc.list_value_length(self._answer_starts).to_numpy()
-        self._article: NDArray[np.int32] = paragraphs.column("article").to_numpy()
+        self._paragraph: NDArray[np.int32] = _numbers(questions.column("paragraph"))
+        self._repaired: NDArray[np.int32] = _numbers(questions.column("repaired"))
+        self._answers: NDArray[np.int32] = _lengths(self._answer_starts)
+        self._article: NDArray[np.int32] = _numbers(paragraphs.column("article"))
 
     @classmethod
     def opened(cls, folders: Sequence[Path]) -> Store:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import compresskit
+from compresskit import console
 from compresskit.errors import RunFailed
 from compresskit.evaluate.measurement import Measurement, Outcome
 
@@ -29,6 +30,8 @@ def measure_in_process(measurement: Measurement) -> Outcome:
 
 def _run_worker(measurement: Measurement) -> int:
     """Start the worker, hand it the measurement, wait, and return its exit code."""
+    if not Path(measurement.ref).is_file():  # a file of answers needs neither
+        console.info(f"{measurement.name}: loading torch and transformers, in a process of its own")
     with started(_WORKER, measurement) as process:
         return process.wait()
 

@@ -25,6 +25,7 @@ from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.predict import answers
 from compresskit.evaluate.turns import FREE
 from compresskit.evaluate.worker import asked_options, load_checkpoint, outcome_of, spread_over, time_single_questions
+from compresskit.importing import watched
 
 
 def main() -> int:
@@ -72,9 +73,9 @@ class Turn:
     """
 
     def __init__(self, measurement: Measurement) -> None:
+        importlib.import_module("compresskit.models.families")  # see `worker.run`
         import torch
 
-        importlib.import_module("compresskit.models.families")  # see `worker.run`
         self._settings = measurement.settings
         torch.manual_seed(self._settings.seed)
         self._examples = ExampleSet.opened(measurement.questions)
@@ -117,4 +118,5 @@ class Turn:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with watched(told=False):
+        raise SystemExit(main())

@@ -38,6 +38,7 @@ from compresskit.evaluate.same import AnswersDigest
 from compresskit.evaluate.score import Score, Scorer, score
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
+from compresskit.importing import watched
 from compresskit.text import one_line
 
 # For which a step of the computation may go on, until Python has a say again.
@@ -98,10 +99,10 @@ def run(measurement: Measurement) -> Outcome:
     examples = ExampleSet.opened(measurement.questions)
     if Path(measurement.ref).is_file():
         return score_answers(measurement, examples)
+    # With them come torch and transformers. They are imported here, so that the load time is the checkpoint's alone.
+    importlib.import_module("compresskit.models.families")
     import torch
 
-    # With it come transformers and its models. They are imported here, so that the load time is the checkpoint's alone.
-    importlib.import_module("compresskit.models.families")
     torch.manual_seed(measurement.settings.seed)
     shard = Shard.from_environment()
     if torch.cuda.is_available():
@@ -358,4 +359,5 @@ def _reason(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with watched(told=False):  # whoever started this has told of it
+        raise SystemExit(main())

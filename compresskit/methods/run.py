@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -303,7 +304,7 @@ def _refuse_another(teacher: Job) -> None:
     if other and not teacher.options.overwrite:
         raise UsageError(
             f"the teacher in {target} was trained with other options ({other}); "
-            f"give it as --teacher {target}, or --overwrite to train another"
+            f"give it as --teacher {shlex.quote(str(target))}, or --overwrite to train another"
         )
 
 

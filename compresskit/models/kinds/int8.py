@@ -7,6 +7,7 @@ compressed-tensors. Here they stay in 8 bits in memory, and no package is needed
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -248,7 +249,7 @@ def open_in_8_bits(config: PretrainedConfig, folder: Path) -> None:
     if not weights:
         raise InputError(
             f"{folder} holds no weights in 8 bits, of which its config.json tells; copy it again, "
-            f"or where they are coded make a plain one: compresskit merge {folder}"
+            f"or where they are coded make a plain one: compresskit merge {shlex.quote(str(folder))}"
         )
     alone = [name for name in weights if name + SCALE not in formats]
     if alone:

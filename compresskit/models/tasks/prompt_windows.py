@@ -17,7 +17,7 @@ from compresskit.data.examples import Example
 from compresskit.errors import UsageError
 from compresskit.models.answering import WindowOptions
 from compresskit.models.prompt import Prompt
-from compresskit.models.tasks.windows import MIN_STEP
+from compresskit.models.tasks.windows import LEAST_QUESTION, MIN_STEP, more_room
 from compresskit.text import counted
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def _fitting(
     own = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True)
     frame = len(read([prompt.text("", "")])[0])
     limit = options.max_length - options.stride - MIN_STEP - frame
-    if limit < 8:
+    if limit < LEAST_QUESTION:
         raise UsageError(
             f"--max-length {options.max_length} leaves no room for a question beside the prompt's {frame} tokens and "
-            f"--stride {options.stride}; raise --max-length or lower --stride"
+            f"--stride {options.stride}; {more_room(options, frame + MIN_STEP + LEAST_QUESTION)}"
         )
     if len(own["input_ids"]) <= limit:
         return question, False

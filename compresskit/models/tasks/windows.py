@@ -27,6 +27,8 @@ Item = TypeVar("Item")
 CHUNK = 1024
 # A window must show at least this many new tokens of the context, whatever the length of the question.
 MIN_STEP = 16
+# So many tokens of a question there must be room for.
+LEAST_QUESTION = 8
 # The name of a special token in a text, such as `</s>`, is text: as a separator it would end a question, or a context.
 AS_TEXT = {"split_special_tokens": True}
 
@@ -53,13 +55,21 @@ def max_question_tokens(tokenizer: PreTrainedTokenizerFast, options: WindowOptio
 
     Raises UsageError where the options leave no room for a question at all.
     """
-    room = options.max_length - options.stride - tokenizer.num_special_tokens_to_add(pair=True) - MIN_STEP
-    if room < 8:
+    taken = tokenizer.num_special_tokens_to_add(pair=True) + MIN_STEP
+    room = options.max_length - options.stride - taken
+    if room < LEAST_QUESTION:
         raise UsageError(
             f"--max-length {options.max_length} leaves no room for a question beside --stride {options.stride}; "
-            "raise --max-length or lower --stride"
+            f"{more_room(options, taken + LEAST_QUESTION)}"
         )
     return room
+
+
+def more_room(options: WindowOptions, needed: int) -> str:
+    """What to do where a window has no room for `needed` tokens beside its stride, as a message ends."""
+    longer = f"raise --max-length to {options.stride + needed} or more"
+    spare = options.max_length - needed
+    return longer if spare < 0 else f"{longer}, or lower --stride to {spare} or less"
 
 
 @functools.cache

@@ -194,7 +194,8 @@ def test_no_question_is_too_long(name: str, question: str, context: str, options
 
 @pytest.mark.parametrize(("max_length", "stride"), [(16, 0), (64, 64), (64, 200), (64, 38), (26, 0)])
 def test_options_that_leave_no_room_are_wrong_usage(tmp_path: Path, max_length: int, stride: int) -> None:
-    with pytest.raises(UsageError, match=f"--max-length {max_length} .* --stride {stride}; raise .* or lower"):
+    told = f"--max-length {max_length} .* --stride {stride}; raise --max-length to \\d+ or more"
+    with pytest.raises(UsageError, match=told):
         write_features(TOKENS["wordpiece"], [example("a", "b")], WindowOptions(max_length, stride), tmp_path)
 
 
