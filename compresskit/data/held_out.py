@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 import numpy as np
 
@@ -13,14 +14,17 @@ from compresskit.errors import InputError
 def hold_out(examples: ExampleSet, share: float, seed: int) -> tuple[ExampleSet, ExampleSet]:
     """What is left to learn from, and what is held out: about the fraction `share` of the questions.
 
-    Paragraphs are drawn with `seed`, and held out with all of their questions. One whose text is the same but for white
-    space goes with them, as in flat rows, where each question has its own copy. Raises InputError where nothing would
-    be left.
+    Texts are drawn with `seed`, and held out with all of their questions, until the next one would be too much. A
+    paragraph whose text is the same but for white space goes with it, as in flat rows, where each question has its own
+    copy. Raises InputError where nothing would be left.
     """
-    drawn = examples.sample_paragraphs(max(1, round(share * len(examples))), seed)
-    texts = {_key(context) for _, context in drawn.paragraphs()}
-    numbers = [number for number, context in examples.paragraphs() if _key(context) in texts]
-    out = np.isin(examples.paragraph_numbers(), numbers)
+    texts: dict[bytes, int] = {}
+    known = {number: texts.setdefault(_key(context), len(texts)) for number, context in examples.paragraphs()}
+    own = np.array([known[number] for number in examples.paragraph_numbers().tolist()])
+    order = random.Random(seed).sample(range(len(texts)), len(texts))
+    counts = np.cumsum(np.bincount(own)[order])
+    fitting = int(np.searchsorted(counts, round(share * len(examples)), side="right"))
+    out = np.isin(own, order[: max(fitting, 1)])
     if out.all():
         raise InputError(
             f"{examples.info.path}: --eval-steps holds out whole paragraphs, and no other would be left to learn from; "

@@ -44,7 +44,7 @@ from compresskit.training.computing import compute_dtype
 from compresskit.training.penalty import PenaltyMeter
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
 from compresskit.training.reporters import check_reporter
-from compresskit.training.selection import check_selection
+from compresskit.training.selection import check_selection, told_late
 from compresskit.training.session import (
     Session,
     check_options,
@@ -123,6 +123,8 @@ def plan(job: Job) -> list[Plan]:
             told(choices),
         ],
     )
+    if options.eval_steps is not None:
+        own = replace(own, notes=[*own.notes, *told_late(options, own.steps, attached.comparable)])
     return [*plan(job.teacher), own] if job.teacher is not None else [own]
 
 

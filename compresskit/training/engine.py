@@ -292,6 +292,7 @@ class Engine(Trainer):
             peaks = zip(self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
             for group, peak, part in peaks:
                 group["lr"] = peak * part(schedule.last_epoch)
+            schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log tells
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:

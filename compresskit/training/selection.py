@@ -83,7 +83,7 @@ class Selection:
         """Whether the model is asked after `step` of `last` steps: at every so many, and at the end, once."""
         if step <= self.standing.asked or (step % self.every and step != last):
             return False
-        return self._comparable((step - 1) / max(last - 1, 1))
+        return self._comparable(_done(step, last))
 
     def begin(self, resumed: Path | None, main: bool, last: int) -> None:
         """Take up the standing of a state, or none; what was kept after that state goes. Tell when evaluations begin.
@@ -96,8 +96,9 @@ class Selection:
             self._drop(but={self.standing.step})
         if self.standing.step:
             check_seal(self._folder)
-        if resumed is None and (first := self._first(last)) > min(self.every, last):
-            console.info(f"the state is chosen from step {first} on: before, the sparsity is not reached")
+        if resumed is None:
+            for line in told_late(self.options, last, self._comparable):
+                console.info(line)
 
     def evaluate(self, step: int, main: bool) -> dict[str, float]:
         """Ask the model after `step` steps; EM and F1, per cent. Every process asks its part, and the first one writes.
@@ -150,10 +151,6 @@ class Selection:
             **{name: getattr(known, name) for name in ("step", "em", "f1", "evaluations")},
             "stopped_early": self.is_over,
         }
-
-    def _first(self, last: int) -> int:
-        """The step of the first evaluation of a run of `last` steps."""
-        return next((step for step in range(self.every, last, self.every) if self.is_due(step, last)), last)
 
     @property
     def _model(self) -> nn.Module:
@@ -224,3 +221,16 @@ def told(options: TrainingOptions, chosen_on: ExampleSet) -> str:
         f"evaluates every {counted(options.eval_steps or 0, 'step')} on {number} {where} ({info.unanswerable} "
         f"unanswerable), and keeps the state of the best EM{stop}"
     )
+
+
+def told_late(options: TrainingOptions, last: int, comparable: Callable[[float], bool]) -> list[str]:
+    """A line that tells when evaluations begin in a run of `last` steps, where the first ones are left out."""
+    every = min(options.eval_steps or last, last)
+    first = next((step for step in range(every, last, every) if comparable(_done(step, last))), last)
+    late = f"the state is chosen from step {first} on: earlier ones have not reached the sparsity, and do not compare"
+    return [late] if first > every else []
+
+
+def _done(step: int, last: int) -> float:
+    """What fraction of a run of `last` steps the objective heard of in this step, counted from 1."""
+    return (step - 1) / max(last - 1, 1)
