@@ -118,6 +118,7 @@ class Engine(Trainer):
         finally:
             self._progress.close()
         self._check_parameters()
+        self.accelerator.wait_for_everyone()  # the first process may still write the best state
         end_reporting(self._options.log)
         seconds = self._progress.watch.seconds
         steps, penalty = self.state.global_step, self._penalties.logged
