@@ -1,9 +1,10 @@
 """A training step under learned masks against a step of dense fine-tuning, for one shape of BERT.
 
-    python benchmarks/smp_step.py [--batch-size 32 --length 384 --layers 12 --hidden 768 --steps 20]
+    python benchmarks/smp_step.py [--batch-size 32 --length 384 --layers 12 --hidden 768 --rounds 15]
 
 The ways take turns in one process, a few steps each, round by round, so that they share the machine's moods; `/ dense`
-is the median over the rounds of the ratio to dense in the same round.
+is the median over the rounds of the ratio to dense in the same round. `of time` is the share of a step in which the GPU
+works; `GPU ms` is measured after the rounds, under a profiler.
 `sorted` is a plain reading of the paper: sort each score matrix at each step, multiply the mask onto the fp32 weight,
 and leave the cast to autocast.
 """
@@ -11,8 +12,7 @@ and leave the cast to autocast.
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
+import functools
 from collections.abc import Callable
 from typing import cast
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
-from benchmarks.machine import headline
+from benchmarks.machine import gpu_seconds, headline, quartiles, seconds_of, share
 from compresskit.methods.penalties import with_penalties
 from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masked import own_name
@@ -87,7 +87,7 @@ def main() -> None:
     steps = {way: build(way, arguments, device) for way in ways}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     memory: dict[str, float] = {}
-    busy: dict[str, float] = {}
+    busy: dict[str, float | None] = {}
     for way in ways:
         timed(steps[way], 5, device)
     for _ in range(arguments.rounds):
@@ -99,17 +99,21 @@ def main() -> None:
             torch.cuda.reset_peak_memory_stats()
             timed(steps[way], 1, device)
             memory[way] = (torch.cuda.max_memory_allocated() - before) / 1e9
-            busy[way] = device_seconds(steps[way])
+        busy[way] = gpu_seconds(functools.partial(repeated, steps[way], 3), device)
     print(
-        f"{'way':14} {'ms/step':>9} {'least':>7} {'/ dense':>8} {'half of rounds':>15} {'GPU ms':>7} {'GB a step':>10}"
+        f"{'way':14} {'ms/step':>9} {'half of rounds':>15} {'/ dense':>8} {'half of rounds':>15} {'GPU ms':>7} "
+        f"{'of time':>8} {'GB a step':>10}"
     )
     for way in ways:
         ratios = [own / dense for own, dense in zip(seconds[way], seconds["dense"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        typical, least = 1e3 * statistics.median(seconds[way]), 1e3 * min(seconds[way])
-        gpu, size = 1e3 * busy.get(way, float("nan")), memory.get(way, float("nan"))
-        between = f"{low:.3f}-{high:.3f}"
-        print(f"{way:14} {typical:9.2f} {least:7.2f} {middle:8.3f} {between:>15} {gpu:7.2f} {size:10.2f}")
+        low, middle, high = quartiles(ratios)
+        least, typical, most = (1e3 * each for each in quartiles(seconds[way]))
+        gpu = None if (found := busy[way]) is None else found / 3
+        size, spread, between = memory.get(way, float("nan")), f"{least:.2f}-{most:.2f}", f"{low:.3f}-{high:.3f}"
+        print(
+            f"{way:14} {typical:9.2f} {spread:>15} {middle:8.3f} {between:>15} {1e3 * (gpu or float('nan')):7.2f} "
+            f"{share(gpu, seconds[way]):>8} {size:10.2f}"
+        )
 
 
 def build(way: str, arguments: argparse.Namespace, device: torch.device) -> Callable[[], None]:
@@ -174,28 +178,19 @@ def random_batch(size: int, length: int, vocabulary: int, device: torch.device) 
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, vocabulary, (size, length), generator=generator)
     labels = torch.randint(0, length, (2, size), generator=generator)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "start": labels[0], "end": labels[1]}
+    batch = {"input_ids": ids, "start": labels[0], "end": labels[1]}
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def timed(step: Callable[[], None], count: int, device: torch.device) -> float:
     """Seconds that `count` steps take, until the device has finished them."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+    return seconds_of(functools.partial(repeated, step, count), device)
+
+
+def repeated(step: Callable[[], None], count: int) -> None:
+    """Take `count` steps."""
     for _ in range(count):
         step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def device_seconds(step: Callable[[], None], count: int = 3) -> float:
-    """Seconds that the GPU works in a step; the rest of the step it waits for the host."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        timed(step, count, torch.device("cuda"))
-    busy: float = sum(event.self_device_time_total for event in profile.key_averages())
-    return busy / count / 1e6
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ def check_file(output: Path, inputs: Iterable[Path] = (), *, flag: str, makes_fo
         if stat.S_ISLNK(kind):
             raise UsageError(f"{flag} {quoted(output)} is a link that leads nowhere; choose another")
         if not stat.S_ISREG(kind):
-            raise UsageError(f"{flag} {quoted(output)} is not a regular file; for a pipe or a terminal use --format")
+            raise UsageError(f"{flag} {quoted(output)} is not a regular file; give the name of one")
         _check_above(real, flag)
 
 

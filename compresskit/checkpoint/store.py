@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -103,11 +103,16 @@ def sha256_weights(folder: Path) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that it appears whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
+    with written(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[IO[bytes]]:
+    """A new file to fill with bytes, that becomes `path` when the block ends well and disappears when it does not."""
+    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
             # Temporary files are born private; a result is as readable as any file that the user makes.
@@ -372,5 +377,7 @@ class Workspace:
 
     def _release(self) -> None:
         if self._lock is not None:
+            # To close it alone would leave the lock to processes that were forked meanwhile, such as a data loader's.
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
             os.close(self._lock)
             self._lock = None

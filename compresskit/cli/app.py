@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from compresskit import __version__, console
 from compresskit.cli.cache import cache
+from compresskit.cli.data import data
 from compresskit.cli.demo import demo
 from compresskit.cli.eval import eval_
 from compresskit.cli.everywhere import Verb, set_up
@@ -52,6 +53,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     eval_,
     report,
     cache,
+    data,
     predict,
     inspect,
     merge,

@@ -102,7 +102,7 @@ def show_plans(plans: Sequence[Plan]) -> None:
 
 def _parts(memory: Memory) -> str:
     """The parts of a plan's memory that are not nothing, in GB."""
-    names = ("weights", "optimizer", "method", "activations", "logits", "gradients")
+    names = ("libraries", "weights", "optimizer", "method", "activations", "logits", "gradients")
     told = [f"{name} {getattr(memory, name) / 1e9:.2f}" for name in names if getattr(memory, name)]
     together = memory.activations + memory.logits + memory.gradients
     return ", ".join(told) + ("; not all at once" if memory.passing < together else "")

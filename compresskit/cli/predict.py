@@ -33,7 +33,8 @@ class Asked:
     context: str | None = option(None, "The passage to read.", short="-c", metavar="TEXT")
     input: Path | None = option(
         None,
-        'A SQuAD file, or JSON lines with "question", "context" and, if you like, "id"; - reads them from a pipe.',
+        "Questions in any form of DATA: SQuAD JSON, rows as JSON, JSON lines, CSV, TSV or Parquet; - reads them "
+        "from a pipe.",
         metavar="FILE",
     )
     output: Path | None = option(

@@ -40,7 +40,8 @@ def report(options: ReportOptions, gating: GateOptions, delivery: Delivery) -> N
     else:
         saved = dict.fromkeys((gate.rule, gate.ci95) for each in reports for gate in each.gates)
         rules = [parse_rules([rule], has_baseline=has_baseline, ci95=ci95)[0] for rule, ci95 in saved]
-    whole = gated(whole, rules)
+    gating.check_effect(rules)
+    whole = gated(whole, rules, gating)
     delivery.deliver(whole)
     require_rows(whole)
     require_gates(whole)

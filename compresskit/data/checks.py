@@ -92,12 +92,12 @@ class Object(dict[str, Any]):
         super().__setitem__(key, value)
 
 
-def fields(value: object, what: str, place: Place | None = None) -> Mapping[str, Any]:
+def fields(value: object, what: str) -> Mapping[str, Any]:
     """`value` as an object with every key once; `what` is how a message calls it. Raises Fault."""
     if not isinstance(value, Mapping):
-        raise Fault(f"{what} is {kind(value)}, not an object", place)
+        raise Fault(f"{what} is {kind(value)}, not an object")
     if isinstance(value, Object) and value.twice is not None:
-        raise Fault(f"the key {quoted(value.twice)} stands twice in {what}; remove one", place)
+        raise Fault(f"the key {quoted(value.twice)} stands twice in {what}; remove one")
     return value
 
 

@@ -15,15 +15,12 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from compresskit.checkpoint.temporary import temporary_folder
+from compresskit.data import Split, reading
 from compresskit.data import demo_language as words
-from compresskit.data import reading
 from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS, Relation
 from compresskit.data.examples import ExampleSet
-
-Split = Literal["train", "eval"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
+from compresskit.data.building import Watcher
 from compresskit.data.checks import Place
 from compresskit.data.examples import ExampleSet
 from compresskit.data.mending import Handling
@@ -27,14 +28,22 @@ _DEFAULT_ENDPOINT = "https://huggingface.co"
 _OFFLINE = "HF_HUB_OFFLINE"
 
 
-def read(ref: str, split: str, handling: Handling = "mend", keep: Sequence[str] = ()) -> ExampleSet:
+def read(
+    ref: str,
+    split: str,
+    handling: Handling = "mend",
+    keep: Sequence[str] = (),
+    *,
+    watcher: Watcher | None = None,
+) -> ExampleSet:
     """The checked questions of the split `split` of the data set `ref`, a Hub id or a local folder.
 
     Its columns are those of squad_v2: context, question, answers (text, answer_start), and, where it has them, id and
     title; `keep` names further ones that go along. A question with no answers is unanswerable. The set's sha256 is that
     of its rows as JSON lines (these five columns, keys sorted, UTF-8), since no file stands for it.
 
-    Raises InputError (no such data set or split, other columns, invalid rows), MissingError (no Hub).
+    Raises InputError (no such data set or split, other columns, invalid rows), MissingError (no Hub). A `watcher` is
+    told of invalid rows instead.
     """
     rows = _load(ref, split)
     name = f"{ref} ({split})"
@@ -52,7 +61,7 @@ def read(ref: str, split: str, handling: Handling = "mend", keep: Sequence[str] 
             digest.update(json.dumps(known, sort_keys=True, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             yield row, Place(f"row {index}")
 
-    store, counts = built(lambda: of_rows(hashed()), name, handling, keep)
+    store, counts = built(lambda: of_rows(hashed()), name, handling, keep, watcher=watcher)
     return ExampleSet(store, ref, digest.hexdigest(), counts=counts)
 
 

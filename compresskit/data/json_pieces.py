@@ -10,7 +10,7 @@ import ijson
 
 from compresskit.data import checks
 from compresskit.data.checks import Fault, Object, Place
-from compresskit.data.pieces import Article, Asked, Passage, Piece, of_rows
+from compresskit.data.pieces import Article, Asked, Broken, Passage, Piece, Row, of_rows
 from compresskit.data.text_stream import CHUNK, TextStream
 from compresskit.text import ends_within_escape, whole_json
 
@@ -77,10 +77,14 @@ def objects(events: Events, prefix: str) -> Iterator[Object]:
 def pieces(events: Events, prefix: str) -> Iterator[Piece]:
     """The pieces of the objects under a prefix: rows, passages with their questions (as MRQA has them), or articles."""
 
-    def rows() -> Iterator[tuple[Mapping[str, Any], Place]]:
+    def rows() -> Iterator[Row]:
         for index, found in enumerate(objects(events, prefix)):
             place = Place(f"row {index}", f".data[{index}]" if prefix == "data.item" else "")
-            row = checks.fields(found, "the row", place)
+            try:
+                row = checks.fields(found, "the row")
+            except Fault as fault:
+                yield Broken(str(fault), place)
+                continue
             if index == 0 and "header" in row and "context" not in row:
                 continue  # MRQA's first line tells where the data are from
             yield row, place
@@ -89,12 +93,13 @@ def pieces(events: Events, prefix: str) -> Iterator[Piece]:
         if flat:
             yield from of_rows(group)
         else:
-            for row, place in group:
-                yield from _of_article(row, place)
+            for each in group:
+                if not isinstance(each, Broken):
+                    yield from _of_article(*each)
 
 
-def _is_flat(row: tuple[Mapping[str, Any], Place]) -> bool:
-    return not {"qas", "paragraphs"} & row[0].keys()
+def _is_flat(row: Row) -> bool:
+    return isinstance(row, Broken) or not {"qas", "paragraphs"} & row[0].keys()
 
 
 def _of_article(row: Mapping[str, Any], place: Place) -> Iterator[Piece]:
@@ -102,15 +107,26 @@ def _of_article(row: Mapping[str, Any], place: Place) -> Iterator[Piece]:
     if "qas" in row:
         yield from of_paragraph(row, place)
     else:
-        for index, paragraph in enumerate(checks.items(row, "paragraphs")):
+        try:
+            paragraphs = checks.items(row, "paragraphs")
+        except Fault as fault:
+            yield Broken(str(fault), place)
+            return
+        for index, paragraph in enumerate(paragraphs):
             inner = Place(f"{place.words}, paragraph {index}", f"{place.path}.paragraphs[{index}]")
-            yield from of_paragraph(checks.fields(paragraph, "the paragraph", inner), inner)
+            yield from of_paragraph(paragraph, inner)
     yield Article(row.get("title"))
 
 
-def of_paragraph(paragraph: Mapping[str, Any], place: Place) -> Iterator[Piece]:
-    """The passage of a paragraph with its questions. Raises Fault, as whoever takes the pieces does."""
+def of_paragraph(value: object, place: Place) -> Iterator[Piece]:
+    """The passage of a paragraph with its questions."""
+    try:
+        paragraph = checks.fields(value, "the paragraph")
+        questions = checks.items(paragraph, "qas")
+    except Fault as fault:
+        yield Broken(str(fault), place)
+        return
     yield Passage(paragraph.get("context", checks.MISSING), place)
-    for index, question in enumerate(checks.items(paragraph, "qas")):
+    for index, question in enumerate(questions):
         id = question.get("id") if isinstance(question, Mapping) else None
         yield Asked(question, place.question(index, id))

@@ -6,14 +6,16 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from compresskit import console
+from compresskit.data import Split
 from compresskit.data.examples import ExampleSet
 from compresskit.data.mending import BadData, Handling, told
 from compresskit.errors import InputError
 
-Split = Literal["train", "eval"]
+if TYPE_CHECKING:
+    from compresskit.data.building import Watcher
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE_SUFFIXES = (".json", ".gz", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".bz2", ".xz", ".zst")
@@ -26,6 +28,11 @@ _told: set[tuple[str, str]] = set()  # what was said of a data set, which is rea
 def _path(ref: str) -> Path:
     """The path that a reference would be, that of a home in the place of `~` where there is one."""
     return Path(os.path.expanduser(ref))
+
+
+def has_splits(ref: str) -> bool:
+    """Whether a reference stands for more than one split; a file has none, and what is not there may be on the Hub."""
+    return not _path(ref).is_file()
 
 
 def training_set(ref: str) -> str | None:
@@ -42,7 +49,14 @@ def local_files(ref: str) -> list[Path]:
     return [path] if ref != "demo" and os.path.exists(path) else []
 
 
-def load(ref: str, split: Split, bad_data: BadData = "mend", keep: Sequence[str] = ()) -> ExampleSet:
+def load(
+    ref: str,
+    split: Split,
+    bad_data: BadData = "mend",
+    keep: Sequence[str] = (),
+    *,
+    to_learn: bool | None = None,
+) -> ExampleSet:
     """The checked questions of `ref`.
 
     `ref` is a file in any of the forms of `compresskit.data.forms` (`split` then says nothing of its content), a
@@ -51,13 +65,15 @@ def load(ref: str, split: Split, bad_data: BadData = "mend", keep: Sequence[str]
     is what they call "validation".
 
     Questions of the split "train" are to be learned from: `bad_data` says what becomes of answers that do not stand at
-    their offsets. Those of the split "eval" are scored, which needs no offsets. What was mended is told once. `keep`
-    names further keys of the questions whose values go along (`ExampleSet.kept`); the built-in set has none.
+    their offsets. Those of the split "eval" are scored, which needs no offsets; `to_learn` says otherwise. What was
+    mended is told once. `keep` names further keys of the questions whose values go along (`ExampleSet.kept`); the
+    built-in set has none.
 
     Raises InputError for content that is not valid, and for a file or data set that does not exist;
     MissingError if the Hub cannot be reached.
     """
-    examples = _read(ref, split, "score" if split == "eval" else bad_data, keep)
+    to_learn = split == "train" if to_learn is None else to_learn
+    examples = load_as(ref, split, bad_data if to_learn else "score", keep)
     for line in told(examples.info.counts):
         if (ref, line) not in _told:
             _told.add((ref, line))
@@ -65,7 +81,18 @@ def load(ref: str, split: Split, bad_data: BadData = "mend", keep: Sequence[str]
     return examples
 
 
-def _read(ref: str, split: Split, handling: Handling, keep: Sequence[str]) -> ExampleSet:
+def load_as(
+    ref: str,
+    split: Split,
+    handling: Handling,
+    keep: Sequence[str] = (),
+    *,
+    watcher: Watcher | None = None,
+) -> ExampleSet:
+    """The questions of a split, handled as those of any other; silently. Raises what `load` raises.
+
+    A `watcher` is told of all faults of the content instead.
+    """
     if ref == "demo":
         from compresskit.data import demo
 
@@ -74,14 +101,15 @@ def _read(ref: str, split: Split, handling: Handling, keep: Sequence[str]) -> Ex
 
     path = _path(ref)
     if path.exists() and not path.is_dir():
-        return reading.read(path, ref, handling, keep)
+        return reading.read_files([path], ref, handling, keep, watcher=watcher)
     if path.is_dir() and (files := files_of(path, split)):
-        return reading.read_files(files, ref, handling, keep)
+        return reading.read_files(files, ref, handling, keep, watcher=watcher)
     if not path.is_dir() and (not _HUB_ID.fullmatch(ref) or ref.endswith(_FILE_SUFFIXES)):
         raise InputError(f"{ref}: no such file; DATA is a file of questions, a folder, a Hub data set id, or 'demo'")
     from compresskit.data import hub
 
-    return hub.read(str(path) if path.is_dir() else ref, "validation" if split == "eval" else "train", handling, keep)
+    name = "validation" if split == "eval" else "train"
+    return hub.read(str(path) if path.is_dir() else ref, name, handling, keep, watcher=watcher)
 
 
 def files_of(folder: Path, split: Split) -> list[Path]:

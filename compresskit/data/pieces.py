@@ -1,6 +1,7 @@
 """What the reader of every form of data gives, piece by piece: passages, the questions about them, and articles.
 
-Nothing of it is checked yet: that is done in one place, `compresskit.data.building`.
+Nothing of it is checked yet: that is done in one place, `compresskit.data.building`. What cannot be read is a piece
+too, so that whoever looks for all faults reads on.
 """
 
 from __future__ import annotations
@@ -36,15 +37,28 @@ class Article:
     title: object
 
 
-Piece = Passage | Asked | Article
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A piece that cannot be read; `message` says what is wrong with it, and the mend."""
+
+    message: str
+    place: Place
 
 
-def of_rows(rows: Iterator[tuple[Mapping[str, Any], Place]]) -> Iterator[Piece]:
+Piece = Passage | Asked | Article | Broken
+Row = tuple[Mapping[str, Any], Place] | Broken
+
+
+def of_rows(rows: Iterator[Row]) -> Iterator[Piece]:
     """The pieces of flat rows, each a question with its context; equal contexts in a row are one passage."""
     title: object = MISSING
     context: object = MISSING
     begun = False
-    for row, place in rows:
+    for each in rows:
+        if isinstance(each, Broken):
+            yield each
+            continue
+        row, place = each
         own_place = place.of_row(row.get("id"))
         own_title, own_context = row.get("title", MISSING), row.get("context", MISSING)
         if begun and own_title != title:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compresskit.checkpoint.store import sha256_file
 from compresskit.data import checks, json_pieces, parquet, tables
-from compresskit.data.building import Builder, fault_of
+from compresskit.data.building import Builder, Watcher, fault_of
 from compresskit.data.checks import Fault
 from compresskit.data.examples import ExampleSet
 from compresskit.data.forms import Form, form_of
@@ -31,30 +31,48 @@ Pieces = Callable[[], Iterator[Piece]]
 """Reads a source from its beginning."""
 
 
-def read(path: Path, name: str | None = None, handling: Handling = "mend", keep: Sequence[str] = ()) -> ExampleSet:
+def read(
+    path: Path,
+    name: str | None = None,
+    handling: Handling = "mend",
+    keep: Sequence[str] = (),
+    *,
+    unique_ids: bool = True,
+) -> ExampleSet:
     """Read and check the data in a file, holding one paragraph (or row) at a time in memory.
 
     `name` is what the set's info and messages call the file (default: its path); `handling` says what is done with
-    answers that do not stand at their offsets; `keep` names further keys that go along. Raises InputError, with file,
-    place and question id, for what has no meaning or more than one.
+    answers that do not stand at their offsets; `keep` names further keys that go along; without `unique_ids`, an id may
+    stand twice. Raises InputError, with file, place and question id, for what has no meaning or more than one.
     """
-    return read_files([path], str(path) if name is None else name, handling, keep)
+    return read_files([path], str(path) if name is None else name, handling, keep, unique_ids=unique_ids)
 
 
-def read_files(paths: Sequence[Path], name: str, handling: Handling, keep: Sequence[str] = ()) -> ExampleSet:
-    """Read the data in several files, one behind the other, as one set. Raises InputError; see `read`."""
+def read_files(
+    paths: Sequence[Path],
+    name: str,
+    handling: Handling,
+    keep: Sequence[str] = (),
+    *,
+    watcher: Watcher | None = None,
+    unique_ids: bool = True,
+) -> ExampleSet:
+    """Read the data in several files, one behind the other, as one set. Raises InputError; see `read`.
+
+    A `watcher` is told of all faults in what is in the files instead.
+    """
     names = [name] if len(paths) == 1 else [str(path) for path in paths]
-    forms = [form_of(path, own) for path, own in zip(paths, names, strict=True)]
     hashes: list[str] = []
 
     def pieces() -> Iterator[Piece]:
         hashes.clear()
-        for path, own, form in zip(paths, names, forms, strict=True):
+        for path, own in zip(paths, names, strict=True):
+            form = form_of(path, own)
             with _faults(path, own, form):
                 found = _pieces(path, own, form, hashes, keep)
                 yield from found if len(paths) == 1 else _of_file(path.name, found)
 
-    store, counts = built(pieces, name, handling, keep)
+    store, counts = built(pieces, name, handling, keep, watcher=watcher, unique_ids=unique_ids)
     one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
     return ExampleSet(store, name, one, counts=counts)
 
@@ -66,21 +84,32 @@ def pieces_of(path: Path) -> Iterator[Piece]:
         yield from _pieces(path, str(path), form, [], ())
 
 
-def built(pieces: Pieces, name: str, handling: Handling, keep: Sequence[str] = ()) -> tuple[Store, dict[str, int]]:
+def built(
+    pieces: Pieces,
+    name: str,
+    handling: Handling,
+    keep: Sequence[str] = (),
+    *,
+    watcher: Watcher | None = None,
+    unique_ids: bool = True,
+) -> tuple[Store, dict[str, int]]:
     """The questions in the pieces of the source called `name`, and what was counted. Raises InputError.
 
-    Where not all offsets count characters, but all agree on another unit, the source is read once more with that.
+    Where not all offsets count characters, but all agree on another unit, the source is read once more with that. A
+    `watcher` is told of all faults instead, but for ids that stand twice; without `unique_ids`, they may.
     """
-    writer, builder = _once(pieces, name, "score" if handling == "stop" else handling, "characters", keep)
+    writer, builder = _once(pieces, name, "score" if handling == "stop" else handling, "characters", keep, watcher)
     unit = builder.vote.unit
     if unit != "characters" or handling == "stop":
-        writer, builder = _once(pieces, name, handling, unit, keep)
+        writer, builder = _once(pieces, name, handling, unit, keep, watcher)
     store, duplicate = writer.close()
+    if watcher is not None:
+        return store, dict(builder.counts)
     if not store.questions:
         skipped = builder.counts["skipped"]
         why = f": all {skipped:,} were left out, as --bad-data says" if skipped else ""
         raise InputError(f"{name}: there are no questions in it{why}; give data with questions")
-    if duplicate is not None:
+    if duplicate is not None and unique_ids:
         first, again = (f"question {row}" if builder.flat else store.where(row) for row in duplicate)
         id = checks.quoted(store.id(duplicate[1]))
         raise InputError(
@@ -90,14 +119,22 @@ def built(pieces: Pieces, name: str, handling: Handling, keep: Sequence[str] = (
 
 
 def _once(
-    pieces: Pieces, name: str, handling: Handling, unit: Unit, keep: Sequence[str]
+    pieces: Pieces, name: str, handling: Handling, unit: Unit, keep: Sequence[str], watcher: Watcher | None
 ) -> tuple[StoreWriter, Builder]:
     writer = StoreWriter()
-    builder = Builder(writer, handling, unit, keep)
+    builder = Builder(writer, handling, unit, keep, watcher)
+    if watcher is not None:
+        watcher.begin(unit)
     try:
-        builder.read(pieces())
-    except Fault as fault:
-        raise fault_of(name, fault) from fault
+        try:
+            builder.read(pieces())
+        except Fault as fault:
+            raise fault_of(name, fault) from fault
+    except InputError as error:
+        if watcher is None:
+            raise
+        watcher.stopped(str(error))
+        writer.article("")  # that which was under way
     return writer, builder
 
 

@@ -16,12 +16,14 @@ import ijson
 from compresskit.data import checks
 from compresskit.data.checks import Fault, Object, Place
 from compresskit.data.json_pieces import Event, Events, of_paragraph
-from compresskit.data.pieces import Article, Piece
+from compresskit.data.pieces import Article, Broken, Piece
 
 _NAMES = {"": "the top level", "data.item": "the article"}
 """How messages call the objects outside of the paragraphs, by the parser's prefix."""
 _NEEDED = {"": "data", "data.item": "paragraphs"}
 """The list that each of them must have."""
+_MOST_BROKEN = 1000
+"""Faults outside of the paragraphs that are held between two of these."""
 
 
 def _begun(event: str, value: Any) -> Any:
@@ -36,7 +38,7 @@ class SquadReader:
         self._events = events
         self._keys: dict[str, set[str]] = {}  # of the top level and of the article, by their prefix
         self._title: object = None
-        self._ended: list[object] = []  # titles of articles that have ended since the last paragraph
+        self._between: list[Article | Broken] = []  # what came since the last paragraph
         self._articles = self._paragraphs = 0  # articles read, and paragraphs read in this one
         self._article: int | None = None
 
@@ -44,22 +46,32 @@ class SquadReader:
         """All pieces. Raises Fault, and what the parser raises."""
         paragraphs = ijson.items(self._outline(), "data.item.paragraphs.item", map_type=Object)
         while True:
-            paragraph = next(paragraphs, checks.MISSING)
-            yield from map(Article, self._ended)
-            self._ended.clear()
+            try:
+                paragraph = next(paragraphs, checks.MISSING)
+            except Exception:
+                yield from self._between  # what stands before that which cannot be read
+                raise
+            yield from self._between
+            self._between.clear()
             if paragraph is checks.MISSING:
                 return
             place = Place(
                 f"article {self._articles}, paragraph {self._paragraphs}",
                 f".data[{self._articles}].paragraphs[{self._paragraphs}]",
             )
-            yield from of_paragraph(checks.fields(paragraph, "the paragraph", place), place)
+            yield from of_paragraph(paragraph, place)
             self._paragraphs += 1
             self._events.next_piece()
 
-    def _fault(self, message: str) -> Fault:
+    def _here(self) -> Place:
         article = self._article
-        return Fault(message, Place("") if article is None else Place(f"article {article}", f".data[{article}]"))
+        return Place("") if article is None else Place(f"article {article}", f".data[{article}]")
+
+    def _broken(self, message: str) -> None:
+        """Keep a fault until the paragraph under way is read. Raises it where there are too many to be kept."""
+        if len(self._between) >= _MOST_BROKEN:
+            raise Fault(message, self._here())
+        self._between.append(Broken(message, self._here()))
 
     def _outline(self) -> Iterator[Event]:
         """Pass the events on, and check those that stand outside of the paragraphs."""
@@ -77,34 +89,38 @@ class SquadReader:
                     check(*event)
                 yield event
         except Fault as fault:  # of what is too much, wherever it is
-            raise fault if fault.place is not None else self._fault(str(fault)) from fault
+            raise fault if fault.place is not None else Fault(str(fault), self._here()) from fault
 
     def _check_object(self, prefix: str, event: str, value: Any) -> None:
         """Check that the top level or an article is an object with every key once and none missing."""
         if event == "map_key":
             if value in self._keys[prefix]:
-                raise self._fault(f"the key {checks.quoted(value)} stands twice in {_NAMES[prefix]}; remove one")
+                self._broken(f"the key {checks.quoted(value)} stands twice in {_NAMES[prefix]}; remove one")
             self._keys[prefix].add(value)
         elif event == "end_map":
             if _NEEDED[prefix] not in self._keys[prefix]:
-                raise self._fault(
-                    f"the key {_NEEDED[prefix]!r} is missing in {_NAMES[prefix]}; SQuAD JSON has it there"
-                )
+                self._broken(f"the key {_NEEDED[prefix]!r} is missing in {_NAMES[prefix]}; SQuAD JSON has it there")
             del self._keys[prefix]
             if prefix:
-                self._ended.append(self._title)
-                self._article = None
-                self._articles += 1
-        else:
+                self._between.append(Article(self._title))
+                self._end_article()
+        elif event != "end_array":
             if prefix:
                 self._article, self._title, self._paragraphs = self._articles, None, 0
-            if event != "start_map":
-                raise self._fault(f"{_NAMES[prefix]} is {checks.kind(_begun(event, value))}, not an object")
-            self._keys[prefix] = set()
+            if event == "start_map":
+                self._keys[prefix] = set()
+                return
+            self._broken(f"{_NAMES[prefix]} is {checks.kind(_begun(event, value))}, not an object")
+            if prefix:
+                self._end_article()
+
+    def _end_article(self) -> None:
+        self._article = None
+        self._articles += 1
 
     def _check_list(self, prefix: str, event: str, value: Any) -> None:
-        if event not in ("start_array", "end_array"):
-            raise self._fault(f"{prefix.rpartition('.')[2]!r} is {checks.kind(_begun(event, value))}, not a list")
+        if event not in ("start_array", "end_array", "map_key", "end_map"):
+            self._broken(f"{prefix.rpartition('.')[2]!r} is {checks.kind(_begun(event, value))}, not a list")
 
     def _keep_title(self, _: str, event: str, value: Any) -> None:
         if event not in ("map_key", "end_map", "end_array"):

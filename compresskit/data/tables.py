@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from compresskit.data.checks import Fault, Place
 from compresskit.data.forms import delimiter_of, header_of
-from compresskit.data.pieces import Piece, of_rows
+from compresskit.data.pieces import Broken, Piece, Row, of_rows
 from compresskit.data.text_stream import MOST_IN_ONE, TextStream
 from compresskit.text import check_depth, from_json, whole_json
 
@@ -25,7 +25,7 @@ def pieces(stream: TextStream) -> Iterator[Piece]:
     yield from of_rows(_rows(stream))
 
 
-def _rows(stream: TextStream) -> Iterator[tuple[Mapping[str, Any], Place]]:
+def _rows(stream: TextStream) -> Iterator[Row]:
     lines = stream.lines()
     first = next(lines)
     delimiter = delimiter_of(first)
@@ -41,13 +41,15 @@ def _rows(stream: TextStream) -> Iterator[tuple[Mapping[str, Any], Place]]:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise Fault(f"not a row of a table ({error}); quote its texts as CSV does", place) from error
+            yield Broken(f"not a row of a table ({error}); quote its texts as CSV does", place)
+            continue
         if cells is None:
             return
         if not cells:
             continue
         if len(cells) != len(header):
-            raise Fault(f"it has {len(cells)} columns, the first line {len(header)}; quote texts as CSV does", place)
+            yield Broken(f"it has {len(cells)} columns, the first line {len(header)}; quote texts as CSV does", place)
+            continue
         row = {name: cell for name, cell in zip(header, cells, strict=True) if cell or name in ("context", "question")}
         for name in _LISTS:
             if name in row:

@@ -1,4 +1,4 @@
-"""The text of a file, plain or packed: hashed, unpacked and checked to be UTF-8 in one pass."""
+"""The text of a file, plain or packed, as UTF-8: hashed, unpacked and checked in one pass."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from compresskit.checkpoint.reading import check_regular
 from compresskit.checkpoint.unpacking import Damaged, check_text, unpacked
 from compresskit.errors import InputError
+from compresskit.text import whole
 
 CHUNK = 1 << 20
 """Bytes read at a time. The parser scans an unfinished string anew with every chunk, so not too few."""
@@ -20,6 +22,8 @@ MOST_IN_ONE = 16_000_000
 """Bytes of a paragraph, or of another piece that is held as a whole. A book has two million."""
 
 _BOM = codecs.BOM_UTF8
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UTF32 = codecs.BOM_UTF32_LE  # begins as UTF-16 does
 
 
 class _HashingFile(io.RawIOBase):
@@ -46,6 +50,33 @@ class _HashingFile(io.RawIOBase):
         return self._hash.hexdigest()
 
 
+class _Utf16(io.RawIOBase):
+    """UTF-16 with a byte-order mark as UTF-8 without one; `start` is what was read of it before."""
+
+    def __init__(self, start: bytes, rest: io.BufferedReader[Any], name: str) -> None:
+        self._start, self._rest, self._name = start, rest, name
+        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        self._held = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        while not self._held and not self._ended:
+            data, self._start = self._start or self._rest.read(CHUNK), b""
+            self._ended = not data
+            try:
+                self._held = whole(self._decoder.decode(data, final=self._ended)).encode()
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{self._name}: not UTF-16, as its first bytes say ({error.reason}): convert the file to UTF-8"
+                ) from error
+        given, self._held = self._held[: len(buffer)], self._held[len(buffer) :]
+        buffer[: len(given)] = given
+        return len(given)
+
+
 class _Raw(io.RawIOBase):
     """A `TextStream` as the standard library wants a file."""
 
@@ -62,10 +93,11 @@ class _Raw(io.RawIOBase):
 
 
 class TextStream:
-    """A binary stream of the UTF-8 text in a file.
+    """A binary stream of the text in a file, in UTF-8.
 
-    How it is packed is known by its first bytes; a byte-order mark is dropped. Every fault of the file raises
-    InputError, with the byte at which it stands (in the unpacked text, from 0) and `name`, as the user calls the file.
+    How it is packed is known by its first bytes; a byte-order mark is dropped, and that of UTF-16 says that the text is
+    written so. Every fault of the file raises InputError, with the byte at which it stands (in the unpacked text, in
+    UTF-8, from 0) and `name`, as the user calls the file.
     `delivered` counts the bytes given out, `skipped` those of the mark. Whoever reads says by `next_piece` when it has
     let go of what it read; a `piece` of more than `MOST_IN_ONE` bytes is a fault of the file.
     """
@@ -102,6 +134,9 @@ class TextStream:
             if chunk.startswith(_BOM):
                 self.skipped = len(_BOM)
                 chunk = chunk[self.skipped :] or self._unpack(size)
+            elif chunk.startswith(_UTF16) and not chunk.startswith(_UTF32):
+                self._pack = io.BufferedReader(_Utf16(chunk, self._pack or self._stored, self._name), CHUNK)
+                chunk = self._unpack(size)
         self._check_utf8(chunk)
         self.delivered += len(chunk)
         if self.delivered - self._begun > MOST_IN_ONE + CHUNK:

@@ -36,7 +36,7 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
     """
     first = reports[0]
     for report, source in zip(reports, sources, strict=True):
-        ours, theirs = (replace(each.dataset, path="") for each in (first, report))
+        ours, theirs = (replace(each.dataset, path="", nothing=None) for each in (first, report))
         if ours != theirs:
             raise InputError(
                 f"{source}: stands on {_data(report)}, and {sources[0]} on {_data(first)}; "
@@ -51,7 +51,8 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
             if compared not in seen:
                 seen.append(compared)
                 rows.append(replace(compared, name=_free_name(compared.name, Path(source).stem, rows)))
-    return replace(first, rows=tuple(rows), gates=(), passed=True)
+    nothing = next((each.dataset.nothing for each in reports if each.dataset.nothing is not None), None)
+    return replace(first, dataset=replace(first.dataset, nothing=nothing), rows=tuple(rows), gates=(), passed=True)
 
 
 def _data(report: Report) -> str:
@@ -86,6 +87,7 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
         questions_won=None,
         questions_lost=None,
         slices=slices_against(row.slices, base.slices),
+        same_as=None,
         flips=(),
     )
     return with_differences(unpaired, base)

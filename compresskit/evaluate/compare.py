@@ -6,20 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compresskit.data.examples import Example
 from compresskit.evaluate.measurement import Outcome
+from compresskit.evaluate.nothing import beats_nothing
 from compresskit.evaluate.predict import Questions
 from compresskit.evaluate.row import Flip, Row
 from compresskit.evaluate.stats import bootstrap_intervals, mcnemar
 
 
-def compared(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
+def compared(rows: Sequence[Row], outcomes: Sequence[Outcome], nothing: NDArray[np.float64] | None = None) -> list[Row]:
     """`rows` with the intervals of EM and F1 and, where one is the baseline, their differences from it.
 
     Differences are in points and paired: both checkpoints on the same questions. Their intervals are bootstrapped over
     paragraphs, all with the same draws; `p_value` is McNemar's exact one. `outcomes` hold the scores of the
-    questions one by one; a row whose outcome has none stays as it is.
+    questions one by one; a row whose outcome has none stays as it is. `nothing` holds the scores of answering nothing,
+    shape (questions, 2): with it, each row says whether it beats that.
     """
     base = next((index for index, row in enumerate(rows) if row.baseline), None)
     scored = [index for index, outcome in enumerate(outcomes) if len(outcome.question_em)]
@@ -29,6 +32,7 @@ def compared(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
     columns = [scores[index] for index in scored]
     against = [index for index in scored if base in scores and index != base]
     columns += [scores[index] - scores[base] for index in against if base is not None]
+    columns += [] if nothing is None else [scores[index][:, :1] - nothing[:, :1] for index in scored]
     found = iter(bootstrap_intervals(np.concatenate(columns, axis=1), np.array(outcomes[scored[0]].paragraph)))
     result = list(rows)
     for index in scored:
@@ -44,6 +48,10 @@ def compared(rows: Sequence[Row], outcomes: Sequence[Outcome]) -> list[Row]:
                 questions_lost=len(lost),
                 p_value=mcnemar(won=len(won), lost=len(lost)),
             )
+    if nothing is not None:
+        for index in scored:
+            beats = beats_nothing(scores[index][:, 0], nothing[:, 0], next(found))
+            result[index] = replace(result[index], beats_nothing=beats)
     if base in scores and base is not None:
         result[base] = with_differences(result[base], rows[base])
     return result

@@ -67,6 +67,9 @@ class EvalOptions:
         shown="--cache",
         panel=TIMING,
     )
+    prove_gates: bool = option(
+        False, "Show that each gate can fail and can hold, on made-up rows; measure nothing.", panel=METRICS
+    )
     predictions: Path | None = option(
         None, "Write each checkpoint's answers there, id to text.", metavar="DIR", panel=OUTPUT
     )
@@ -131,7 +134,7 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     """What to do: what was `given` on the command line, and the file of `folder` for the rest.
 
     The file is read only where no checkpoint is given. Raises InputError where it is broken, UsageError where neither
-    names a checkpoint, or a value cannot be.
+    names a checkpoint and one is needed, or a value cannot be.
     """
     values = dict(given)
     if not values.get("checkpoints"):
@@ -139,7 +142,7 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
         if values.get("null_threshold", "auto") != "auto":  # a number on the line wins over tuning in the file
             found.pop("tune_data", None)
         values = {**found, **{key: value for key, value in values.items() if key != "checkpoints"}}
-    if not values.get("checkpoints"):
+    if not values.get("checkpoints") and not values.get("prove_gates"):  # which needs none
         raise UsageError(
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "
             f"or list them in {TABLE} of {PYPROJECT}, or in {YAML}"

@@ -3,31 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from compresskit.checkpoint.outputs import check_apart, check_file
 from compresskit.errors import CompresskitError, GateFailed, InputError, RunFailed, UsageError
-from compresskit.options import OUTPUT, option
+from compresskit.options import OUTPUT, check, option, refuse
 
 if TYPE_CHECKING:
+    from compresskit.evaluate.gate import Rule
     from compresskit.evaluate.row import Report
 
 
 @dataclass(frozen=True, slots=True)
 class GateOptions:
-    """Which rules every row but the baseline has to hold, and whether by the worse end of its interval."""
+    """Which rules every row but the baseline has to hold, and what passes although it is not sure."""
 
     gates: tuple[str, ...] = option(
         (),
         "Fail (exit code 1) unless every row but the baseline holds it: 'em>=base-1', 'size<=0.3x', "
-        "'latency<=20ms'. May be repeated.",
+        "'latency<=20ms'; the baseline, where it is 'baseline.em>=70'. May be repeated.",
         flag="--gate",
         metavar="RULE",
     )
     gate_ci: bool = option(False, "The worse end of the 95 % interval has to hold gates on EM and F1.", negatable=True)
+    undecided: Literal["fail", "pass"] = option(
+        "fail", "What becomes of a gate of which the data cannot tell whether it holds."
+    )
+    allow_weak_baseline: bool = option(
+        False, "Let gates compare with a baseline that does not beat answering nothing.", negatable=True
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def check_effect(self, rules: Sequence[Rule]) -> None:
+        """UsageError for an option that changes nothing of these rules."""
+        from compresskit.evaluate.timed import all_of, is_in_turns
+
+        every = list(all_of(*rules))
+        if self.undecided == "pass" and not any(rule.ci95 or is_in_turns(rule) for rule in every):
+            raise UsageError("--undecided pass has no effect without --gate-ci and a gate on EM or F1; leave it out")
+        if self.allow_weak_baseline and not any(rule.is_relative for rule in every):
+            refuse(self, ("allow_weak_baseline",), "without a gate that compares with the baseline")
 
 
 @dataclass(frozen=True, slots=True)

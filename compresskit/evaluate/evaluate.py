@@ -25,12 +25,16 @@ from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
+from compresskit.evaluate.explained import bytes_explained
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
+from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.overlap import with_overlap
 from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.reading import read_by
+from compresskit.evaluate.refs import same, unique_names, with_baseline
 from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.same import with_same
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
 from compresskit.evaluate.slice import SliceName
@@ -119,24 +123,25 @@ def evaluate(
     `CompresskitError` the data raises, or the baseline where its files cannot be read: then nothing is measured.
     """
     extras, cache, load = extras or Extras(), Cache(), {"before": machine.load()}
-    refs = _with_baseline(checkpoints, baseline)
+    refs = with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
-    settings, names = settings.for_data(data_ref), names or _unique_names(refs)
+    settings, names = settings.for_data(data_ref), names or unique_names(refs)
     if extras.predictions is not None:
         read = list(read_by(refs, data_ref, settings))
         for path in _answers_files(extras.predictions, names).values():
             check_file(path, read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings, extras.slices)
     divisions = divided(data.asked, extras.slices)
-    dataset = data.described(settings.seed)
+    nothing = answering_nothing(data.asked, settings.normalize)
+    dataset = replace(data.described(settings.seed), nothing=as_figures(nothing))
     with temporary_folder() as folder:
         measurements = _measurements(refs, names, data, settings, folder)
         # The baseline first: without it the others, which may take their time, are compared with nothing.
         found: dict[str, _Result] = {}
-        for each in sorted(measurements, key=lambda each: baseline is None or not _same(each.ref, baseline)):
+        for each in sorted(measurements, key=lambda each: baseline is None or not same(each.ref, baseline)):
             found[each.ref] = result = _measure(each, data.hashes, dataset, extras, cache)
-            if baseline is not None and _same(each.ref, baseline):
+            if baseline is not None and same(each.ref, baseline):
                 _require_read(each, result.outcome)
             if result.outcome.error is not None and len(measurements) > 1:
                 console.warn(f"{each.name} cannot be scored, as the report will say")
@@ -144,11 +149,12 @@ def evaluate(
         _tell_too_long([result.outcome for result in results], settings, data_ref)
         targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
         rows = [
-            _row(each, result, targets.get(each.name), is_baseline=baseline is not None and _same(each.ref, baseline))
+            _row(each, result, targets.get(each.name), is_baseline=baseline is not None and same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)
         ]
-        rows = compared(rows, [result.outcome for result in results])
-        rows = with_slices(rows, [result.outcome for result in results], divisions)
+        outcomes = [result.outcome for result in results]
+        rows = with_same(compared(rows, outcomes, nothing), outcomes)
+        rows = with_slices(rows, outcomes, divisions)
         rows = with_overlap(rows, data.asked) if extras.overlap else rows
         if extras.flips:
             rows = list(_with_flips(rows, results, data.asked, extras.flips))
@@ -158,6 +164,52 @@ def evaluate(
     load["after"] = machine.load()
     device = next(({**row.device, "load": load} for row in rows if row.device), {})
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The questions of an evaluation, and what is known of its baseline before any model is run.
+
+    Without `outcome`, `why_not` says in words why there is none.
+    """
+
+    asked: ExampleSet
+    outcome: Outcome | None = None
+    why_not: str | None = None
+
+
+def known(
+    baseline: str | None,
+    data_ref: str,
+    settings: EvalSettings,
+    slices: Sequence[SliceName] = (),
+    *,
+    use_cache: bool = True,
+) -> Known:
+    """Read the questions of `data_ref`, and find out what `baseline` scores on them without running a model.
+
+    Of the columns of the data those are kept that `slices` need. A file of answers is scored, any other checkpoint
+    looked for in the cache. Raises what the data raises, and what a file of answers does that cannot be scored.
+    """
+    settings = settings.for_data(data_ref)
+    data = _read(data_ref, settings, slices)
+    if baseline is None:
+        return Known(data.asked)
+    with temporary_folder() as folder:
+        (measurement,) = _measurements([baseline], [baseline], data, settings, folder)
+        if Path(baseline).is_file():
+            extras = Extras(use_cache)
+            result = _measure(measurement, data.hashes, data.described(settings.seed), extras, Cache())
+            _require_read(measurement, result.outcome)
+            return Known(data.asked, result.outcome)
+        if not Path(baseline).is_dir():  # the Hub is not asked for a model that nobody runs
+            return Known(data.asked, None, f"there is no folder {baseline} here")
+        try:
+            key = entry_key(_checkpoint_hash(baseline), data.hashes, settings)
+        except CompresskitError as error:
+            return Known(data.asked, None, str(error))
+        found = Cache().fetch(key, measurement.folder) if use_cache else None
+        return Known(data.asked, found, None if found is not None else f"{baseline} was not measured so before")
 
 
 def _require_read(baseline: Measurement, outcome: Outcome) -> None:
@@ -263,7 +315,7 @@ def _row(measurement: Measurement, result: _Result, target: Path | None, *, is_b
         return replace(row, baseline=is_baseline)
     row = replace(outcome.row, name=name, path=ref, baseline=is_baseline, kept=result.kept)
     if Path(ref).is_dir():  # a kept row does not know of files that came since and are not needed to run it
-        row = replace(row, disk_bytes=disk_bytes(Path(ref)))
+        row = replace(row, disk_bytes=disk_bytes(Path(ref)), bytes_explained=bytes_explained(Path(ref)))
     answers = result.folder / PREDICTIONS_FILE
     if not answers.is_file() or Shard.from_environment().rank:  # a language model has none
         return row
@@ -307,39 +359,6 @@ def _with_flips(rows: Sequence[Row], results: Sequence[_Result], asked: ExampleS
             yield row
         else:
             yield replace(row, flips=flips(result.outcome, base.outcome, answers, base_answers, asked, count))
-
-
-def _with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
-    """The checkpoints, each once, the baseline in front where it is not among them."""
-    refs: list[str] = []
-    for ref in checkpoints:
-        if not any(_same(ref, other) for other in refs):
-            refs.append(ref)
-    if baseline is not None and not any(_same(ref, baseline) for ref in refs):
-        refs.insert(0, baseline)
-    return refs
-
-
-def _same(one: str, other: str) -> bool:
-    """Whether two references mean one checkpoint: the same text, or the same folder."""
-    if one == other:
-        return True
-    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
-
-
-def _unique_names(refs: Sequence[str]) -> list[str]:
-    """A name for each reference: the file's or folder's, with more of its path where two clash, or itself."""
-    parts = [Path(ref).resolve().parts[1:] or (ref,) if os.path.exists(ref) else (ref,) for ref in refs]
-    depth = [1] * len(refs)
-    while True:
-        names = ["/".join(part[-count:]) for part, count in zip(parts, depth, strict=True)]
-        clashes = [
-            index for index, name in enumerate(names) if names.count(name) > 1 and depth[index] < len(parts[index])
-        ]
-        if not clashes:
-            return names
-        for index in clashes:
-            depth[index] += 1
 
 
 def _now() -> str:

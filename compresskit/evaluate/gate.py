@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from compresskit.errors import UsageError
-from compresskit.evaluate import timed
+from compresskit.errors import InputError, UsageError
+from compresskit.evaluate import nothing, timed
+from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED, Figure
-from compresskit.evaluate.row import FIGURES, Gate, Report, Row, figure_of
+from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
 from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
 from compresskit.evaluate.slices import lost_most
-from compresskit.evaluate.units import POINTS
+from compresskit.evaluate.undecided import weighed
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -29,6 +30,8 @@ _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?
 
 _FAIR: Mapping[str, Figure] = {name: figure for name, figure in FIGURES.items() if figure.unfair is None}
 _BY_SHORT_NAME: Mapping[str, str] = {figure.short: name for name, figure in _FAIR.items() if figure.short is not None}
+_OF_BASELINE = "baseline."
+_PLAIN = GateOptions()
 # What a rule can name, as a message lists it: the short names stand behind EM and F1.
 _NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED]))
 _QUALITY = ("em", "f1", "delta_em", "delta_f1")
@@ -42,8 +45,8 @@ class Rule:
     """`metric op limit`: the limit is `number`, `number` times the baseline's figure, or that figure plus it.
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
-    worse end of the figure's 95 % interval has to hold the rule. `part` is the slice whose figures count, None for all.
-    Where a rule does not hold, `otherwise` may.
+    worse end of the figure's 95 % interval has to hold the rule. With `of_baseline` it is the baseline that has to.
+    `part` is the slice whose figures count, None for all. Where a rule does not hold, `otherwise` may.
     """
 
     text: str
@@ -52,8 +55,15 @@ class Rule:
     number: float
     kind: Literal["absolute", "ratio", "offset"]
     ci95: bool = False
+    of_baseline: bool = False
     part: SliceName | None = None
     otherwise: Rule | None = None
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether it compares with the baseline: by its limit, or by a figure that is a comparison itself."""
+        figure = FIGURES.get(self.metric)
+        return self.kind != "absolute" or (figure is not None and figure.paired)
 
     def limit(self, baseline: Judged | None) -> float | None:
         """The limit in the metric's own unit; None where the baseline's figure is needed but not there."""
@@ -64,39 +74,86 @@ class Rule:
             return None
         return base * self.number if self.kind == "ratio" else base + self.number
 
-    def value(self, row: Judged, baseline: Judged | None) -> float | None:
-        """The figure that is held against the limit; None where it was not measured.
+    def interval(self, row: Judged, baseline: Judged | None) -> Interval | None:
+        """The 95 % interval of the row's figure; None where it has none, or its figure is not sampled.
 
-        With `ci95`, a rule relative to the baseline takes the interval of the paired difference, put upon the
-        baseline's figure; an absolute one that of the figure itself.
+        A rule relative to the baseline takes that of the paired difference, put upon the baseline's figure.
         """
+        figure = FIGURES.get(self.metric)
+        if figure is None or not figure.sampled:
+            return None
+        if self.kind == "absolute":
+            return row.interval(figure)
+        found = None if figure.difference is None else row.interval(FIGURES[figure.difference])
+        shift = None if baseline is None else _value(baseline, self.metric)
+        return None if found is None or shift is None else (shift + found[0], shift + found[1])
+
+    def value(self, row: Judged, baseline: Judged | None) -> float | None:
+        """The figure that is held against the limit, with `ci95` the worse end of its interval; None without one."""
         if not self.ci95:
             return _value(row, self.metric)
-        figure = FIGURES[self.metric]
-        interval = row.interval(figure)
-        shift: float | None = 0.0
-        if self.kind != "absolute" and baseline is not None:
-            interval = None if figure.difference is None else row.interval(FIGURES[figure.difference])
-            shift = _value(baseline, self.metric)
-        if interval is None or shift is None:
+        interval = self.interval(row, baseline)
+        return None if interval is None else interval[0 if self.op in (">=", ">") else 1]
+
+    def verdict(self, row: Row, baseline: Row | None, dataset: Dataset, options: GateOptions = _PLAIN) -> Gate:
+        """Whether `row` holds the rule; a figure or a limit that was not measured fails.
+
+        So does a rule relative to a baseline that does not beat answering nothing, or whose limit does not.
+        """
+        judge = self._in_turns if timed.is_in_turns(self) else self._plain
+        gate = judge(row, baseline, dataset, options)
+        if gate.undecided:
+            gate = replace(gate, passed=options.undecided == "pass")
+        if self.otherwise is None:
+            return gate
+        return timed.either(self, gate, self.otherwise.verdict(row, baseline, dataset, options))
+
+    def _in_turns(self, row: Row, baseline: Row | None, dataset: Dataset, options: GateOptions) -> Gate:
+        gate = timed.judged(self, row, OPERATORS[self.op])
+        refusal = None if gate.limit is None else self._refusal(baseline, gate.limit, dataset, options)
+        return gate if refusal is None else replace(gate, passed=False, verdict="fails", reason=refusal)
+
+    def _plain(self, row: Row, baseline: Row | None, dataset: Dataset, options: GateOptions) -> Gate:
+        own: Judged = row if self.part is None else self.part.of(row.slices)
+        base: Judged | None = own.of_baseline if isinstance(own, Slice) else baseline
+        value, limit, point = self.value(own, base), self.limit(base), _value(own, self.metric)
+        failed = Gate(self.text, row.name, False, value, limit, self.ci95)
+        if limit is None:
+            return replace(failed, reason=None if baseline is None else f"the baseline has no {self.metric}")
+        if value is None or point is None:
+            return failed
+        if refusal := self._refusal(baseline, limit, dataset, options):
+            return replace(failed, reason=refusal)
+        holds, interval = OPERATORS[self.op], self.interval(own, base)
+        blamed = lost_most(row) if self._blames and not holds(value, limit) else None
+        plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95, blamed)
+        gate = weighed(plain, holds, point, interval, own.questions if isinstance(own, Slice) else dataset.questions)
+        if gate.undecided:
+            return gate
+        score = self._held_by_nothing(None, limit, dataset)
+        return gate if gate.reason or score is None else replace(gate, reason=nothing.held_by_nothing(score))
+
+    @property
+    def _blames(self) -> bool:
+        """Whether the slice that lost most has to do with it where the rule fails."""
+        return self.part is None and not self.of_baseline and self.metric in _QUALITY and self.op in (">=", ">")
+
+    def _refusal(self, baseline: Row | None, limit: float, dataset: Dataset, options: GateOptions) -> str | None:
+        """Why a comparison with the baseline is none; None where it is one."""
+        if baseline is None or not self.is_relative:
             return None
-        return shift + interval[0 if self.op in (">=", ">") else 1]
+        if baseline.beats_nothing is False:
+            return None if options.allow_weak_baseline else nothing.weak(baseline)
+        score = self._held_by_nothing(baseline, limit, dataset)
+        return None if score is None else f"{nothing.held_by_nothing(score)}; set a limit above that"
 
-    def verdict(self, row: Row, baseline: Row | None) -> Gate:
-        """Whether `row` holds the rule; a figure or a limit that was not measured fails."""
-        first = timed.judged(self, row, OPERATORS[self.op]) if timed.is_in_turns(self) else self._plain(row, baseline)
-        return first if self.otherwise is None else timed.either(self, first, self.otherwise.verdict(row, baseline))
+    def _held_by_nothing(self, baseline: Row | None, limit: float, dataset: Dataset) -> float | None:
+        """What answering nothing has of the figure, where it holds a rule that wants much; None elsewhere.
 
-    def _plain(self, row: Row, baseline: Row | None) -> Gate:
-        own: Judged = row
-        base: Judged | None = baseline
-        if self.part is not None:
-            own = self.part.of(row.slices)
-            base = own.of_baseline
-        value, limit = self.value(own, base), self.limit(base)
-        passed = value is not None and limit is not None and OPERATORS[self.op](value, limit)
-        blames = not passed and self.part is None and self.metric in _QUALITY and self.op in (">=", ">")
-        return Gate(self.text, row.name, passed, value, limit, self.ci95, lost_most(row) if blames else None)
+        Of a slice it is not known.
+        """
+        score = None if self.part is not None else nothing.score_of(self.metric, dataset.nothing, baseline)
+        return score if score is not None and self.op in (">=", ">") and OPERATORS[self.op](score, limit) else None
 
 
 def _value(row: Judged, metric: str) -> float | None:
@@ -115,7 +172,7 @@ def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False)
         raise UsageError("--gate-ci says how gates are held, and there is none; give a --gate")
     rules = [parse(text) for text in texts]
     for rule in rules:
-        if any(each.kind != "absolute" for each in timed.all_of(rule)) and not has_baseline:
+        if (rule.of_baseline or any(each.is_relative for each in timed.all_of(rule))) and not has_baseline:
             raise UsageError(f"--gate {rule.text!r} compares with a baseline; name it with --baseline")
     return [_on_its_interval(rule) for rule in rules] if ci95 else rules
 
@@ -136,9 +193,9 @@ def parse(text: str) -> Rule:
     """Read `METRIC OP VALUE`; UsageError where a part is not understood.
 
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
-    20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice.
-    After a bar there may be another VALUE (1.1x|+2ms, where the sign alone is an offset): the rule holds where either
-    does.
+    20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice,
+    `baseline.METRIC` the baseline's own figure. After a bar there may be another VALUE (1.1x|+2ms, where the sign alone
+    is an offset): the rule holds where either does.
     """
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
@@ -146,32 +203,43 @@ def parse(text: str) -> Rule:
     first, bar, second = rule["value"].partition("|")
     if bar:
         return _with_alternative(parse(rule.string[: rule.start("value")] + first), second.strip(), text)
-    metric = _BY_SHORT_NAME.get(rule["metric"], rule["metric"])
+    name, of_baseline = _named(rule["metric"])
+    metric = _BY_SHORT_NAME.get(name, name)
     part = None if rule["part"] is None else slice_name(rule["part"], text)
     if part is not None and metric not in GATED:
-        raise UsageError(f"--gate {text!r}: slices have no figure {rule['metric']!r}; take {' or '.join(GATED)}")
+        raise UsageError(f"--gate {text!r}: slices have no figure {name!r}; take {' or '.join(GATED)}")
     figure = figure_of(metric)
     if figure is None:
-        raise UsageError(f"--gate {text!r}: there is no figure {rule['metric']!r}; take one of {', '.join(_NAMES)}")
+        raise UsageError(f"--gate {text!r}: there is no figure {name!r}; take one of {', '.join(_NAMES)}")
     if figure.unfair is not None:
         raise UsageError(f"--gate {text!r}: {metric} {figure.unfair}")
     value = _VALUE.fullmatch(rule["value"].strip())
     if value is None or (value["number"] is None) != (value["sign"] is None and value["base"] is not None):
         raise UsageError(f"--gate {text!r}: {rule['value']!r} is not a limit; write 80, 300MB, 20ms, 0.3x or base-1.0")
     number, unit = float(value["number"] or 0), value["unit"]
-    if figure.unit is POINTS and (value["base"] is not None or unit == "x"):
+    is_relative = value["base"] is not None or unit == "x"
+    if of_baseline and (is_relative or figure.paired):
+        raise UsageError(f"--gate {text!r} compares the baseline with itself; give a figure of its own, and a number")
+    if figure.paired and is_relative:
         raise UsageError(f"--gate {text!r}: {metric} is a difference from the baseline already; give a plain number")
     if value["base"] is not None:
         sign = -1 if value["sign"] == "-" else 1
         return Rule(text, metric, rule["op"], sign * number * _scale(text, metric, figure, unit), "offset", part=part)
     if unit == "x":
         return Rule(text, metric, rule["op"], number, "ratio", part=part)
-    return Rule(text, metric, rule["op"], number * _scale(text, metric, figure, unit), "absolute", part=part)
+    number *= _scale(text, metric, figure, unit)
+    return Rule(text, metric, rule["op"], number, "absolute", of_baseline=of_baseline, part=part)
+
+
+def _named(metric: str) -> tuple[str, bool]:
+    """The figure that a rule names, and whether it is the baseline's own."""
+    return metric.removeprefix(_OF_BASELINE), metric.startswith(_OF_BASELINE)
 
 
 def _with_alternative(rule: Rule, value: str, text: str) -> Rule:
     sign = "base" if value.startswith(("+", "-")) else ""
-    second = replace(parse(f"{rule.metric}{rule.op}{sign}{value}"), text=text, part=rule.part)
+    of = _OF_BASELINE if rule.of_baseline else ""
+    second = replace(parse(f"{of}{rule.metric}{rule.op}{sign}{value}"), text=text, part=rule.part)
     return replace(rule, text=text, otherwise=second)
 
 
@@ -184,18 +252,51 @@ def _scale(text: str, metric: str, figure: Figure, unit: str) -> float:
     return units.get(unit, 1.0)
 
 
-def gated(report: Report, rules: Sequence[Rule]) -> Report:
+def gated(report: Report, rules: Sequence[Rule], options: GateOptions = _PLAIN) -> Report:
     """The report with a verdict for each rule on each row but the baseline, which others are held against.
 
     Of several baselines (the same checkpoint on several machines) the one of the row's own device counts, else the
-    first. Raises UsageError where there is a rule and no row to hold it: a gate that nothing passed has not held.
+    first. `options` say what passes although it is not sure. Raises UsageError where there is a rule and no row to hold
+    it (`check_judged`), InputError where no question was asked: a gate that nothing passed has not held.
     """
-    judged = [row for row in report.rows if not row.baseline]
-    if rules and not judged:
-        raise UsageError(f"--gate {rules[0].text!r} has no row to judge but the baseline; name another checkpoint")
+    if rules and not report.dataset.questions:
+        raise InputError(f"{report.dataset.path}: no question was asked, so no gate can hold; give data with questions")
     baselines = [row for row in report.rows if row.baseline]
-    gates = tuple(rule.verdict(row, _baseline_of(row, baselines)) for rule in rules for row in judged)
-    return replace(report, gates=gates, passed=all(gate.passed for gate in gates))
+    others = [row for row in report.rows if not row.baseline]
+    check_judged(rules, has_others=bool(others))
+    gates: list[Gate] = []
+    for rule in rules:
+        judged = baselines if rule.of_baseline else others
+        found = [rule.verdict(row, _baseline_of(row, baselines), report.dataset, options) for row in judged]
+        is_known = any(row.value(rule.metric) is not None for row in judged)
+        gates += found if is_known else [replace(gate, reason=_unknown(rule.metric)) for gate in found]
+    return replace(report, gates=tuple(gates), passed=all(gate.passed for gate in gates))
+
+
+def check_judged(rules: Sequence[Rule], *, has_others: bool) -> None:
+    """UsageError where a rule is to hold for every row but the baseline, and there is no other."""
+    for rule in rules:
+        if not rule.of_baseline and not has_others:
+            raise UsageError(f"--gate {rule.text!r} has no row to judge but the baseline; name another checkpoint")
+
+
+def check_asked(rules: Sequence[Rule], metrics: Sequence[str], harness: Sequence[str]) -> None:
+    """UsageError for a rule on a figure that no row will have, since neither `metrics` nor `harness` asks for it."""
+    for rule in rules:
+        is_asked = any(rule.metric.startswith(name) for name in metrics) if rule.metric in ASKED else bool(harness)
+        if not is_asked and (flag := _asked_by(rule.metric)):
+            raise UsageError(f"--gate {rule.text!r}: no row will have {rule.metric}; ask for it with {flag}")
+
+
+def _asked_by(metric: str) -> str:
+    """The option that asks for a figure; "" where rows have it unasked."""
+    return "--metrics" if metric in ASKED else "--harness" if "/" in metric else ""
+
+
+def _unknown(metric: str) -> str:
+    """Why no row has a figure."""
+    flag = _asked_by(metric)
+    return f"no row has {metric}; {f'ask for it with {flag}' if flag else 'gate what these checkpoints have'}"
 
 
 def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
@@ -205,24 +306,23 @@ def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
 
 def explain(gate: Gate) -> str:
     """A verdict as one phrase: the rule, the row, its figure and the limit."""
-    value, limit = _written(gate)
+    value, limit = written(gate)
     if gate.value is None and gate.ci95:
         value = "no interval"
     which = "end of the 95 % interval " if gate.ci95 and gate.value is not None else ""
-    turns = "" if gate.spread is None else f"; measured in turns, spread {100 * gate.spread:.1f} %"
-    turns += "; more --rounds or a quieter machine may tell" if turns and gate.verdict == "undecided" else ""
-    said = _SAID[gate.verdict or ("holds" if gate.passed else "fails")]
-    told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{turns})"
+    said = "is undecided" if gate.undecided else gate.verdict
+    reason = f"; {gate.reason}" if gate.reason else ""
+    if gate.spread is not None:
+        reason += f"; measured in turns, spread {100 * gate.spread:.1f} %"
+        reason += "; more --rounds or a quieter machine may tell" if gate.undecided else ""
+    told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{reason})"
     return told if gate.lost_most is None else f"{told}: {gate.lost_most}"
 
 
-_SAID = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
-
-
-def _written(gate: Gate) -> tuple[str, str]:
+def written(gate: Gate) -> tuple[str, str]:
     """A figure and its limit in the figure's unit, with all digits where fewer would make them look the same."""
     rule = _RULE.fullmatch(gate.rule.strip())
-    name = rule["metric"] if rule is not None else ""
+    name = _named(rule["metric"])[0] if rule is not None else ""
     figure = figure_of(_BY_SHORT_NAME.get(name, name))
     short = figure.unit.alone if figure is not None else _all_digits
     plain, rounded = ([_or_missing(each, write) for each in (gate.value, gate.limit)] for write in (_all_digits, short))

@@ -189,7 +189,12 @@ def cpu_name() -> str:
 
 
 def disk_bytes(folder: Path) -> int:
-    """The bytes of the files in `folder` and below; hard links to one file count once.
+    """The bytes of the files in a folder (see `folder_files`)."""
+    return sum(path.stat().st_size for path in folder_files(folder))
+
+
+def folder_files(folder: Path) -> Iterator[Path]:
+    """The files in `folder` and below; of hard links to one file the first.
 
     Links are not followed, save those of the Hub's cache, which keeps the content of `snapshots/<revision>`
     in `blobs` beside it. Raises InputError where `folder` is not a folder.
@@ -198,7 +203,12 @@ def disk_bytes(folder: Path) -> int:
         raise InputError(f"{folder}: is not a folder; give the folder of a checkpoint")
     folder = folder.resolve()
     home = folder.parents[1] if folder.parent.name == "snapshots" else folder
-    return _bytes_once(path for path in _files(folder) if path.resolve().is_relative_to(home))
+    seen: set[tuple[int, int]] = set()
+    for path in _files(folder):
+        status = path.stat()
+        if path.resolve().is_relative_to(home) and (status.st_dev, status.st_ino) not in seen:
+            seen.add((status.st_dev, status.st_ino))
+            yield path
 
 
 def deploy_bytes(paths: Iterable[Path]) -> int:

@@ -77,6 +77,7 @@ class Outcome:
     `question_em` (0 or 1), `question_f1` (0-1) and `paragraph` (its number) have one entry a question, in the data
     set's order, as has `windows` (how many the model read; none where there is no model). `too_long` counts the
     questions to which no gold answer is short enough to be given.
+    `weights_digest` and `answers_digest` are hashes of what it computes with, and of its answers with their scores.
     """
 
     row: Row | None = None
@@ -87,6 +88,8 @@ class Outcome:
     paragraph: Sequence[int] = ()
     windows: Sequence[int] = ()
     too_long: int = 0
+    weights_digest: str | None = None
+    answers_digest: str | None = None
 
     @classmethod
     def of(cls, error: CompresskitError) -> Outcome:

@@ -7,7 +7,6 @@ by now, tells nothing. Nor is anything said of the built-in set, which is made, 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +16,13 @@ from compresskit.checkpoint.store import sha256_file
 from compresskit.data.checks import Fault
 from compresskit.data.examples import ExampleSet
 from compresskit.data.load import files_of, local_files
+from compresskit.data.overlap import question_keys, text_hash
 from compresskit.data.pieces import Asked, Passage
 from compresskit.data.raw import raw_question
 from compresskit.data.reading import pieces_of
 from compresskit.errors import CompresskitError
 from compresskit.evaluate.row import Report, Row
 from compresskit.text import counted
-
-_BYTES = 8  # of a hash: among a million texts two are taken for one with a chance of one in ten million
 
 
 def with_overlap(rows: Sequence[Row], asked: ExampleSet) -> list[Row]:
@@ -98,22 +96,22 @@ class _Evaluated:
     its answers. `paragraphs` has the numbers of the paragraphs with a hash.
     """
 
-    questions: Mapping[bytes, Sequence[int]]
-    paragraphs: Mapping[bytes, Sequence[int]]
+    questions: Mapping[int, Sequence[int]]
+    paragraphs: Mapping[int, Sequence[int]]
     all: _Found
 
     @classmethod
     def of(cls, asked: ExampleSet) -> _Evaluated:
         """The hashes of `asked`."""
-        questions: dict[bytes, list[int]] = {}
-        paragraphs: dict[bytes, list[int]] = {}
-        numbers: dict[int, bytes] = {}
+        questions: dict[int, list[int]] = {}
+        paragraphs: dict[int, list[int]] = {}
+        numbers: dict[int, int] = {}
         for number, example in enumerate(asked):
             if example.paragraph not in numbers:
-                numbers[example.paragraph] = context = _hash(example.context)
+                numbers[example.paragraph] = context = text_hash(example.context)
                 paragraphs.setdefault(context, []).append(example.paragraph)
             answers = [answer.text for answer in example.answers]
-            for key in _keys(example.question, numbers[example.paragraph], answers):
+            for key in question_keys(example.question, numbers[example.paragraph], answers):
                 questions.setdefault(key, []).append(number)
         everything = _Found(frozenset(range(len(asked))), frozenset(numbers))
         return cls(questions, paragraphs, everything)
@@ -128,7 +126,7 @@ class _Evaluated:
                 return None
             for context, question, answers in _texts(files):
                 paragraphs.update(self.paragraphs.get(context, ()))
-                for key in _keys(question, context, answers) if question is not None else ():
+                for key in question_keys(question, context, answers) if question is not None else ():
                     questions.update(self.questions.get(key, ()))
         except (CompresskitError, Fault, OSError, ValueError):  # an evaluation does not need them
             return None
@@ -145,29 +143,14 @@ def _files(path: str, sha256: str) -> list[Path] | None:
     return files if files and one == sha256 else None
 
 
-def _texts(files: Sequence[Path]) -> Iterator[tuple[bytes, str | None, list[str]]]:
+def _texts(files: Sequence[Path]) -> Iterator[tuple[int, str | None, list[str]]]:
     """The hash of each passage by itself, then with each of its questions and the answers to that."""
-    context = b""
+    context = 0
     for file in files:
         for piece in pieces_of(file):
             if isinstance(piece, Passage):
-                context = _hash(str(piece.context))
+                context = text_hash(str(piece.context))
                 yield context, None, []
             elif isinstance(piece, Asked) and isinstance(piece.fields, Mapping):
                 raw = raw_question(piece.fields)
                 yield context, raw.question, [*(answer.text for answer in raw.answers), *raw.accepted]
-
-
-def _keys(question: str, context: bytes, answers: Sequence[str]) -> set[bytes]:
-    asked = _hash(question)
-    return {_hash_of(asked + context), *(_hash_of(asked + _hash(text)) for text in answers)}
-
-
-def _hash(text: str) -> bytes:
-    """The hash of a text, whichever white space, case and Unicode form it is written in."""
-    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
-    return _hash_of(" ".join(plain.casefold().split()).encode("utf-8", "replace"))
-
-
-def _hash_of(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=_BYTES).digest()

@@ -49,7 +49,9 @@ SCHEMA = "compresskit.eval/1"
 SCHEMA_FILE = Path(__file__).with_name("eval.schema.json")
 
 MemoryKind = Literal["cuda", "rss"]
+Verdict = Literal["holds", "fails", "undecided"]
 Interval = tuple[float, float]
+Parts = Mapping[str, int]
 
 _BEST_EM = "EM at best_null_threshold, which was chosen on these very questions; not for gates"
 _DEPLOY = "what is needed to run it, the base of an overlay included"
@@ -85,7 +87,8 @@ class Row:
     Metrics are per cent (0-100), times milliseconds (`load_s` seconds); what was not measured is None. `*_ci95`
     are bootstrap intervals over paragraphs, `questions_per_s_range` holds the least and most of the repetitions.
 
-    `em` is the EM at `null_threshold`. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
+    `em` is the EM at `null_threshold`. `beats_nothing` says whether it is above that of answering nothing by its paired
+    interval, None where nobody can tell. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
     allocated on CUDA, or the resident set elsewhere.
 
     `metrics` holds figures asked for by name. `settings` are how it was asked and measured. `sha256` is that of all
@@ -97,6 +100,9 @@ class Row:
     `kept` tells that the row is of an earlier call: its times and memory were not measured in this one. `turns` holds
     what was measured in turns, by the keys of the figures: one pair a round, the row's figure and the baseline's. The
     `*_ratio` are what they say of p50 latency, questions per second and peak memory.
+
+    `same_as` is the name of the row that computes the same (`same.py`), `bytes_explained` what the folder's bytes are
+    (`explained.py`).
     """
 
     name: str
@@ -123,6 +129,7 @@ class Row:
     delta_f1_ci95: Interval | None = None
     questions_won: int | None = paired("Won", QUESTIONS, "right here, wrong in the baseline")
     questions_lost: int | None = paired("Lost", QUESTIONS, "wrong here, right in the baseline")
+    beats_nothing: bool | None = None
     params_total: int | None = cost("Params", PARAMETERS, "number of parameters", Group.SIZE, 12)
     params_nonzero: int | None = cost("Nonzero", PARAMETERS, "number of parameters that are not zero")
     params_trainable: int | None = cost("Trained", PARAMETERS, "parameters that training changed", Group.SIZE, 15)
@@ -149,6 +156,8 @@ class Row:
     kept: bool = False
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     arithmetic: str | None = None
+    same_as: str | None = None
+    bytes_explained: Parts | None = None
     created: str | None = None
     sha256: str | None = None
     predictions: str | None = None
@@ -224,6 +233,7 @@ class Dataset:
     """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions.
 
     Where only a part was asked, whole paragraphs drawn with `seed`, `sampled_from` is the number of all questions.
+    `nothing` holds "em" and "f1" of answering nothing at all, per cent.
     """
 
     path: str
@@ -232,14 +242,14 @@ class Dataset:
     unanswerable: int
     sampled_from: int | None = None
     seed: int | None = None
+    nothing: Mapping[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as it stands in the JSON; what tells of a sample only where it is one."""
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-_TOLD_IF_SO = ("ci95", "lost_most", "spread", "verdict")
-Verdict = Literal["holds", "fails", "undecided"]
+_TOLD_IF_SO = ("ci95", "lost_most", "spread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +257,10 @@ class Gate:
     """The verdict of one gate on one row; `value` and `limit` are in the metric's own unit.
 
     `ci95` tells that the value is the worse end of a 95 % interval, not the point; `lost_most` which slice lost most
-    where the row lost quality, in words.
-    `spread` is that of a value that was measured in turns (see `compresskit.evaluate.ratio.spread`). `verdict` is
-    "undecided" where the measurement cannot tell, and is then not `passed`.
+    where the row lost quality, in words. `spread` is that of a value that was measured in turns (see
+    `compresskit.evaluate.ratio.spread`). `verdict` is what the data say (by default as `passed` does): "undecided"
+    where they cannot tell. `questions_needed` is how many questions would decide, where these are too few. `reason`
+    says in words what the figures do not: why the gate cannot hold, or how sure its verdict is.
     """
 
     rule: str
@@ -260,10 +271,21 @@ class Gate:
     ci95: bool = False
     lost_most: str | None = None
     spread: float | None = None
-    verdict: Verdict | None = None
+    verdict: Verdict | Literal[""] = ""
+    questions_needed: int | None = None
+    reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.verdict:  # a file of an earlier version has none
+            object.__setattr__(self, "verdict", "holds" if self.passed else "fails")
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the data cannot tell."""
+        return self.verdict == "undecided"
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as it stands in the JSON; of the last four only what there is to say."""
+        """The verdict as it stands in the JSON; `_TOLD_IF_SO` only where there is something to say."""
         return {key: value for key, value in asdict(self).items() if value or key not in _TOLD_IF_SO}
 
 

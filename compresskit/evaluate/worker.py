@@ -29,10 +29,12 @@ from compresskit.evaluate import measure
 from compresskit.evaluate.answer_files import read_predictions
 from compresskit.evaluate.answers import AnswersWriter
 from compresskit.evaluate.collect import collect_answers, largest
+from compresskit.evaluate.explained import bytes_explained
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.metrics import PERPLEXITY, Metrics
 from compresskit.evaluate.predict import Questions, answers
 from compresskit.evaluate.row import Row
+from compresskit.evaluate.same import AnswersDigest
 from compresskit.evaluate.score import Score, Scorer, score
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Group, Shard
@@ -162,6 +164,7 @@ def measure_checkpoint(
 
     `costs` are those of loading, by the keys of the row. The answers are left in the folder of the measurement.
     """
+    from compresskit.models.digest import weights_digest
     from compresskit.models.int8 import arithmetic_of
     from compresskit.models.tasks.lengths import too_long
 
@@ -178,11 +181,12 @@ def measure_checkpoint(
             # The first full batch pays for what later ones find ready: kernels chosen, memory pools grown.
             first = range(min(options.batch_size, len(examples)))
             list(answers(loaded, [examples[index] for index in first], options))
-        windows = array("i")
+        windows, said = array("i"), AnswersDigest()
         sinks = (
             scorer.add,
             lambda example, prediction: writer.add(example.id, prediction.text),
             metrics.add,
+            said.add,
             lambda _, prediction: windows.append(prediction.windows or 0),
         )
         rates = [collect_answers(group, loaded, examples, options, sinks, measurement.name)]
@@ -218,8 +222,13 @@ def measure_checkpoint(
         "latency_ms_p95": None if latency is None else latency.p95_ms,
     }
     outcome = _outcome(with_sizes(replace(row, **largest(group, measured)), loaded), scorer.result())
-    count = too_long(loaded.tokenizer, examples, settings.max_answer_length)
-    return replace(outcome, windows=windows.tolist(), too_long=count)
+    return replace(
+        outcome,
+        windows=windows.tolist(),
+        too_long=too_long(loaded.tokenizer, examples, settings.max_answer_length),
+        weights_digest=weights_digest(loaded.model),
+        answers_digest=said.result(),
+    )
 
 
 def answer_options(settings: EvalSettings) -> AnswerOptions:
@@ -258,6 +267,7 @@ def with_sizes(row: Row, loaded: LoadedModel) -> Row:
         params_nonzero=counts.nonzero,
         params_trainable=_trained_parameters(loaded),
         disk_bytes=None if loaded.path is None else measure.disk_bytes(loaded.path),
+        bytes_explained=None if loaded.path is None else bytes_explained(loaded.path),
         deploy_bytes=measure.deploy_bytes(needed) or None,
         zstd_bytes=measure.zstd_bytes(needed) or None,
         manifest=None if loaded.manifest is None else loaded.manifest.to_dict(),

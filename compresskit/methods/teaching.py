@@ -209,6 +209,7 @@ def _asked(
         batch_size=BATCH,
         collate_fn=teacher.task.collator(teacher.tokenizer),
         num_workers=2 if device.type == "cuda" and len(order) > CHUNK * 2 else 0,
+        pin_memory=device.type == "cuda",  # else the copies below wait
     )
     for begin, batch in zip(range(0, len(order), BATCH), loader, strict=True):
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +11,8 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM, Pret
 
 from compresskit.models.blocks import linear_weights, other_parameters
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
-from compresskit.models.folder import NOTHING_FOREIGN
 from compresskit.models.mamba import is_mamba
+from compresskit.models.pretrained import from_folder
 from compresskit.models.task import Task
 from compresskit.models.tasks.askable import check_askable
 from compresskit.models.tasks.causal import CAUSAL, ROOM, positions_of
@@ -40,16 +39,13 @@ class CausalFamily:
         A Mamba computes with our own scan, on whatever device. Raises InputError for a model that cannot be asked.
         """
         check_askable(config)
-        opened: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
-        )
-        model, info = opened
+        model, missing = from_folder(AutoModelForCausalLM, folder, config, dtype, self.head)
         remembered(model, [[0]])  # refuses what mixes layers; nothing is computed
         if is_mamba(model):
             from compresskit.models.mamba.mixer import use_own_mixers  # with it come transformers' Mambas
 
             use_own_mixers(model)
-        return model, set(info["missing_keys"])
+        return model, missing
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
         """A model of this configuration with random weights. Raises InputError for one that cannot be asked."""

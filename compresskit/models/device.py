@@ -25,6 +25,9 @@ def resolve_device(name: str) -> torch.device:
     # Torch prefers cuDNN's attention where there is a mask. That builds a plan for every new shape of a batch, within
     # a tenth of a second or more. Our batches have hundreds of shapes, and each step of decoding has its own.
     torch.backends.cuda.enable_cudnn_sdp(False)
+    from compresskit.models.attention import never_look_at_masks  # transformers, which takes seconds
+
+    never_look_at_masks()
     return torch.device("cuda")
 
 

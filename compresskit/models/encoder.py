@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from compresskit.models.blocks import linear_weights, modules_of_blocks, other_parameters
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
-from compresskit.models.folder import NOTHING_FOREIGN
+from compresskit.models.pretrained import from_folder
 from compresskit.models.task import Task
 from compresskit.models.tasks.readable import check_readable
 from compresskit.models.tasks.spans import SPANS
@@ -84,11 +83,7 @@ class EncoderFamily:
         Raises InputError for a model that cannot be read from text alone.
         """
         check_readable(config)
-        opened: Any = AutoModelForQuestionAnswering.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
-        )
-        model, info = opened
-        return model, set(info["missing_keys"])
+        return from_folder(AutoModelForQuestionAnswering, folder, config, dtype, self.head)
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
         """A model of this configuration with random weights. Raises InputError for one that reads more than text."""

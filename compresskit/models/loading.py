@@ -19,6 +19,7 @@ from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
 from compresskit.models.fitting import check_fits
 from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
+from compresskit.models.foreign import check_formats, check_plain
 from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
 from compresskit.models.kinds.coded import uncoded
@@ -28,6 +29,7 @@ from compresskit.models.kinds.onnx_graph import OnnxReader, method_of_graph
 from compresskit.models.kinds.onnx_seq2seq import OnnxSeq2Seq
 from compresskit.models.kinds.onnx_session import graph_device
 from compresskit.models.kinds.packed import load_quantized, method_of
+from compresskit.models.kinds.plain import mended
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.source import Source, own_files
 from compresskit.models.tasks.readable import check_separators, reads_types, warn_of_types
@@ -45,12 +47,16 @@ def attention_dropout_of(config: PretrainedConfig) -> float | None:
 
 def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
+    with mended(source.path) as folder:
 
-    def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
-        check_fits(family, source.path, config)
-        return family.load(source.path, config, resolve_dtype(how.dtype))
+        def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
+            check_plain(folder)
+            check_fits(family, folder, config)
+            model, missing = family.load(folder, config, resolve_dtype(how.dtype))
+            check_formats(folder, {name for name, each in model.state_dict().items() if each.is_floating_point()})
+            return model, missing
 
-    loaded = _open(kind, source, how, load)
+        loaded = _open(kind, source, how, load)
     place(loaded.model, How(how.device, how.dtype))
     return loaded
 

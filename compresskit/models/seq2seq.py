@@ -16,7 +16,7 @@ from transformers import (
 
 from compresskit.models.blocks import linear_weights, other_parameters
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
-from compresskit.models.folder import NOTHING_FOREIGN
+from compresskit.models.pretrained import from_folder
 from compresskit.models.task import Task
 from compresskit.models.tasks.generation import GENERATION
 
@@ -34,10 +34,7 @@ class Seq2SeqFamily:
 
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         """Open a folder with AutoModelForSeq2SeqLM; also the names of parameters that it lacks."""
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, **NOTHING_FOREIGN
-        )
-        return model, set(info["missing_keys"])
+        return from_folder(AutoModelForSeq2SeqLM, folder, config, dtype, self.head)
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
         """A model of this configuration with random weights."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compresskit.data.mending import BadData
 from compresskit.models.answering import AnswerOptions, WindowOptions
 from compresskit.models.architecture import ARCHITECTURES, Architecture
 from compresskit.models.prompt import Prompt
-from compresskit.models.source import Source, keep_models_in, resolve, resolve_on_hub
 from compresskit.options import DATA, MACHINE, OUTPUT, SELECTION, TRAINING, check, like, option
+
+if TYPE_CHECKING:
+    from compresskit.models.source import Source
 
 # Turns a finished checkpoint's folder into figures (em, f1, …, per cent) for its manifest.
 Evaluator = Callable[[Path], Mapping[str, float | None]]
@@ -74,6 +76,8 @@ class RunOptions:
 
         Raises the errors of `resolve`, and UsageError for a revision of what is not of the Hub.
         """
+        from compresskit.models.source import keep_models_in, resolve, resolve_on_hub  # numpy, which no help needs
+
         if self.cache_dir is not None:
             keep_models_in(self.cache_dir)
         return resolve(self.model) if self.revision is None else resolve_on_hub(self.model, self.revision)

@@ -18,6 +18,7 @@ from compresskit.errors import RunFailed, UsageError
 from compresskit.models.device import resolve_device
 from compresskit.models.task import Batch, Items
 from compresskit.training import state
+from compresskit.training.allocator import give_back_freed
 from compresskit.training.arguments import TrainingOptions
 from compresskit.training.callbacks import EpochOrder, GoOn, JsonLog, Progress
 from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
@@ -109,6 +110,8 @@ class Engine(Trainer):
         on_gpu = self.args.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
+        else:
+            give_back_freed()
         try:
             self.train(resume_from_checkpoint=str(last) if last else None)
         except torch.OutOfMemoryError as error:
@@ -251,6 +254,10 @@ class Engine(Trainer):
             logs = {**logs, **self._fields()}
         super().log(logs, start_time)
 
+    def floating_point_ops(self, inputs: Batch) -> int:
+        """0: nobody asks for their number, and the Trainer would count all parameters anew in every step."""
+        return 0
+
     # States: ours instead of the Trainer's, which are pickled and appear file by file.
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
@@ -341,6 +348,8 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
         eval_strategy="no",
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,
+        # A copy that blocks waits for the step before, so that the CPU could not launch the next one meanwhile.
+        accelerator_config={"non_blocking": on_gpu},
         dataloader_num_workers=2 if on_gpu else 0,
         dataloader_persistent_workers=on_gpu,
         ddp_find_unused_parameters=False,

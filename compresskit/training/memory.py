@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from compresskit.models.device import resolve_device
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.task import Batch, Features
+from compresskit.training.allocator import resident_bytes
 from compresskit.training.arguments import OptimizerName, TrainingOptions
 from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
 from compresskit.training.optimizers import ParameterGroup, embedding_ids
@@ -20,17 +21,22 @@ from compresskit.training.optimizers import ParameterGroup, embedding_ids
 # Bytes of a gradient and of a moment in fp32, and of a moment in 8 bits with its scale for each block of 256; fewer
 # numbers than SMALLEST keep moments in fp32 (bitsandbytes).
 GRADIENT, MOMENT, SHORT_MOMENT, SMALLEST = 4, 4, 1 + 4 / 256, 4096
+# Bytes that transformers' Trainer takes beside what a plan has imported.
+TRAINER = 75 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes at the peak of a training, by part.
 
-    `weights`, `optimizer` and `method` (what the method keeps beside them) stay; the rest comes and goes in each step.
+    `libraries` are those of the process, with the data that it holds; nothing on a GPU, whose figures are of tensors.
+    They, `weights`, `optimizer` and `method` (what the method keeps beside them) stay; the rest comes and goes in each
+    step.
     `logits` are those of the choices, such as a vocabulary's, with their gradients. `passing` is the most that a step
     takes at once beside what stays. Gradients take the place of activations, unless they are accumulated.
     """
 
+    libraries: int
     weights: int
     optimizer: int
     method: int
@@ -42,7 +48,7 @@ class Memory:
     @property
     def peak(self) -> int:
         """What stays, and the most that comes and goes."""
-        return self.weights + self.optimizer + self.method + self.passing
+        return self.libraries + self.weights + self.optimizer + self.method + self.passing
 
 
 def expected_memory(
@@ -65,6 +71,7 @@ def expected_memory(
     if options.gradient_checkpointing:
         checkpoint_activations(model)
     weights = {t.data_ptr(): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    libraries = _libraries(sum(weights.values())) if device.type == "cpu" else 0
     learning = [parameter for group in groups for parameter in group["params"]]
     embeddings = embedding_ids(model)
     pass_ = _Pass(loaded, features, objective, options, device)
@@ -75,6 +82,7 @@ def expected_memory(
         together = activations + logits + gradients
         at_once = together if options.accumulate > 1 else max(activations + logits, gradients)
     return Memory(
+        libraries=libraries,
         weights=sum(weights.values()),
         optimizer=sum(moment_bytes(options.optimizer, p, whole=id(p) in embeddings) for p in learning),
         method=method,
@@ -83,6 +91,12 @@ def expected_memory(
         logits=logits,
         passing=max(at_once, gradients + _update_bytes(options.optimizer, learning)),
     )
+
+
+def _libraries(weights: int) -> int:
+    """What the process holds beside a model's weights, and its Trainer will; 0 where the system does not tell."""
+    held = resident_bytes()
+    return 0 if held is None else max(held - weights, 0) + TRAINER
 
 
 def moment_bytes(name: OptimizerName, parameter: Tensor, *, whole: bool) -> int:

@@ -1,5 +1,7 @@
 """The folder of a job in progress: who may claim it, and what is left of it."""
 
+import multiprocessing
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -180,3 +182,17 @@ def test_a_job_that_was_killed_as_it_began_is_begun_anew(left: list[str], worksp
         (workspace.path / name).touch()
     with workspace.claim(JOB, resume=False, overwrite=False) as work:
         assert names(work) == ["lock", "run.json"]
+
+
+def test_a_forked_process_does_not_keep_the_lock(workspace: Workspace) -> None:
+    """As a data loader's, which may end later than the run that was interrupted."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    try:
+        with pytest.raises(KeyboardInterrupt), workspace.claim(JOB, resume=False, overwrite=False):
+            child.start()
+            raise KeyboardInterrupt
+        with workspace.claim(JOB, resume=True, overwrite=False):
+            pass
+    finally:
+        child.kill()
+        child.join()

@@ -127,7 +127,7 @@ def test_a_result_without_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         (
             2,
             "eval DENSE --data DATA -o /dev/null",
-            "--output /dev/null is not a regular file; for a pipe or a terminal",
+            "--output /dev/null is not a regular file; give the name of one",
         ),
         (2, "eval DENSE --data DATA -o a --html a", "--html a: is the file of --output too; give each its own"),
         (2, "eval DENSE --data DATA --null-threshold nan", "--null-threshold nan is not "),
@@ -176,7 +176,7 @@ def test_what_is_measured_anew(
         return Report("now", {}, {}, Dataset("d", "0", 2, 1), rows())
 
     monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", evaluate)
-    run("eval", "d", "--data", trained.eval_data, "--baseline", "d", *words.split())
+    run("eval", "d", "h", "--data", trained.eval_data, "--baseline", "d", *words.split())
     assert found == [Extras(use_cache=use_cache, turns=turns)]
 
 
@@ -200,7 +200,8 @@ LOST = {
 def test_lost_rows_end_in_an_error_after_the_table(lost, code, trained: Trained, run: Run, place: Path, monkeypatch):
     report = Report("now", {}, {}, Dataset("d", "0", 2, 1), (*rows(), *(LOST[key] for key in lost)))
     monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
-    done = run("eval", "d", "--data", trained.eval_data, "--baseline", "d", "--gate", "em>=base-1", "-o", "e.json")
+    words = ["eval", "d", "h", "--data", str(trained.eval_data), "--baseline", "d", "--gate", "em>=base-1"]
+    done = run(*words, "-o", "e.json")
     assert done.code == code
     names = ", ".join(LOST[key].name for key in lost)
     assert done.err == f"error: {names} could not be scored; mend as the rows say, or leave out\n"
@@ -292,3 +293,16 @@ def test_a_link_stays_one(run: Run, place: Path) -> None:
     assert run("report", "a.json", "-o", "link.json").code == 0
     assert (place / "link.json").is_symlink()
     assert (place / "real.json").read_text() == (place / "a.json").read_text()
+
+
+@pytest.mark.usefixtures("measured_here")
+def test_a_checkpoint_that_was_measured_is_the_real_baseline(trained: Trained, place: Path, run: Run) -> None:
+    asked = ["--data", str(trained.eval_data), "--latency-questions", "0"]
+    assert run("eval", trained.dense, *asked, "-o", "eval.json").code == 0
+    size = json.loads((place / "eval.json").read_text())["rows"][0]["deploy_bytes"]
+    words = ["--baseline", str(trained.dense), "--gate", "size<=0.3x", "--allow-weak-baseline", "--format", "json"]
+    for more, limit in ((asked, 0.3 * size), (asked[:2], 0.3 * 4e8)):  # with other settings it is another measurement
+        done = run("eval", "--prove-gates", *words, *more)
+        proof = json.loads(done.out)
+        assert (done.code, proof["proofs"][0]["above"]["limit"]) == (0, pytest.approx(limit))
+        assert ("as it was measured" in proof["baseline"]) == (more is asked)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tokenizers import BertWordPieceTokenizer
 
-from compresskit.data import demo, reading
-from compresskit.data.demo import DemoConfig, Passage, Split
+from compresskit.data import Split, demo, reading
+from compresskit.data.demo import DemoConfig, Passage
 from compresskit.data.demo_language import PERSON_RELATIONS, TOWN_RELATIONS
 
 SMALL = DemoConfig(train_questions=900, eval_questions=300)

@@ -157,6 +157,22 @@ def test_every_packing_with_and_without_a_byte_order_mark(tmp_path: Path, form: 
         assert told(reading.read(path)) == EXPECTED
 
 
+@pytest.mark.parametrize("form", ["SQuAD", "JSON lines", "TSV"])
+def test_utf16_is_told_by_its_byte_order_mark(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "set"
+    for name, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
+        for pack in (bytes, gzip.compress):
+            path.write_bytes(pack(mark + FORMS[form].decode().encode(name)))
+            assert told(reading.read(path)) == EXPECTED
+    path.write_bytes(
+        b"\xff\xfe" + FORMS[form].decode().replace("Who", "\ud800", 1).encode("utf-16-le", "surrogatepass")
+    )
+    assert "\ufffd?" in [each.question for each in reading.read(path)]
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(InputError, match=r"not UTF-16, as its first bytes say \(truncated data\): convert the file"):
+        reading.read(path)
+
+
 def test_answers_that_mrqa_accepts_but_did_not_find(tmp_path: Path) -> None:
     path = tmp_path / "set"
     path.write_bytes(FORMS["MRQA"].replace(b'"answers": ["Zo', b'"answers": ["Miss Zo'))

@@ -25,6 +25,8 @@ def measured(tmp_path: Path, family: LookUp, settings: EvalSettings) -> Row:
     measurement = Measurement("ref", "name", questions.files(), settings, tmp_path)
     outcome = worker.measure_checkpoint(measurement, loaded(folder, family), questions, ALONE, {})
     assert outcome.row is not None
+    assert outcome.weights_digest is not None
+    assert outcome.answers_digest is not None
     assert list(outcome.question_em) == list(outcome.question_f1) == [1.0] * 10
     return outcome.row
 

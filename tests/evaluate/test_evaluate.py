@@ -21,6 +21,7 @@ from compresskit.evaluate import evaluate as module
 from compresskit.evaluate import process
 from compresskit.evaluate.evaluate import Extras, evaluate
 from compresskit.evaluate.measurement import Measurement, Outcome
+from compresskit.evaluate.refs import unique_names
 from compresskit.evaluate.row import Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.kinds import fingerprint
@@ -362,7 +363,7 @@ def test_names_are_short_and_unique(tmp_path: Path) -> None:
     for folder in ("a/model", "b/model", "c/other"):
         (tmp_path / folder).mkdir(parents=True)
     refs = [str(tmp_path / folder) for folder in ("a/model", "b/model", "c/other")]
-    names = module._unique_names([*refs, "bert", "owner/name"])
+    names = unique_names([*refs, "bert", "owner/name"])
     assert names == ["a/model", "b/model", "other", "bert", "owner/name"]
 
 

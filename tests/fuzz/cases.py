@@ -194,7 +194,7 @@ def _of_stderr(case: Case, ended: Ended) -> list[tuple[str, str]]:
 
 def _of_stdout(case: Case, ended: Ended) -> list[tuple[str, str]]:
     """Whether what was printed can be read: whole JSON where that was asked for, nothing after an error of others."""
-    reports = any(verb in case.words[:2] for verb in ("eval", "report"))
+    reports = any(verb in case.words[:2] for verb in ("eval", "report", "data"))
     if not ended.out:
         return []
     if ended.code != 0 and not reports:

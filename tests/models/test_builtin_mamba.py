@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, MambaForCausalLM, PreTrainedTokenizerFast
 
 from compresskit.cli.app import main
-from compresskit.data import demo
+from compresskit.data import Split, demo
 from compresskit.data.demo import DemoConfig
 from compresskit.data.examples import Example
 from compresskit.errors import InputError
@@ -53,7 +53,7 @@ def test_transformers_opens_it() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_words_are_whole_and_answers_come_back(tokenizer: PreTrainedTokenizerFast, split: demo.Split) -> None:
+def test_words_are_whole_and_answers_come_back(tokenizer: PreTrainedTokenizerFast, split: Split) -> None:
     marks = {builtin_mamba.QUESTION_MARK, builtin_mamba.ANSWER_MARK}
     for example in demo.examples(split, SMALL):
         tokens = tokenizer.tokenize(LINES.text(example.question, example.context))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast, T5ForConditionalGeneration
 
-from compresskit.data import demo
+from compresskit.data import Split, demo
 from compresskit.data.demo import DemoConfig
 from compresskit.data.examples import Example
 from compresskit.errors import InputError
@@ -55,7 +55,7 @@ def test_transformers_opens_it() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])
-def test_words_are_whole_and_answers_come_back(tokenizer: PreTrainedTokenizerFast, split: demo.Split) -> None:
+def test_words_are_whole_and_answers_come_back(tokenizer: PreTrainedTokenizerFast, split: Split) -> None:
     for example in demo.examples(split, SMALL):
         tokens = tokenizer.tokenize(T5.text(example.question, example.context))
         assert all((token[0] == BLANK and len(token) > 1) or token in ".,?" for token in tokens)

@@ -14,7 +14,10 @@ from compresskit.text import printable
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 # What is not a single value; the JSON has it.
-_NESTED = ("metrics", "device", "versions", "settings", "manifest", "flips", "slices", "overlap", "turns")
+_NESTED = (
+    *("metrics", "device", "versions", "settings", "manifest", "flips"),
+    *("slices", "overlap", "turns", "bytes_explained"),
+)
 
 
 def render(report: Report) -> str:

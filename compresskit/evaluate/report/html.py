@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from compresskit.errors import UsageError
 from compresskit.evaluate import gate as gates
 from compresskit.evaluate import overlap
+from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.page.columns import Cell, page_columns
 from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
@@ -21,6 +22,7 @@ from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.report.slice_table import MEANING, TEXTS, slice_table
 from compresskit.evaluate.report.table import UNMEASURED, foot
 from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
+from compresskit.evaluate.same import told_same
 from compresskit.evaluate.slices import keys_of
 from compresskit.evaluate.units import per_cent
 from compresskit.text import printable
@@ -97,6 +99,7 @@ def render(report: Report) -> str:
             slices=[slice_table(report, key) for key in keys_of(report)],
             slice_texts=TEXTS,
             slice_meaning=MEANING,
+            remarks=[*told_same(report), *told_bytes(report)],
             drawings=[draw(scatter, _LETTER_WIDTH) for scatter in scatters(report)],
             size=(WIDTH, HEIGHT),
             devices=list(dict.fromkeys(str(device["name"]) for device in devices if "name" in device)),

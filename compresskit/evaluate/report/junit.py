@@ -10,7 +10,7 @@ from compresskit.text import printable
 
 
 def render(report: Report) -> str:
-    """A test suite: a failed gate is a failure, a row that could not be scored an error."""
+    """A test suite: a gate that did not pass is a failure of the type of its verdict, a row without score an error."""
     lost = [row for row in report.rows if row.error is not None]
     suite = ElementTree.Element(
         "testsuite",
@@ -23,7 +23,9 @@ def render(report: Report) -> str:
     for gate in report.gates:
         case = ElementTree.SubElement(suite, "testcase", classname=gate.row, name=gate.rule)
         if not gate.passed:
-            ElementTree.SubElement(case, "failure", message=explain(gate))
+            ElementTree.SubElement(case, "failure", message=explain(gate), type=gate.verdict)
+        elif gate.reason:
+            ElementTree.SubElement(case, "system-out").text = explain(gate)
     for row in lost:
         case = ElementTree.SubElement(suite, "testcase", classname=row.name, name="scored")
         ElementTree.SubElement(case, "error", message=row.error or "")

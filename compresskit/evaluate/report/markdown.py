@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from compresskit.evaluate.gate import explain
+from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.table import columns_of, foot, notes
 from compresskit.evaluate.row import Report
 from compresskit.text import printable
+
+_SIGNS = {"holds": "✅", "fails": "❌", "undecided": "❔"}
 
 
 def render(report: Report) -> str:
@@ -20,14 +23,14 @@ def render(report: Report) -> str:
         _line(["---", *("---:" if column.figure else "---" for column in columns)]),
     ]
     for row in report.rows:
-        cells = [f"{row.name} (baseline)" if row.baseline else row.name]
+        cells = [marked(row)]
         for column, best in zip(columns, bests, strict=True):
             shown = column.show(row)
             is_best = best is not None and column.value(row) == best
             cells.append(f"**{shown}**" if is_best else shown)
         lines.append(_line(cells))
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
-    lines += [f"- {'✅' if gate.passed else '❌'} {_escaped(explain(gate))}" for gate in report.gates]
+    lines += [f"- {_SIGNS[gate.verdict]} {_escaped(explain(gate))}" for gate in report.gates]
     lines += [f"- {_escaped(row.name)}: not scored: {_escaped(row.error)}" for row in report.rows if row.error]
     lines += [line for key in report.shown for line in _slices(slice_table(report, key))]
     return printable("\n".join(lines))

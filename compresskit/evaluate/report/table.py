@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from compresskit.evaluate import overlap
+from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
 from compresskit.evaluate.gate import explain
+from compresskit.evaluate.nothing import marked
+from compresskit.evaluate.nothing import told as told_of_nothing
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in, told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
+from compresskit.evaluate.same import told_same
 from compresskit.evaluate.units import bounded, per_cent, signed, threshold
 from compresskit.text import printable
 
@@ -124,7 +128,7 @@ class TerminalTable:
             for flip in row.flips:
                 yield Text(tell(flip, row), style="")
         for gate in self._report.gates:
-            yield Text(explain(gate), style="green" if gate.passed else "red")
+            yield Text(explain(gate), style="red" if not gate.passed else "yellow" if gate.undecided else "green")
         for row in self._report.rows:
             if row.error is not None:
                 yield Text(f"{row.name}: not scored: {row.error}", style="red")
@@ -144,7 +148,7 @@ class TerminalTable:
         rows = self._report.rows
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         # Made printable before it is measured: the console would do so after.
-        names = [printable(f"{row.name} (baseline)" if row.baseline else row.name) for row in rows]
+        names = [printable(marked(row)) for row in rows]
         if name_width is not None:
             name_width = min(name_width, max(map(len, names), default=0))
         table.add_column("Name", overflow="fold", width=name_width)
@@ -176,7 +180,7 @@ def foot(report: Report) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """Lines on what the columns do not tell: null thresholds, and the statistics of the differences."""
+    """Lines on what the columns do not tell: answering nothing, null thresholds, statistics of the differences."""
     best = [
         f"{row.name} {per_cent(row.best_em)} at {threshold(row.best_null_threshold)}"
         for row in report.rows
@@ -187,7 +191,8 @@ def notes(report: Report) -> list[str]:
     if given:
         tuned = dict.fromkeys(row.settings["tune_data"] for row in report.rows if row.settings.get("tune_data"))
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {', '.join(given)}")
-    lines += _unlike_settings(report.rows) + told_of_times(report)
+    lines = [*told_of_nothing(report), *lines, *told_same(report), *told_bytes(report), *_unlike_settings(report.rows)]
+    lines += told_of_times(report)
     lines += overlap.told(report)
     if report.baseline is None:
         return lines

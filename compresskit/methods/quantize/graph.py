@@ -29,6 +29,7 @@ class Graph(Attached):
     def __init__(self, loaded: TrainableModel, config: QuantizeConfig) -> None:
         self.loaded, self.config = loaded, config
         self._batches: Sequence[Batch] | None = None
+        self._products: set[str] = set()  # what is to be of 8 bits, by the graph in full
 
     def footprint(self, number: int) -> Footprint:
         """Nothing in memory; on disk about a byte a weight."""
@@ -59,11 +60,29 @@ class Graph(Attached):
             console.info(f"the graph in full gives the model's logits (largest difference {worst:.0e})")
             graph = onnx.load(whole)
             del graph.graph.value_info[:]  # shapes of before the exporter's own simplifications; they are found again
+            self._products = whole_products(whole)
             with quiet():  # it advises a step that finds nothing in these graphs
                 quantize_graph(graph, folder / "model.onnx", self._batches)
         off = compared(self.loaded, folder / "model.onnx", probes)
         console.info(f"in 8 bits its logits differ by up to {off:.1g} of the largest")
         save_configs(self.loaded.model, folder)
+
+    def problem(self, folder: Path) -> str | None:
+        """Whether weights of products that were to be of 8 bits are whole in one of its graphs, or there are none."""
+        left = {name for path in folder.glob("*.onnx") for name in whole_products(path)}
+        wanted = len(self._products)
+        if wanted and not left & self._products:
+            return None
+        return f"has {wanted - len(left & self._products)} of {wanted} products in 8 bits that were to be"
+
+
+def whole_products(path: Path) -> set[str]:
+    """The names of the weights of two dimensions and in fp32 that the graph of a file multiplies by; none is read."""
+    import onnx
+
+    graph, single = onnx.load(path, load_external_data=False), onnx.TensorProto.FLOAT
+    weights = {each.name for each in graph.graph.initializer if each.data_type == single and len(each.dims) == 2}
+    return {node.input[1] for node in graph.graph.node if node.op_type in ("MatMul", "Gemm")} & weights
 
 
 def quantize_graph(graph: Any, path: Path, batches: Iterable[Batch] | None) -> None:

@@ -16,7 +16,7 @@ from compresskit.errors import RunFailed
 from compresskit.methods.export.graph import ONE_FILE, WEIGHTS, check_difference, quiet, save_configs
 from compresskit.methods.export.seq2seq import compared, graphs
 from compresskit.methods.export.shared import lookups, save_shared
-from compresskit.methods.quantize.graph import Graph
+from compresskit.methods.quantize.graph import Graph, whole_products
 from compresskit.models.kinds.int8 import SMALLEST_SIDE
 
 
@@ -30,6 +30,7 @@ class Graphs(Graph):
         with temporary_folder() as made:
             save_shared(whole, made, WEIGHTS)
             worst = compared(self.loaded, made)
+            self._products = {name for path in made.glob("*.onnx") for name in whole_products(path)}
         check_difference(self.loaded.ref, worst)
         console.info(f"the graphs in full give the model's logits (largest difference {worst:.0e})")
         save_shared(packed, folder, WEIGHTS)

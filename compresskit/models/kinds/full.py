@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from compresskit.checkpoint.manifest import KindName, Manifest
 from compresskit.checkpoint.store import weight_files
 from compresskit.errors import InputError
+from compresskit.models.foreign import check_plain
 from compresskit.models.kind import Contents, How, ParameterCount
+from compresskit.models.kinds.plain import mended
 from compresskit.models.source import Source
 
 if TYPE_CHECKING:
@@ -45,12 +47,14 @@ class FullKind:
         """There is no base."""
 
     def contents(self, source: Source) -> Contents:
-        """The matrices in its safetensors files. Raises InputError where there is none."""
+        """The matrices in its safetensors files. Raises InputError where there are none, or no plain weights."""
         from compresskit.models.matrices import stored_matrices
 
         if not weight_files(source.path):
             raise InputError(f"{source.path} is not a checkpoint: it holds no safetensors file")
-        return Contents(stored_matrices(source.path))
+        with mended(source.path) as folder:
+            check_plain(folder)
+            return Contents(stored_matrices(folder))
 
     def stored(self, loaded: LoadedModel) -> ParameterCount:
         """Its parameters."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from compresskit.models.defaults import BY_FAMILY, TrainingDefaults
 from compresskit.models.lstm.config import LstmReaderConfig
 from compresskit.models.lstm.model import LstmReader
+from compresskit.models.pretrained import from_folder
 from compresskit.models.task import Task
 from compresskit.models.tasks.spans import SPANS
 
@@ -32,14 +32,11 @@ class LstmFamily:
 
     def load(self, folder: Path, config: PretrainedConfig, dtype: torch.dtype) -> tuple[PreTrainedModel, set[str]]:
         """Open a folder; also the names of parameters that it lacks."""
-        found: Any = LstmReader.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
-        )
-        model, info = found
+        model, missing = from_folder(LstmReader, folder, config, dtype, self.head)
         # Loading puts new parameters in the place of those that were frozen.
         if config.freeze_embeddings:
             model.get_input_embeddings().requires_grad_(False)
-        return model, set(info["missing_keys"])
+        return model, missing
 
     def build(self, config: PretrainedConfig) -> PreTrainedModel:
         """A model of this configuration with random weights."""

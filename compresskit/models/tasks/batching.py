@@ -28,6 +28,14 @@ def rounded_up(length: int, multiple: int) -> int:
     return -(-length // multiple) * multiple
 
 
+def graph_length(length: int) -> int:
+    """`length` rounded up to one of eight lengths for each doubling, so that batches have few shapes.
+
+    At most an eighth more, and never to more than a multiple of PAD_MULTIPLE where that is larger.
+    """
+    return rounded_up(length, max(PAD_MULTIPLE, 1 << max((length - 1).bit_length() - 4, 0)))
+
+
 def batches_by_tokens(lengths: Sequence[int], tokens: int, most: int) -> Iterator[list[int]]:
     """The positions in `lengths`, longest first, in batches of at most `tokens` tokens and `most` rows.
 
@@ -43,11 +51,15 @@ def batches_by_tokens(lengths: Sequence[int], tokens: int, most: int) -> Iterato
 
 def inference_batches(lengths: Sequence[int], device: str, options: AnswerOptions) -> tuple[int, Iterator[list[int]]]:
     """For windows of so many tokens on a device of that type: what to pad to a multiple of, and the rows of batches."""
-    on_gpu = device == "cuda"
-    multiple = PAD_MULTIPLE if on_gpu else CPU_PAD_MULTIPLE
-    most = options.batch_size * (MOST_SHORT_WINDOWS if on_gpu else 1)
+    multiple = PAD_MULTIPLE if device == "cuda" else CPU_PAD_MULTIPLE
     tokens = options.batch_size * rounded_up(options.max_length, multiple)
-    return multiple, batches_by_tokens([rounded_up(length, multiple) for length in lengths], tokens, most)
+    rounded = [rounded_up(length, multiple) for length in lengths]
+    return multiple, batches_by_tokens(rounded, tokens, most_windows(device, options))
+
+
+def most_windows(device: str, options: AnswerOptions) -> int:
+    """How many windows a batch has at most on a device of that type, however short they are."""
+    return options.batch_size * (MOST_SHORT_WINDOWS if device == "cuda" else 1)
 
 
 def prepared_chunks(

@@ -17,10 +17,11 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def span_logits(model: nn.Module, batch: Batch) -> Tensor:
-    """Start and end logits in fp32, shape (batch, length, 2), -inf on padding."""
+    """Start and end logits in fp32, shape (batch, length, 2), -inf on padding; none is where there is no mask."""
     outputs = model(**{name: batch[name] for name in INPUTS if name in batch})
     logits = torch.stack((outputs.start_logits, outputs.end_logits), dim=-1).float()
-    return logits.masked_fill(batch["attention_mask"].unsqueeze(-1) == 0, float("-inf"))
+    mask = batch.get("attention_mask")
+    return logits if mask is None else logits.masked_fill(mask.unsqueeze(-1) == 0, float("-inf"))
 
 
 def padding_id(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -41,7 +42,10 @@ class SpanCollator:
         self.multiple = multiple
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
-        """A batch: input_ids, attention_mask, token_type_ids (batch, length); start, end (batch,); teacher (…, 2)."""
+        """A batch: input_ids, attention_mask, token_type_ids (batch, length); start, end (batch,); teacher (…, 2).
+
+        Where nothing is padded there is no mask: attention without one is faster, and a GPU need not be asked.
+        """
         lengths = [len(feature["input_ids"]) for feature in features]
         longest = rounded_up(max(lengths), self.multiple)
         shape = (len(features), longest)
@@ -51,7 +55,9 @@ class SpanCollator:
             ids[row, :length] = feature["input_ids"]
             mask[row, :length] = 1
             types[row, :length] = feature["token_type_ids"]
-        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        batch = {"input_ids": torch.from_numpy(ids)}
+        if min(lengths) < longest:
+            batch["attention_mask"] = torch.from_numpy(mask)
         if self.with_types:
             batch["token_type_ids"] = torch.from_numpy(types)
         for label in ("start", "end"):

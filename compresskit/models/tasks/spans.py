@@ -55,7 +55,8 @@ class SpanTask:
 
     def keep(self, choices: Choices, batch: Batch) -> list[Kept]:
         """All positions of each window: its start and end logits, shape (length, 2), fp32, as `teacher`."""
-        lengths = batch["attention_mask"].sum(dim=1).tolist()
+        mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"]))
+        lengths = mask.sum(dim=1).tolist()
         logits = torch.stack(choices.logits.chunk(2), dim=2).cpu().numpy()
         return [{"teacher": window[:length]} for window, length in zip(logits, lengths, strict=True)]
 

@@ -78,7 +78,7 @@ class _Graph:
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 read(own, self.tokens)  # what is compiled or allocated at first must not be captured
-                with _no_waiting():
+                with no_waiting():
                     read(own, self.tokens)
             torch.cuda.current_stream().wait_stream(stream)
             self.graph = torch.cuda.CUDAGraph()
@@ -96,7 +96,7 @@ class _Graph:
         return self.logits[:rows].clone()
 
 
-class _no_waiting:  # used as a function
+class no_waiting:  # used as a function
     """Within it whatever waits for the GPU raises RuntimeError: found in a capture, it would break that for good."""
 
     def __enter__(self) -> None:
@@ -146,14 +146,14 @@ def steps_of(model: Any, read: Read) -> Steps:
     """The steps of a model: those that are known for it, as long as it computes as it did."""
     if model.device.type != "cuda":
         return Steps(model, read)
-    how = hash(tuple(_told(model)))
+    how = hash(tuple(told(model)))
     known = _KNOWN.get(model)
     if known is None or known[0] != how:
         known = _KNOWN[model] = how, Steps(model, read)
     return known[1]
 
 
-def _told(model: Any) -> Iterator[Hashable]:
+def told(model: Any) -> Iterator[Hashable]:
     """What a graph has taken for granted: where weights lie, which adapters are on, how 8 bits are multiplied."""
     for tensor in (*model.parameters(), *model.buffers()):
         yield tensor.data_ptr()

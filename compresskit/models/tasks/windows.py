@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from compresskit import console
 from compresskit.data.examples import Example
@@ -22,6 +22,7 @@ from compresskit.text import counted
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerFast
 
+Item = TypeVar("Item")
 # Questions that are tokenized together.
 CHUNK = 1024
 # A window must show at least this many new tokens of the context, whatever the length of the question.
@@ -92,11 +93,25 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], opti
 
     Raises UsageError where the options leave no room for a question, MissingError for a tokenizers that loses windows.
     """
+    return encode_pairs(tokenizer, asked(tokenizer, examples, options), [one.context for one in examples], options)
+
+
+def asked(tokenizer: PreTrainedTokenizerFast, examples: Sequence[Example], options: WindowOptions) -> list[str]:
+    """The questions of examples as they are put: stripped, and too long ones cut, with a warning that counts them.
+
+    Raises UsageError where the options leave no room for a question.
+    """
+    return _cut_questions(tokenizer, [example.question.strip() for example in examples], options)
+
+
+def encode_pairs(
+    tokenizer: PreTrainedTokenizerFast, questions: Sequence[str], contexts: Sequence[str], options: WindowOptions
+) -> Windows:
+    """The windows of questions that have room, each with its context. Raises MissingError as `encode` does."""
     require_windows()
-    questions = _cut_questions(tokenizer, [example.question.strip() for example in examples], options)
     encoding = tokenizer(
         questions,
-        [example.context for example in examples],
+        contexts,
         truncation="only_second",
         max_length=options.max_length,
         stride=options.stride,
@@ -143,8 +158,8 @@ def null_position(tokenizer: PreTrainedTokenizerFast, input_ids: Sequence[int]) 
     return input_ids.index(cls) if cls is not None and cls in input_ids else 0
 
 
-def chunked(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
-    """Lists of `size` consecutive examples (the last may be shorter)."""
-    iterator = iter(examples)
+def chunked(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` consecutive items (the last may be shorter)."""
+    iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk

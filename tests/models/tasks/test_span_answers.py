@@ -18,7 +18,7 @@ from compresskit.models.answering import AnswerOptions, Prediction
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
 from compresskit.models.tasks import batching
-from compresskit.models.tasks.span_answers import best_spans
+from compresskit.models.tasks.span_passes import best_spans
 from compresskit.models.tasks.windows import encode
 from tests.models import tiny
 from tests.models.tiny import KINDS, Kind, example

@@ -64,6 +64,19 @@ def test_logits_with_padding_are_those_without(loaded: TrainableModel, built: Sp
         assert bool((logits[row, length:] == float("-inf")).all())
 
 
+@torch.no_grad()
+def test_what_is_not_padded_needs_no_mask(loaded: TrainableModel) -> None:
+    """With it or without, the logits are the same, and a teacher's are kept at full length."""
+    row = {"input_ids": list(range(5, 21)), "token_type_ids": [0] * 16, "start": 1, "end": 2}
+    batch = SPANS.collator(loaded.tokenizer)([row, row])
+    assert "attention_mask" not in batch
+    masked = {**batch, "attention_mask": torch.ones(2, 16, dtype=torch.long)}
+    assert torch.equal(span_logits(loaded.model, batch), span_logits(loaded.model, masked))
+    kept = [SPANS.keep(SPANS.choices(loaded.model, each), each) for each in (batch, masked)]
+    assert [len(each["teacher"]) for each in kept[0]] == [16, 16]
+    assert all(np.array_equal(a["teacher"], b["teacher"]) for a, b in zip(*kept, strict=True))
+
+
 def loss(loaded: TrainableModel, batch: Batch) -> Tensor:
     return cross_entropy(SPANS.choices(loaded.model, batch))
 

@@ -15,18 +15,18 @@ def test_what_a_graph_takes_for_granted() -> None:
     """It changes with weights that lie elsewhere, and with adapters that are switched off or merged; else it stays."""
     model = small()
     use_own_mixers(model)
-    seen = [list(steps._told(model))]
+    seen = [list(steps.told(model))]
     lora = put_adapters(model, rank=2, alpha=4.0)
-    seen.append(list(steps._told(model)))
+    seen.append(list(steps.told(model)))
     lora.disable_adapter_layers()
-    seen.append(list(steps._told(model)))
+    seen.append(list(steps.told(model)))
     lora.enable_adapter_layers()
-    assert list(steps._told(model)) == seen[1]
+    assert list(steps.told(model)) == seen[1]
     lora.merge_adapter()
-    seen.append(list(steps._told(model)))
+    seen.append(list(steps.told(model)))
     with torch.no_grad():
         model.backbone.norm_f.weight.mul_(2)  # in place
-    assert list(steps._told(model)) == seen[-1]
+    assert list(steps.told(model)) == seen[-1]
     assert all(one != two for number, one in enumerate(seen) for two in seen[:number])
 
 
