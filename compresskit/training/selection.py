@@ -216,7 +216,7 @@ def told(options: TrainingOptions, chosen_on: ExampleSet) -> str:
     info = chosen_on.info
     number, paragraphs = counted(info.questions, "question"), counted(info.paragraphs, "paragraph")
     where = f"of {options.select_data}" if options.select_data else f"of {paragraphs}, held out of {info.path}"
-    stop = f", stops after {options.patience} without a better EM" if options.patience else ""
+    stop = f"; {options.patience} without a better one end the run" if options.patience else ""
     return (
         f"evaluates every {counted(options.eval_steps or 0, 'step')} on {number} {where} ({info.unanswerable} "
         f"unanswerable), and keeps the state of the best EM{stop}"
