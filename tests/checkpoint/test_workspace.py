@@ -187,10 +187,15 @@ def test_a_job_that_was_killed_as_it_began_is_begun_anew(left: list[str], worksp
 def test_a_forked_process_does_not_keep_the_lock(workspace: Workspace) -> None:
     """As a data loader's, which may end later than the run that was interrupted."""
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
-    try:
-        with pytest.raises(KeyboardInterrupt), workspace.claim(JOB, resume=False, overwrite=False):
+
+    def interrupted() -> NoReturn:
+        with workspace.claim(JOB, resume=False, overwrite=False):
             child.start()
             raise KeyboardInterrupt
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         with workspace.claim(JOB, resume=True, overwrite=False):
             pass
     finally:
