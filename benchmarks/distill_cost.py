@@ -77,7 +77,7 @@ def measure(options: TrainingOptions) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         teacher = load_trainable(source)
-        task, examples = teacher.task, training_examples(options)
+        task, examples = teacher.task, training_examples(options)[0]
         task.write(teacher.tokenizer, examples, options.windows, work / "features")
         features = task.open(work / "features")
         lesson = Lesson(features, examples, options.windows)

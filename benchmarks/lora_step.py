@@ -38,9 +38,9 @@ from transformers import (
 from benchmarks.machine import headline
 from compresskit.methods.lora.config import LoraConfig
 from compresskit.methods.lora.method import LoraMethod
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.quantize.config import QuantizeConfig
 from compresskit.methods.quantize.method import Packed
-from compresskit.methods.run import with_penalties
 from compresskit.methods.teaching import supervised
 from compresskit.methods.train import WholeModel
 from compresskit.models.device import DTYPES, resolve_device

@@ -24,9 +24,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from benchmarks.machine import headline
 from compresskit.data.load import load
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.methods.prune.method import Masks
-from compresskit.methods.run import with_penalties
 from compresskit.methods.teaching import supervised
 from compresskit.models.answering import WindowOptions
 from compresskit.models.device import resolve_device

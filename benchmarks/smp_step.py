@@ -22,10 +22,10 @@ from torch.nn.utils import parametrize
 from transformers import BertConfig, BertForQuestionAnswering, BertTokenizer
 
 from benchmarks.machine import gpu_seconds, headline, quartiles, seconds_of, share
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masked import own_name
 from compresskit.methods.prune.method import Masks
-from compresskit.methods.run import with_penalties
 from compresskit.methods.teaching import supervised
 from compresskit.models.device import resolve_device
 from compresskit.models.encoder import EncoderFamily

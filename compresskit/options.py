@@ -30,7 +30,7 @@ from compresskit.errors import InputError, UsageError
 _KEY = "compresskit.option"
 
 # Headings of the help texts.
-DATA, TRAINING, MACHINE, OUTPUT = "Data", "Training", "Machine", "Output"
+DATA, TRAINING, SELECTION, MACHINE, OUTPUT = "Data", "Training", "Choice of the state", "Machine", "Output"
 
 
 @dataclass(frozen=True, slots=True)

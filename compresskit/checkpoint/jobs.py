@@ -9,6 +9,14 @@ from typing import Any
 
 from compresskit.errors import UsageError
 
+_LENGTH = ("epochs", "max_steps")
+"""How long a run is: an interrupted one may go on to another end."""
+
+
+def without_length(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run but for its length."""
+    return {key: value for key, value in job.items() if key not in _LENGTH}
+
 
 def differences(known: Mapping[str, Any], job: Mapping[str, Any]) -> str:
     """The settings in which a run from before differs from this one, in words; "" where they are the same.

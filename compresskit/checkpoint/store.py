@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from compresskit.checkpoint.finite import check_files
-from compresskit.checkpoint.jobs import check_same_job
+from compresskit.checkpoint.jobs import check_same_job, without_length
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
 from compresskit.checkpoint.reading import check_header, opened, read_bytes
 from compresskit.checkpoint.temporary import new_folder
@@ -303,9 +303,10 @@ class Workspace:
     def claim(self, job: Mapping[str, Any], *, resume: bool, overwrite: bool) -> Iterator[Path]:
         """Lock the folder for the block; afterwards it is gone if `finish` ran, else kept for `--resume`.
 
-        `job` describes the run (JSON values); to resume, it must equal the interrupted one's. Raises UsageError where
-        the output is there already, another process works on it, an interrupted run is there and neither `resume`
-        nor `overwrite` is given, or the interrupted run was another job; InputError where it does not tell.
+        `job` describes the run (JSON values); to resume, it must equal the interrupted one's but for its length. Raises
+        UsageError where the output is there already, another process works on it, an interrupted run is there and
+        neither `resume` nor `overwrite` is given, or the interrupted run was another job; InputError where it does not
+        tell.
         """
         check_folder(self.output, overwrite=overwrite)
         self.check()
@@ -316,6 +317,7 @@ class Workspace:
         try:
             self.check_job(job, resume=resume, overwrite=overwrite)
             if known.exists() and resume:
+                write_json(known, job)
                 yield self.path
             else:
                 self._clear()
@@ -335,7 +337,7 @@ class Workspace:
         before = read_json(known)
         if not isinstance(before, dict):
             raise InputError(f"{known} does not tell which run it is of; --overwrite starts anew")
-        check_same_job(before, job, self.path)
+        check_same_job(without_length(before), without_length(job), self.path)
 
     @contextlib.contextmanager
     def _gone_on_bad_input(self) -> Iterator[None]:

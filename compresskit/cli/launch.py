@@ -25,6 +25,14 @@ Architecture = Annotated[
     dict[str, Any],
     Settings(tuple(ARCHITECTURES.values()), f"A model that is built ({', '.join(ARCHITECTURES)})"),
 ]
+# The figures of a finished checkpoint, and how they are told.
+_FINAL = {
+    "train_loss": "mean loss {:.4g}",
+    "train_penalty": "mean penalty {:.4g}",
+    "sparsity": "{:.2f} % removed",
+    "em": "EM {:.2f}",
+    "f1": "F1 {:.2f}",
+}
 PlanFlag = Annotated[
     bool,
     typer.Option(
@@ -48,7 +56,7 @@ def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
     from compresskit.methods import run
     from compresskit.training.session import end_processes
 
-    job = replace(job, reads=scoring.reads)
+    job = replace(job, options=scoring.choosing(job.training), reads=scoring.reads)
     evaluator = scoring.evaluator(job.training)
     if plan:
         show_plans(run.plan(job))
@@ -107,7 +115,5 @@ def show_result(output: Path) -> None:
 
     manifest = read_manifest(output)
     metrics = manifest.steps[-1].metrics if manifest is not None else {}
-    figures = [
-        f"{name} {metrics[key]:.2f}" for name, key in (("EM", "em"), ("F1", "f1")) if metrics.get(key) is not None
-    ]
+    figures = [words.format(metrics[key]) for key, words in _FINAL.items() if metrics.get(key) is not None]
     console.info(f"{output} is ready" + (f": {', '.join(figures)}" if figures else ""))

@@ -27,6 +27,7 @@ def qlora(
     from compresskit.methods.job import Job
     from compresskit.methods.qlora import plan_qlora, run_qlora
 
+    options = scoring.choosing(options)
     job = Job("lora", options, config, distillation, scoring.reads)
     evaluator = scoring.evaluator(options)
     if plan:

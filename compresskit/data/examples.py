@@ -169,11 +169,15 @@ class ExampleSet:
             raise ValueError(f"cannot draw {n} questions: the number is negative")
         if n >= len(self):
             return self
-        paragraph = self._store.question_table.column("paragraph").to_numpy()[self._rows]
-        _, own, sizes = np.unique(paragraph, return_inverse=True, return_counts=True)
+        _, own, sizes = np.unique(self.paragraph_numbers(), return_inverse=True, return_counts=True)
         order = random.Random(seed).sample(range(len(sizes)), len(sizes))
         fitting = int(np.searchsorted(np.cumsum(sizes[order]), n, side="right"))
         return self.select(np.flatnonzero(np.isin(own, order[: max(fitting, 1)])))
+
+    def paragraph_numbers(self) -> NDArray[np.int32]:
+        """The running index of the paragraph of each question, shape (questions,)."""
+        numbers: NDArray[np.int32] = self._store.question_table.column("paragraph").to_numpy()[self._rows]
+        return numbers
 
     def paragraphs(self) -> Iterator[tuple[int, str]]:
         """The (running index, context) of each paragraph that a question here is about, rising, once."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from compresskit import console
 from compresskit.errors import RunFailed
 from compresskit.options import DATA, check, option
 from compresskit.training.arguments import Evaluator, TrainingOptions
@@ -35,6 +36,10 @@ class EvaluatorOptions:
 
         return () if self.eval_data is None else tuple(local_files(self.eval_data))
 
+    def choosing(self, training: TrainingOptions) -> TrainingOptions:
+        """The options of a training with the data set that chooses its state, where it is this one."""
+        return replace(training, select_data=self.eval_data) if training.select_on == "eval" else training
+
     def evaluator(self, training: TrainingOptions) -> Evaluator | None:
         """A function that scores a finished checkpoint in a process of its own, as it was trained; None without data.
 
@@ -47,6 +52,11 @@ class EvaluatorOptions:
 
         data = self.eval_data
         load(data, "eval")
+        if training.select_data is not None:
+            console.warn(
+                f"--select-on eval: {data} chooses the state, so that a score on it is no longer clean (too good); "
+                "keep other questions for the figures that you publish"
+            )
 
         def score(folder: Path) -> Mapping[str, float | None]:
             from compresskit.evaluate.evaluate import Extras, evaluate

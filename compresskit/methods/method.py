@@ -6,8 +6,10 @@ method says only what is its own.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -54,6 +56,14 @@ class Attached(ABC):
     def step(self, done: float) -> Tensor | None:
         """Before each forward pass of training, at the fraction `done` of the steps: an addition to the loss."""
         return None
+
+    def comparable(self, done: float) -> bool:
+        """Whether what there is after a step, at the fraction `done` of the steps, could be the result."""
+        return True
+
+    def as_finished(self) -> AbstractContextManager[None]:
+        """Within it the model answers as the finished checkpoint would."""
+        return contextlib.nullcontext()
 
     def fields(self) -> Mapping[str, float]:
         """Figures of the last step for the progress bar and the log."""

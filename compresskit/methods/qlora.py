@@ -31,7 +31,7 @@ from compresskit.methods.run import (
     trained_teacher,
 )
 from compresskit.models.builtin import scratch
-from compresskit.models.source import Source, resolve
+from compresskit.models.source import Source
 from compresskit.training.arguments import Evaluator
 from compresskit.training.plan import Plan
 from compresskit.training.session import processes_of
@@ -90,7 +90,7 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
         raise UsageError("--init pissa changes the weights below, and qlora packs those; leave it out")
     adapter = replace(adapter, options=replace(options, output=output))
     check_effects(method_named("lora"), adapter)
-    source = resolve(options.model)
+    source = options.source
     require_kind(method_named("quantize"), source)
     _check_places(adapter, source, bits)
     examine_first([_packing(adapter, bits, _base(adapter)), adapter], source)
@@ -117,7 +117,9 @@ def _check_places(adapter: Job, source: Source, bits: int) -> None:
 
 
 def _packing(adapter: Job, bits: int, base: Path) -> Job:
-    options = QuantizeOptions(model=adapter.options.model, output=base, overwrite=True)
+    options = QuantizeOptions(
+        model=adapter.options.model, output=base, overwrite=True, revision=adapter.options.revision
+    )
     return Job("quantize", options, QuantizeConfig(bits=bits, backend="bitsandbytes"))
 
 
@@ -141,7 +143,7 @@ def _is_made(base: Path, adapter: Job, source: Source, bits: int) -> bool:
 
 
 def _on(base: Path, adapter: Job) -> Job:
-    return replace(adapter, options=replace(adapter.training, model=str(base)))
+    return replace(adapter, options=replace(adapter.training, model=str(base), revision=None))
 
 
 def _taught(adapter: Job, teacher: str) -> Job:

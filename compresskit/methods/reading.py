@@ -28,7 +28,7 @@ def read_by(job: Job) -> Iterator[Path]:
         for path in architecture.reads():
             check_regular(path)  # at once: it is read after the data
             yield path
-    source = None if architecture is not None else resolve(job.options.model)
+    source = None if architecture is not None else job.options.source
     if source is not None:
         yield from places(source)
     if job.distillation.teacher is not None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from compresskit import console
 from compresskit.checkpoint.jobs import differences
@@ -23,26 +22,30 @@ from compresskit.data.load import load as load_data
 from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
-from compresskit.methods.method import Attached, Method
+from compresskit.methods.method import Method
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.reading import data_of, read_by
 from compresskit.methods.registry import method_named
 from compresskit.methods.teaching import supervised, taught
 from compresskit.models.counting import count
 from compresskit.models.device import DTYPES
 from compresskit.models.families import family_of
-from compresskit.models.family import Family, Regularized
+from compresskit.models.family import Family
 from compresskit.models.folder import read_config
 from compresskit.models.kind import instead_of
 from compresskit.models.kinds import kind_of
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.registry import load_trainable, load_whole, require_head, whole_base
 from compresskit.models.source import Source, base_of, resolve
-from compresskit.models.task import Batch, Items
+from compresskit.models.task import Items
 from compresskit.options import refuse
 from compresskit.training.arguments import Evaluator, TrainingOptions
 from compresskit.training.choices import choices_of, told
-from compresskit.training.computing import Objective, compute_dtype
+from compresskit.training.computing import compute_dtype
+from compresskit.training.penalty import PenaltyMeter
 from compresskit.training.plan import NUMBER_BYTES, Plan, make_plan
+from compresskit.training.reporters import check_reporter
+from compresskit.training.selection import check_selection, told_late
 from compresskit.training.session import (
     Session,
     check_options,
@@ -121,6 +124,8 @@ def plan(job: Job) -> list[Plan]:
             told(choices),
         ],
     )
+    if options.eval_steps is not None:
+        own = replace(own, notes=[*own.notes, *told_late(options, own.steps, attached.comparable)])
     return [*plan(job.teacher), own] if job.teacher is not None else [own]
 
 
@@ -142,7 +147,7 @@ def outline(job: Job) -> Outline:
     method, job = method_named(job.method), completed(job)
     check_places(job)
     loaded = _examined(method, job)
-    for ref in data_of(job, resolve(job.options.model)):
+    for ref in data_of(job, job.options.source):
         load_data(ref, "train")
     attached = method.attach(loaded, job.config, torch.float32)
     size = attached.footprint(NUMBER_BYTES["float32"]).checkpoint
@@ -151,7 +156,7 @@ def outline(job: Job) -> Outline:
 
 def _examined(method: Method, job: Job) -> TrainableModel:
     """The checkpoint of a job that learns nothing, in memory. Raises the package's errors for what cannot be."""
-    source = resolve(job.options.model)
+    source = job.options.source
     require_kind(method, source)
     loaded = load_whole(source)
     method.examine(job, loaded)
@@ -163,6 +168,8 @@ def check_effects(method: Method, asked: Job) -> None:
     if asked.training.max_steps is not None:
         refuse(asked.options, ("epochs",), "with --max-steps")
         refuse(asked.distillation, ("teacher_epochs",), "with --max-steps")
+    check_selection(asked.training)
+    check_reporter(asked.training.log)
     method.check(asked)
 
 
@@ -216,7 +223,7 @@ def completed(job: Job) -> Job:
 
 def _family(method: Method, training: TrainingOptions) -> Family:
     """The family of the model that a job starts from; InputError where the method does not take a checkpoint so."""
-    source = resolve(training.model)
+    source = training.source
     require_kind(method, source)
     return family_of(source)
 
@@ -255,7 +262,7 @@ def _convert(method: Method, job: Job) -> Path:
     """Run a job that learns nothing: open, change, write."""
     started = time.perf_counter()
     check_places(job)
-    source, target = resolve(job.options.model), job.options.target
+    source, target = job.options.source, job.options.target
     with staged_folder(target, overwrite=job.options.overwrite) as folder:
         loaded = _examined(method, job)
         attached = method.attach(loaded, job.config, torch.float32)
@@ -340,19 +347,21 @@ def _train(
     if facts.get("distilled") == "logits":
         choices["teacher_logits"] = f"asked for once, in {compute_dtype(options)}, and kept in float16"
     console.info(told(choices))
-    groups = attached.groups(options)
+    groups, penalties = attached.groups(options), PenaltyMeter()
     figures = Engine(
         loaded.model,
         features,
         session.features.lengths,
         task.collator(loaded.tokenizer),
-        with_penalties(objective, loaded, attached),
+        with_penalties(objective, loaded, attached, penalties),
         task.rows,
         groups,
         options,
         session.work,
         fields=attached.fields,
         saved=session.keep_time,
+        penalties=penalties,
+        selection=session.selection(attached.comparable, attached.as_finished),
     ).fit(resume=options.resume)
     metrics = {**figures, **attached.finish(), **facts}
     if method.leaves(job.config) != "full" or source is not None:
@@ -368,25 +377,3 @@ def _train(
         save=attached.save,
         evaluator=evaluator,
     )
-
-
-def with_penalties(objective: Objective, loaded: TrainableModel, attached: Attached) -> Objective:
-    """An objective with the attached method's penalty, and with the one that the model's configuration asks for.
-
-    The latter is on the weights that learn by now, but not on those that are the method's own.
-    """
-    own = {id(parameter) for parameter in attached.added()}
-    named = loaded.model.named_parameters()
-    learning = [(name, p) for name, p in named if p.requires_grad and id(p) not in own]
-    family = loaded.family
-
-    def penalized(model: nn.Module, batch: Batch, done: float) -> Tensor:
-        added = [attached.step(done)] if model.training else []
-        loss = objective(model, batch, done)
-        if model.training and isinstance(family, Regularized):
-            added.insert(0, family.penalty(loaded.model.config, learning))
-        for penalty in added:
-            loss = loss if penalty is None else loss + penalty
-        return loss
-
-    return penalized

@@ -51,6 +51,8 @@ NOT_NEEDED = (
 )
 # How a file of answers is called, which stands beside checkpoints on a command line.
 _ANSWERS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+# What the Hub's own tools read the place of their cache from, when they are imported.
+_CACHE = "HF_HUB_CACHE"
 # What weights are opened from.
 _WEIGHTS = (".safetensors", ".onnx")
 
@@ -109,6 +111,18 @@ def resolve(ref: str, revision: str | None = None) -> Source:
     return Source(ref, folder, revision=folder.name)
 
 
+def resolve_on_hub(ref: str, revision: str) -> Source:
+    """A model of the Hub at a branch, tag or commit; UsageError where `ref` is no such model, else as `resolve`."""
+    if os.path.lexists(ref) or ref in BUILT_IN or ref in ARCHITECTURES:
+        raise UsageError(f"--revision {revision} has no effect with {ref}, which is not of the Hub; leave it out")
+    return resolve(ref, revision)
+
+
+def keep_models_in(folder: Path) -> None:
+    """Keep the Hub's models in a folder from now on, in this process and in those that it starts."""
+    os.environ[_CACHE] = str(folder.expanduser().absolute())
+
+
 def _check_is_no_path(ref: str) -> None:
     """InputError where a reference to what is not there can only be a path, or the folder that it begins with is here.
 
@@ -158,19 +172,26 @@ def download(hub_id: str, revision: str | None = None) -> Path:
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
+    place = os.environ.get(_CACHE) or None
     try:
-        found = snapshot_download(hub_id, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED)
-        folder = Path(found)
+        folder = Path(
+            snapshot_download(
+                hub_id, revision=revision, cache_dir=place, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED
+            )
+        )
         if not _has_weights(folder):
-            snapshot_download(hub_id, revision=folder.name, allow_patterns=GRAPHS_BELOW)
+            snapshot_download(hub_id, revision=folder.name, cache_dir=place, allow_patterns=GRAPHS_BELOW)
         return folder
     except RepositoryNotFoundError as error:
         raise InputError(
             f"there is no folder {hub_id} here, and the Hub has no such model, or it is private; "
             "check the name, or log in with `hf auth login`"
         ) from error
+    except RevisionNotFoundError as error:
+        raise InputError(f"the Hub has no revision {revision} of {hub_id}; give a branch, a tag or a commit") from error
     except HFValidationError as error:
         raise InputError(f"there is no folder {hub_id}, and no model of the Hub can be called so") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

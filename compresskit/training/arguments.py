@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from compresskit.data.mending import BadData
 from compresskit.models.answering import AnswerOptions, WindowOptions
 from compresskit.models.architecture import ARCHITECTURES, Architecture
 from compresskit.models.prompt import Prompt
-from compresskit.options import DATA, MACHINE, OUTPUT, TRAINING, check, like, option
+from compresskit.options import DATA, MACHINE, OUTPUT, SELECTION, TRAINING, check, like, option
+
+if TYPE_CHECKING:
+    from compresskit.models.source import Source
 
 # Turns a finished checkpoint's folder into figures (em, f1, …, per cent) for its manifest.
 Evaluator = Callable[[Path], Mapping[str, float | None]]
@@ -22,8 +25,15 @@ AttentionDropout = Literal["auto", "model", "none"]
 
 OptimizerName = Literal["adamw", "adamw-8bit", "paged-adamw-8bit", "adafactor"]
 
+Reporter = Literal["jsonl", "tensorboard", "wandb"]
+
+HELD_OUT = 0.05  # the share of the training questions that choose the state, where no other is asked for
+
 # Fields that say where and how to run, not what: they may change between a run and its --resume.
-_PLACE = ("output", "resume", "overwrite", "save_steps")
+_PLACE = ("output", "resume", "overwrite", "save_steps", "cache_dir", "log")
+
+# Fields that are told where they were given, so that a run without them is told as it was before there were any.
+_WHERE_GIVEN = ("revision", "eval_steps", "patience", "select_on", "held_out", "select_data")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +56,31 @@ class RunOptions:
         panel=OUTPUT,
     )
     overwrite: bool = option(False, "Replace the checkpoint in the output folder.", panel=OUTPUT)
+    revision: str | None = option(
+        None, "Branch, tag or commit of a MODEL of the Hub.", metavar="REV", shown="the newest", panel=DATA
+    )
+    cache_dir: Path | None = option(
+        None,
+        "Where models of the Hub are kept, and looked for.",
+        metavar="DIR",
+        shown="that of HF_HUB_CACHE, or of the Hub's own tools",
+        panel=MACHINE,
+    )
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def source(self) -> Source:
+        """The checkpoint that it starts from; all models of the Hub are looked for in `cache_dir` from then on.
+
+        Raises the errors of `resolve`, and UsageError for a revision of what is not of the Hub.
+        """
+        from compresskit.models.source import keep_models_in, resolve, resolve_on_hub  # numpy, which no help needs
+
+        if self.cache_dir is not None:
+            keep_models_in(self.cache_dir)
+        return resolve(self.model) if self.revision is None else resolve_on_hub(self.model, self.revision)
 
     @property
     def target(self) -> Path:
@@ -57,8 +89,9 @@ class RunOptions:
         return self.output
 
     def describe(self) -> dict[str, Any]:
-        """All settings that decide the result, as JSON values."""
-        return {key: value for key, value in asdict(self).items() if key not in _PLACE}
+        """All settings that decide the result, as JSON values; a revision where one was asked for."""
+        told = {key: value for key, value in asdict(self).items() if key not in _PLACE}
+        return {key: value for key, value in told.items() if value is not None or key not in _WHERE_GIVEN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +197,50 @@ class TrainingOptions(RunOptions):
     save_steps: int = option(
         500, "Steps between the states that --resume takes up.", metavar="N", least=1, panel=OUTPUT
     )
-    resume: bool = option(False, "Go on with the interrupted run of this output.", panel=OUTPUT)
+    resume: bool = option(
+        False,
+        "Go on with the interrupted run of this output; --max-steps or --epochs may be others than before.",
+        panel=OUTPUT,
+    )
+    log: Reporter = option(
+        "jsonl",
+        "Where figures of the training go beside the checkpoint's log.jsonl: to DIR.tensorboard, or to wandb.",
+        panel=OUTPUT,
+    )
+    eval_steps: int | None = option(
+        None,
+        "Score the model every N steps, and keep the state of the best EM.",
+        metavar="N",
+        least=1,
+        shown="never; the last state is kept",
+        panel=SELECTION,
+    )
+    patience: int | None = option(
+        None,
+        "Stop after N evaluations without a better EM.",
+        metavar="N",
+        least=1,
+        shown="no early stop",
+        panel=SELECTION,
+    )
+    select_on: Literal["train", "eval"] | None = option(
+        None,
+        "What chooses the state: train, questions of the training data that are held out; eval, --eval-data, on which "
+        "a score is then no longer clean.",
+        shown="train",
+        panel=SELECTION,
+    )
+    held_out: float | None = option(
+        None,
+        "Share of the training questions to hold out, in whole paragraphs.",
+        metavar="F",
+        above=0,
+        below=1,
+        shown=str(HELD_OUT),
+        panel=SELECTION,
+    )
     architecture: Architecture | None = None
+    select_data: str | None = None
 
     @property
     def windows(self) -> WindowOptions:
@@ -179,6 +254,13 @@ class TrainingOptions(RunOptions):
         return self.train_data
 
     @property
+    def share_held_out(self) -> float | None:
+        """The fraction of the training questions that is not learned from; None where nothing is held out."""
+        if self.eval_steps is None or self.select_on == "eval":
+            return None
+        return HELD_OUT if self.held_out is None else self.held_out
+
+    @property
     def peak_lr(self) -> float:
         """The learning rate of a job whose defaults are filled in."""
         assert self.lr is not None
@@ -187,6 +269,7 @@ class TrainingOptions(RunOptions):
     def describe(self) -> dict[str, Any]:
         """All settings that decide the result, as JSON values, in the order of the fields."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PLACE}
+        values = {name: value for name, value in values.items() if value is not None or name not in _WHERE_GIVEN}
         built = None if self.architecture is None else asdict(self.architecture)
         prompt = None if self.prompt_template is None else self.prompt_template.to_dict()
         return {**values, "max_steps": self.max_steps or 0, "prompt_template": prompt, "architecture": built}

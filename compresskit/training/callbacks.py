@@ -18,6 +18,11 @@ from compresskit.training.clock import Stopwatch
 from compresskit.training.sampler import LengthGroupedSampler
 
 Fields = Callable[[], Mapping[str, float]]
+# What tells figures of a step from the Trainer's last words.
+_OF_A_STEP = frozenset({"loss", "eval_em"})
+# What the bar does not show of them.
+_NOT_SHOWN = ("grad_norm", "learning_rate", "epoch")
+_SHOWN_AS = {"eval_em": "EM", "eval_f1": "F1"}
 # Bytes of a log, a line for each ten steps.
 _LONGEST = 1 << 30
 
@@ -45,11 +50,13 @@ class GoOn(TrainerCallback):
 
 
 class JsonLog(TrainerCallback):
-    """Appends every logged figure to a JSON-lines file: step, epoch, loss, grad_norm, learning_rate, and `fields`."""
+    """Appends every logged figure to a JSON-lines file.
 
-    def __init__(self, path: Path, fields: Fields) -> None:
+    A line tells step and epoch, and loss, penalty, grad_norm, learning_rate and what the method adds; or EM and F1.
+    """
+
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.fields = fields
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Forget lines of steps that a resumed run takes again; a run too short for a line leaves an empty log."""
@@ -64,8 +71,8 @@ class JsonLog(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
         """Write one line."""
-        if state.is_world_process_zero and "loss" in logs:
-            line = {"step": state.global_step, "epoch": state.epoch, **logs, **self.fields()}
+        if state.is_world_process_zero and not _OF_A_STEP.isdisjoint(logs):
+            line = {"step": state.global_step, "epoch": state.epoch, **logs}
             with self.path.open("a") as file:
                 file.write(to_json(finite_or_none(line)) + "\n")
 
@@ -78,13 +85,12 @@ def _step(line: str) -> float:
 
 
 class Progress(TrainerCallback):
-    """Shows steps, loss, the run's own fields and examples/s; sees to it that the last step is logged.
+    """Shows steps, the figures that are logged and examples/s; sees to it that the last step is logged.
 
     The rate and the time are those of the whole run, of which the steps that are resumed took `before` seconds.
     """
 
-    def __init__(self, fields: Fields, examples_per_step: int) -> None:
-        self.fields = fields
+    def __init__(self, examples_per_step: int) -> None:
         self.examples_per_step = examples_per_step
         self.shown: dict[str, float] = {}
         self.bar: Any = None
@@ -102,9 +108,11 @@ class Progress(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
     ) -> None:
-        """Take up the newest figures; only here, because reading some of them makes the GPU wait."""
-        if "loss" in logs:
-            self.shown = {"loss": logs["loss"], **self.fields()}
+        """Take up the newest figures."""
+        if not _OF_A_STEP.isdisjoint(logs):
+            new = {_SHOWN_AS.get(name, name): value for name, value in logs.items() if name not in _NOT_SHOWN}
+            self.shown = dict(sorted((self.shown | new).items(), key=lambda item: item[0] in _SHOWN_AS.values()))
+            self._show(state)  # the last line of a run comes after its last step
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Move the bar."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from compresskit.checkpoint.store import read_json, write_json
@@ -28,6 +30,13 @@ class Stopwatch:
     def seconds(self) -> float:
         """The seconds so far."""
         return now() - self._started
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the seconds of the block out."""
+        began = now()
+        yield
+        self._started += now() - began
 
 
 class RunClock(Stopwatch):

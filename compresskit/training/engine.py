@@ -14,7 +14,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.trainer_callback import ProgressCallback
 
 from compresskit.checkpoint.seal import check_seal
-from compresskit.errors import RunFailed
+from compresskit.errors import RunFailed, UsageError
 from compresskit.models.device import resolve_device
 from compresskit.models.task import Batch, Items
 from compresskit.training import state
@@ -23,7 +23,10 @@ from compresskit.training.arguments import TrainingOptions
 from compresskit.training.callbacks import EpochOrder, GoOn, JsonLog, Progress
 from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
 from compresskit.training.optimizers import ParameterGroup, make_optimizer
+from compresskit.training.penalty import PenaltyMeter
+from compresskit.training.reporters import end_reporting, reporters
 from compresskit.training.sampler import LengthGroupedSampler
+from compresskit.training.selection import Selection
 from compresskit.training.so_far import SoFar
 
 LOG_STEPS = 10
@@ -34,8 +37,9 @@ class Engine(Trainer):
 
     `rows` counts the rows of choices of a batch: the loss of a step is the mean over all of its rows, however they are
     cut into batches and spread over processes. `groups` are the optimizer's parameter groups (`lr` and `weight_decay`
-    set in each). `fields` gives further figures for the progress bar and the log, by name. States go to `work`, and
-    `saved` hears of each in the first process; `resume` takes up the newest one.
+    set in each). `fields` gives further figures for the progress bar and the log, by name; `penalties` has counted what
+    the objective adds to the task's loss. States go to `work`, and `saved` hears of each in the first process; `resume`
+    takes up the newest one. The last state is the result, or the one that `selection` chooses.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Engine(Trainer):
         work: Path,
         fields: Callable[[], Mapping[str, float]] = dict,
         saved: Callable[[], None] = lambda: None,
+        penalties: PenaltyMeter | None = None,
+        selection: Selection | None = None,
     ) -> None:
         self._objective = objective
         self._rows = rows
@@ -59,6 +65,9 @@ class Engine(Trainer):
         self._options = options
         self._work = work
         self._saved = saved
+        self._fields = fields
+        self._penalties = penalties or PenaltyMeter()
+        self._selection = selection
         self._before = SoFar()
         if options.gradient_checkpointing:
             checkpoint_activations(model)
@@ -72,25 +81,32 @@ class Engine(Trainer):
         for shown in (PrinterCallback, ProgressCallback):
             self.remove_callback(shown)
         self.add_callback(EpochOrder(self._sampler))
-        self.add_callback(JsonLog(work / "log.jsonl", fields))
-        self._progress = Progress(fields, options.batch_size * options.accumulate * arguments.world_size)
+        self.add_callback(JsonLog(work / "log.jsonl"))
+        for reporter in reporters(options.log, options.target):
+            self.add_callback(reporter)
+        self._progress = Progress(options.batch_size * options.accumulate * arguments.world_size)
         self.add_callback(self._progress)
         self.add_callback(GoOn(self._go_on))
 
     def fit(self, *, resume: bool) -> dict[str, Any]:
-        """Train to the end; figures of the run: mean loss, steps, windows/s, parameters that learned.
+        """Train to the end; figures of the run: mean loss and penalty, steps, windows/s, parameters that learned.
 
         Also the peak of a GPU's memory that tensors took, in bytes; None on a CPU. A resumed run tells those of all of
         its parts; steps that were lost with an interruption and taken again count once.
 
         Raises RunFailed where the loss or a parameter is no longer a number, or memory runs out; the last state stays.
-        Raises InputError where the state to go on from is not as it was written, or of another model.
+        Raises InputError where the state to go on from is not as it was written, or of another model; UsageError where
+        it is beyond the end of the run.
         """
         last = state.latest_state(self._work) if resume else None
         if last is not None:
             check_seal(last)
+            self._check_length(last)
             self._before = SoFar.read(last)
             self._progress.before = self._before.seconds
+        if self._selection is not None:
+            self._selection.begin(last, self.is_world_process_zero(), self._planned())
+            self.accelerator.wait_for_everyone()
         on_gpu = self.args.device.type == "cuda"
         if on_gpu:
             torch.cuda.reset_peak_memory_stats()
@@ -105,14 +121,31 @@ class Engine(Trainer):
         finally:
             self._progress.close()
         self._check_parameters()
+        self.accelerator.wait_for_everyone()  # the first process may still write the best state
+        end_reporting(self._options.log)
         seconds = self._progress.watch.seconds
+        steps, penalty = self.state.global_step, self._penalties.logged
+        chosen = {} if self._selection is None else {"selection": self._selection.restore(steps)}
         return {
-            "train_loss": self._total_loss_scalar / self.state.global_step,
-            "steps": self.state.global_step,
+            "train_loss": (self._total_loss_scalar - penalty) / steps,
+            **({"train_penalty": penalty / steps} if penalty else {}),
+            "steps": steps,
             "peak_memory_bytes": self._peak(),
             "examples_per_s": self._windows() / seconds if seconds > 0 else None,
             "params_trainable": sum(p.numel() for p in self._learner.parameters() if p.requires_grad),
+            **chosen,
         }
+
+    def _planned(self) -> int:
+        """The steps of the whole run."""
+        a_pass = math.ceil(len(self._sampler) / self._sampler.batch_size)
+        return self._options.max_steps or math.ceil((self._options.epochs or 1.0) * a_pass)
+
+    def _check_length(self, last: Path) -> None:
+        """UsageError where a run is told to end before a state that it has reached."""
+        done, planned = state.step_of(last), self._planned()
+        if planned < done:
+            raise UsageError(f"{last} is after {done} steps, and the run is to end after {planned}; give it more")
 
     def _windows(self) -> int:
         """The windows that all steps have seen; the last step of an epoch sees those that are left."""
@@ -130,7 +163,14 @@ class Engine(Trainer):
         """The figures up to now; every process of the run has to ask."""
         later = float(self.accelerator.gather(self._tr_loss).mean())
         return SoFar(
-            self._progress.watch.seconds, self._globalstep_last_logged, self._total_loss_scalar, later, self._peak()
+            self._progress.watch.seconds,
+            self._globalstep_last_logged,
+            self._total_loss_scalar,
+            later,
+            self._peak(),
+            self._penalties.logged,
+            self._penalties.total,
+            self._penalties.steps,
         )
 
     def _go_on(self) -> None:
@@ -139,13 +179,28 @@ class Engine(Trainer):
         self._globalstep_last_logged = self._before.logged_step
         self._total_loss_scalar = self._before.logged_loss
         self._tr_loss += self._before.later_loss
+        known = self._before
+        self._penalties.go_on(known.logged_penalty, known.later_penalty, known.later_penalty_steps)
 
     def _run_epoch(self, *positional: Any, **named: Any) -> None:
         """Take the steps of an epoch; none where the state that is resumed is that of the last step."""
-        if self.state.global_step < self.state.max_steps:
+        is_over = self._selection is not None and self._selection.is_over
+        if self.state.global_step < self.state.max_steps and not is_over:
             super()._run_epoch(*positional, **named)  # type: ignore[no-untyped-call]
         else:
             self.control.should_training_stop = True
+
+    def _maybe_log_save_evaluate(self, *positional: Any, **named: Any) -> None:
+        """After a step, ask the model where that is due; what it answers belongs to the state that is saved then."""
+        step, selection = self.state.global_step, self._selection
+        if selection is not None and selection.is_due(step, self.state.max_steps):
+            self._check_parameters()
+            is_logged = self.control.should_log  # which whatever is logged resets
+            with self._progress.watch.paused():
+                self.log(selection.evaluate(step, self.is_world_process_zero()))
+            self.control.should_training_stop |= selection.is_over
+            self.control.should_log = is_logged or selection.is_over  # so that the log holds the run's end
+        super()._maybe_log_save_evaluate(*positional, **named)
 
     # What the Trainer asks for: data, optimizer, loss.
 
@@ -186,10 +241,17 @@ class Engine(Trainer):
         return loss * (self._rows(inputs).to(loss.device) / num_items_in_batch)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Hand figures to the callbacks; a loss that is not a number ends the run."""
+        """Hand figures to the callbacks, loss and penalty apart; a loss that is not a number ends the run.
+
+        Reading some of the figures makes a GPU wait, so it is done here alone.
+        """
         loss = logs.get("loss")
-        if loss is not None and not math.isfinite(loss):
-            self._fail("the loss")
+        if loss is not None:
+            if not math.isfinite(loss):
+                self._fail("the loss")
+            if (penalty := self._penalties.take()) is not None:
+                logs = {**logs, "loss": loss - penalty, "penalty": penalty}
+            logs = {**logs, **self._fields()}
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Batch) -> int:
@@ -213,11 +275,15 @@ class Engine(Trainer):
             state.save_optimizer(staging, self.optimizer, self.lr_scheduler.state_dict())
             self.state.save_to_json(str(staging / "trainer_state.json"))
             so_far.write(staging)
+            if self._selection is not None:
+                self._selection.write(staging)
         self.accelerator.wait_for_everyone()
         state.save_generators(staging, self.args.process_index)
         self.accelerator.wait_for_everyone()
         if main:
             state.commit_state(staging, final)
+            if self._selection is not None:
+                self._selection.saved()
             self._saved()
         self.accelerator.wait_for_everyone()
 
@@ -229,6 +295,12 @@ class Engine(Trainer):
             assert self.optimizer is not None
             assert self.lr_scheduler is not None
             self.lr_scheduler.load_state_dict(state.load_optimizer(Path(checkpoint), self.optimizer))
+            # A run that was given another length goes on at the rate that this one has at its step.
+            schedule: Any = getattr(self.lr_scheduler, "scheduler", self.lr_scheduler)  # accelerate wraps it
+            peaks = zip(self.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, peak, part in peaks:
+                group["lr"] = peak * part(schedule.last_epoch)
+            schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]  # what the log tells
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
@@ -272,6 +344,7 @@ def training_arguments(options: TrainingOptions, work: Path) -> TrainingArgument
         logging_nan_inf_filter=False,
         disable_tqdm=True,
         report_to="none",
+        run_name=options.target.name,
         eval_strategy="no",
         remove_unused_columns=False,
         dataloader_pin_memory=on_gpu,

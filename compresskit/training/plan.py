@@ -15,6 +15,7 @@ from compresskit.training.arguments import TrainingOptions
 from compresskit.training.computing import Objective, compute_dtype
 from compresskit.training.memory import Memory, expected_memory
 from compresskit.training.optimizers import ParameterGroup
+from compresskit.training.selection import told
 from compresskit.training.session import check_options, opened_features, training_examples
 
 # Questions whose windows are counted to estimate those of all.
@@ -57,7 +58,9 @@ def make_plan(
     run's device.
     """
     check_options(options, loaded)
-    examples = training_examples(options)
+    examples, selecting = training_examples(options)
+    if selecting is not None:
+        notes = [*notes, told(options, selecting)]
     probe = examples.sample(min(PROBE, len(examples)), options.seed)
     parameters = count(loaded.model).total or 0
     with temporary_folder() as folder:

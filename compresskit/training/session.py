@@ -7,6 +7,7 @@ import functools
 import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -19,12 +20,13 @@ from accelerate.utils import set_seed
 from torch import distributed, nn
 
 from compresskit import console
-from compresskit.checkpoint.jobs import check_same_job, differences
+from compresskit.checkpoint.jobs import check_same_job, differences, without_length
 from compresskit.checkpoint.manifest import Base, Data, KindName, Manifest, Step, read_manifest
 from compresskit.checkpoint.seal import check_seal, sealed_folder
 from compresskit.checkpoint.store import Workspace, staging_beside, write_text
 from compresskit.checkpoint.temporary import new_folder
 from compresskit.data.examples import ExampleSet
+from compresskit.data.held_out import hold_out
 from compresskit.data.load import load as load_data
 from compresskit.data.mending import BadData
 from compresskit.data.negatives import with_negatives
@@ -37,13 +39,14 @@ from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
 from compresskit.models.loading import attention_dropout_of
 from compresskit.models.registry import load_trainable
-from compresskit.models.source import Source, resolve
+from compresskit.models.source import Source
 from compresskit.models.task import Bounded, Features
 from compresskit.models.tasks.lengths import told_too_long, too_long
 from compresskit.text import counted
 from compresskit.training.arguments import Evaluator, TrainingOptions
 from compresskit.training.choices import Choices, leaves_out_attention_dropout
 from compresskit.training.clock import RunClock
+from compresskit.training.selection import Selection, told
 
 LONGEST_WAIT = timedelta(days=1)
 
@@ -53,7 +56,7 @@ class Session:
     """A prepared run: what the engine needs, and what the manifest will say.
 
     `features` are those of `examples`. `work` is the claimed workspace; `clock` counts
-    the wall time.
+    the wall time. `selecting` are the questions that choose the state, None where the last one is kept.
     """
 
     options: TrainingOptions
@@ -65,11 +68,20 @@ class Session:
     features: Features
     data: Data
     clock: RunClock
+    selecting: ExampleSet | None = None
 
     def keep_time(self) -> None:
         """Write down the wall time, in the first process: something is finished that a resumed run finds done."""
         if self.is_main:
             self.clock.keep()
+
+    def selection(
+        self, comparable: Callable[[float], bool], as_finished: Callable[[], AbstractContextManager[None]]
+    ) -> Selection | None:
+        """What chooses the state (see `Selection`); None where the last one is kept."""
+        if self.selecting is None:
+            return None
+        return Selection(self.options, self.loaded, self.selecting, self.work, comparable, as_finished)
 
     @property
     def is_main(self) -> bool:
@@ -116,16 +128,25 @@ def starting_point(options: TrainingOptions) -> Source:
     Raises the errors of `resolve`, and of building: those of the data, of a vector file, of the settings.
     """
     if options.architecture is None:
-        return resolve(options.model)
-    folder = _built(options.architecture, options.data, options.max_train_samples, options.seed, options.bad_data)
+        return options.source
+    folder = _built(
+        options.architecture,
+        options.data,
+        options.max_train_samples,
+        options.seed,
+        options.bad_data,
+        options.share_held_out,
+    )
     return Source(options.model, folder, untrained=True)
 
 
 @functools.cache
-def _built(architecture: Architecture, data: str, count: int | None, seed: int, bad_data: BadData) -> Path:
+def _built(
+    architecture: Architecture, data: str, count: int | None, seed: int, bad_data: BadData, held_out: float | None
+) -> Path:
     """The folder of a built model, until this process ends; every process of a run builds the same."""
     folder = new_folder(scratch(), "built-")
-    architecture.build(_sampled(data, count, seed, bad_data), seed, folder)
+    architecture.build(_divided(data, count, seed, bad_data, held_out)[0], seed, folder)
     return folder
 
 
@@ -146,9 +167,11 @@ def prepare(
     loaded = load_for_training(source, options)
     check_options(options, loaded)
     examine(loaded)
-    examples = training_examples(options)
+    examples, selecting = training_examples(options)
     number, unanswerable = counted(len(examples), "question"), examples.info.unanswerable
     console.info(f"{number} from {options.data}, {unanswerable} of them unanswerable")
+    if selecting is not None:
+        console.info(told(options, selecting))
     folder = work / "features"
     if workspace is not None and folder.is_dir():
         check_seal(folder)
@@ -161,7 +184,7 @@ def prepare(
         console.warn(told_too_long(count, options.max_answer_length, options.data))
     info = examples.info
     data = Data(options.data, info.sha256, info.questions, info.unanswerable, info.counts)
-    session = Session(options, work, workspace, source, loaded, examples, features, data, clock)
+    session = Session(options, work, workspace, source, loaded, examples, features, data, clock, selecting)
     session.keep_time()
     return session
 
@@ -187,17 +210,29 @@ def load_for_training(source: Source, options: TrainingOptions) -> TrainableMode
     return loaded
 
 
-def training_examples(options: TrainingOptions) -> ExampleSet:
-    """The training questions: sampled whole, then joined by constructed unanswerable ones where asked for."""
-    examples = _sampled(options.data, options.max_train_samples, options.seed, options.bad_data)
+def training_examples(options: TrainingOptions) -> tuple[ExampleSet, ExampleSet | None]:
+    """The training questions, and those that choose the state where one is chosen.
+
+    They are sampled whole, less those that are held out; then constructed unanswerable ones join where asked for.
+    """
+    examples, selecting = _divided(
+        options.data, options.max_train_samples, options.seed, options.bad_data, options.share_held_out
+    )
     if options.negatives > 0:
         examples = with_negatives(examples, options.negatives, options.seed)
-    return examples
+    if options.select_data is not None:
+        selecting = load_data(options.select_data, "eval")
+    return examples, selecting
 
 
-def _sampled(data: str, count: int | None, seed: int, bad_data: BadData) -> ExampleSet:
+def _divided(
+    data: str, count: int | None, seed: int, bad_data: BadData, share: float | None
+) -> tuple[ExampleSet, ExampleSet | None]:
+    """What is learned from, and the `share` that is held out of it."""
     examples = load_data(data, "train", bad_data)
-    return examples.sample(count, seed) if count is not None and count < len(examples) else examples
+    if count is not None and count < len(examples):
+        examples = examples.sample(count, seed)
+    return (examples, None) if share is None else hold_out(examples, share, seed)
 
 
 def check_options(options: TrainingOptions, loaded: LoadedModel) -> None:
@@ -280,12 +315,20 @@ def is_complete(options: TrainingOptions, config: Mapping[str, Any]) -> bool:
     """Whether `--resume` finds the run finished: its checkpoint is there.
 
     Raises UsageError where what is there was made with another configuration than `config` (unless it is to be
-    overwritten).
+    overwritten), or is to be trained on: a finished run leaves no state.
     """
     manifest = read_manifest(options.target) if options.resume else None
     if manifest is None or not manifest.steps:
         return False
-    if options.overwrite and differences(manifest.steps[-1].config, config):
+    known = manifest.steps[-1].config
+    other = differences(known, config)
+    if options.overwrite and other:
         return False
-    check_same_job(manifest.steps[-1].config, config, options.target)
+    if other and not differences(without_length(known), without_length(config)):
+        start = f"to train on from its weights give {options.target} as MODEL and another -o, or "
+        raise UsageError(
+            f"{options.target} is finished ({other}), and keeps no state to go on from; "
+            f"{start if manifest.kind == 'full' else ''}--overwrite trains anew"
+        )
+    check_same_job(known, config, options.target)
     return True

@@ -15,7 +15,8 @@ class SoFar:
     """The figures of a training up to a state.
 
     `seconds` are those of its steps. `logged_loss` is the sum of the losses of all steps up to `logged_step`, the last
-    that the log tells of; `later_loss` that of the steps after it. `peak_memory_bytes` is None on a CPU.
+    that the log tells of; `later_loss` that of the steps after it. `logged_penalty` and `later_penalty` are the sums of
+    the penalties in them, the latter of so many steps. `peak_memory_bytes` is None on a CPU.
     """
 
     seconds: float = 0.0
@@ -23,6 +24,9 @@ class SoFar:
     logged_loss: float = 0.0
     later_loss: float = 0.0
     peak_memory_bytes: int | None = None
+    logged_penalty: float = 0.0
+    later_penalty: float = 0.0
+    later_penalty_steps: int = 0
 
     def write(self, state: Path) -> None:
         """Write the figures into the folder of a state that is not sealed yet."""

@@ -30,6 +30,11 @@ def state_folder(work: Path, step: int) -> Path:
     return work / f"{_PREFIX}{step:08d}"
 
 
+def step_of(state: Path) -> int:
+    """The number of steps after which a state was saved."""
+    return int(state.name.removeprefix(_PREFIX))
+
+
 def latest_state(work: Path) -> Path | None:
     """The newest whole state in a workspace, or None."""
     states = sorted(path for path in work.glob(f"{_PREFIX}*") if path.is_dir())

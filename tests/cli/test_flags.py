@@ -98,7 +98,7 @@ def test_every_flag_of_eval_is_a_key_of_the_projects_file(file: str, tmp_path: P
 
 def test_every_setting_of_a_job_has_an_option() -> None:
     """But for what other options are made of."""
-    made = {"architecture", "shots"}
+    made = {"architecture", "select_data", "shots"}
     configs = (PruneConfig, LoraConfig, QloraConfig, QuantizeConfig, MergeConfig, ExportConfig, Distillation)
     for kind in (TrainingOptions, EvalSettings, AnswerOptions, *configs, *ARCHITECTURES.values()):
         assert {field.name for field in dataclasses.fields(kind)} - made == options_of(kind).keys() - made

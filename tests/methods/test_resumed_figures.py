@@ -16,6 +16,7 @@ from compresskit.methods import run as module
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, TrainConfig
 from compresskit.methods.lora.config import LoraConfig
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.prune.config import PruneConfig
 from compresskit.training import clock, engine
 from compresskit.training.arguments import TrainingOptions
@@ -44,7 +45,7 @@ class Times:
 
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> Times:
-    found, with_penalties = Times(), module.with_penalties
+    found = Times()
     monkeypatch.setattr(clock, "now", lambda: found.now)
     monkeypatch.setattr(module, "with_penalties", lambda *given: found.passes(with_penalties(*given)))
     monkeypatch.setattr(engine, "LOG_STEPS", 3)  # lines after 3, 6 and 7 steps, states after 2, 4, 6 and 7

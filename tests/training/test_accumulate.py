@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, T5Config, T5ForConditionalGeneration, TrainerCallback
 
 from compresskit.methods.method import Attached
-from compresskit.methods.run import with_penalties
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.teaching import distilled, supervised
 from compresskit.methods.train import weight_groups
 from compresskit.models.task import Task

@@ -22,12 +22,12 @@ def call(method: Any, state: Any, **more: Any) -> None:
 
 @pytest.fixture
 def log(tmp_path: Path) -> JsonLog:
-    return JsonLog(tmp_path / "log.jsonl", lambda: {"remaining": 50.0})
+    return JsonLog(tmp_path / "log.jsonl")
 
 
 def write(log: JsonLog, *steps: int) -> None:
     for step in steps:
-        call(log.on_log, moment(step, step / 10), logs={"loss": 1 / step, "learning_rate": 0.1})
+        call(log.on_log, moment(step, step / 10), logs={"loss": 1 / step, "learning_rate": 0.1, "remaining": 50.0})
 
 
 def test_a_line_for_every_logged_step(log: JsonLog) -> None:

@@ -13,7 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.mask import load_masks
+from compresskit.data.held_out import hold_out
+from compresskit.data.load import load as load_data
+from compresskit.evaluate.score import score
+from compresskit.models.answering import AnswerOptions
 from compresskit.models.registry import load
 
 pytestmark = pytest.mark.slow
@@ -125,3 +130,20 @@ def test_two_processes(tmp_path: Path) -> None:
         assert loaded.manifest.steps[-1].metrics["steps"] == 12
         assert not loaded.missing_head
         assert all(torch.isfinite(p).all() for p in loaded.model.parameters())
+
+
+def test_two_processes_choose_the_state_together(tmp_path: Path) -> None:
+    """Each asks its part of the questions; the checkpoint is the best one's, whatever its number is divided by."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "compresskit"]
+    chosen = ["--max-steps", "9", "--eval-steps", "3", "--held-out", "0.21"]
+    run([*torchrun, "train", "demo/bert", *COMMON, *chosen, "-o", str(tmp_path / "out")])
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest is not None
+    told = manifest.steps[-1].metrics["selection"]
+    _, held = hold_out(load_data("demo", "train").sample(120, 42), 0.21, 42)
+    assert told["questions"] == len(held) == 25
+    loaded = load(str(tmp_path / "out"))
+    options = AnswerOptions(max_length=128, stride=32)
+    answers = {answer.id: answer for answer in loaded.task.answer(loaded, held, options)}
+    assert told["em"] == pytest.approx(score(held, answers).em)

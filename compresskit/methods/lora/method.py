@@ -261,6 +261,7 @@ class PeftAdapters(Adapters):
             tensors, config = self._on_whole_weights(tensors)
         save_tensors(folder / WEIGHTS, tensors)
         config.base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        config.revision = self.loaded.revision
         config.inference_mode = True
         config.save_pretrained(str(folder))
         # PEFT keeps names in sets, whose order differs from run to run.
@@ -314,7 +315,9 @@ class MambaAdapters(Adapters):
 
     def save(self, folder: Path) -> None:
         """A folder of PEFT's layout."""
-        self.adapted.peft_config[NAME].base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        config = self.adapted.peft_config[NAME]
+        config.base_model_name_or_path = ALIASES.get(self.loaded.ref, self.loaded.ref)
+        config.revision = self.loaded.revision
         save_adapters(self.adapted, folder)
 
 

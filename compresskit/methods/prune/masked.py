@@ -24,7 +24,8 @@ class MaskedWeight(nn.Module):
 
     `scores` has one entry for each block, shape (rows / block[0], columns / block[1]), fp32; without scores the
     importance of a weight is its magnitude. `threshold` is a scalar on the weight's device. `effective` is the masked
-    weight of the current training step, where a controller has computed those of all matrices at once.
+    weight of the current training step, where a controller has computed those of all matrices at once; `exact` is the
+    mask, of the scores' shape, that stands in the place of the threshold's while a model under way is asked.
     """
 
     threshold: Tensor
@@ -36,6 +37,7 @@ class MaskedWeight(nn.Module):
         self.scores = nn.Parameter(weight.new_zeros(grid, dtype=torch.float32)) if with_scores else None
         self.register_buffer("threshold", weight.new_full((), float("-inf"), dtype=torch.float32), persistent=False)
         self.effective: Tensor | None = None
+        self.exact: Tensor | None = None
 
     def importance(self, weight: Tensor) -> Tensor:
         """What decides which weights stay, one entry for each block: the score, or the block's mean magnitude."""
@@ -47,7 +49,7 @@ class MaskedWeight(nn.Module):
         """The effective weight: that of the current step while training, else masked at the present threshold."""
         if self.training and self.effective is not None:
             return self.effective
-        kept = self.importance(weight) >= self.threshold
+        kept = self.importance(weight) >= self.threshold if self.exact is None else self.exact
         return masked_weights([weight], [self.scores], [kept], [weight.detach()], self.block)[0]
 
 

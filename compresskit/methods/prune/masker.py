@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -47,12 +48,10 @@ class Masker:
         self._together = same_role(list(self.masks))
         self._sizes = torch.tensor([matrix.numel() for matrix in self._importances()], dtype=torch.float32)
         self.remaining = 1.0
-        self._penalty = torch.zeros(())
 
     def fields(self) -> dict[str, float]:
-        """Figures of the last step for the progress bar and the log: remaining weights in per cent, and the penalty."""
-        shown = {"remaining": 100 * self.remaining}
-        return {**shown, "penalty": float(self._penalty)} if self.config.regularized else shown
+        """What the last step shows in the progress bar and the log: remaining weights in per cent."""
+        return {"remaining": 100 * self.remaining}
 
     def _importances(self) -> list[Tensor]:
         return [mask.importance(weight) for mask, weight in zip(self.masks.values(), self._weights, strict=True)]
@@ -75,7 +74,6 @@ class Masker:
             scores = self.scores()
             self._to(scores[0].device)
             penalty, means = MeanPenalty.apply(weight, self._sizes, *scores)  # type: ignore[no-untyped-call]
-            self._penalty = penalty.detach()
         self._mask_weights(means)
         return penalty
 
@@ -139,6 +137,18 @@ class Masker:
         together, sizes = self._together.cpu().double(), self._sizes.cpu().double()
         remaining = 1.0 - self.config.sparsity
         return shared_fractions(means, sizes, together, remaining, rounds=len(means)).numpy()
+
+    @contextlib.contextmanager
+    def at_target(self) -> Iterator[None]:
+        """Mask at the exact target within the block, where the model is not training."""
+        final = self.final_masks()
+        for name, weight in zip(self.masks, self._weights, strict=True):
+            self.masks[name].exact = torch.from_numpy(final[name].bits).to(weight.device)
+        try:
+            yield
+        finally:
+            for mask in self.masks.values():
+                mask.exact = None
 
     @torch.no_grad()
     def remove(self, masks: Mapping[str, Mask]) -> None:

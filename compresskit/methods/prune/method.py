@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +151,16 @@ class Masks(Attached):
         """Mask for this step; the penalty on the scores."""
         return self.masker.step(done)
 
+    def comparable(self, done: float) -> bool:
+        """Once the schedule has reached the sparsity: before, more weights remain, and more is answered right."""
+        return self.masker.schedule.progress(done) == 1.0
+
+    def as_finished(self) -> AbstractContextManager[None]:
+        """The exact target."""
+        return self.masker.at_target()
+
     def fields(self) -> Mapping[str, float]:
-        """Remaining weights, and the penalty."""
+        """Remaining weights."""
         return self.masker.fields()
 
     def choices(self, options: TrainingOptions) -> Mapping[str, str]:

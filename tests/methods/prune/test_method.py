@@ -9,10 +9,10 @@ import torch
 from compresskit.errors import UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job
+from compresskit.methods.penalties import with_penalties
 from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masker import Masker
 from compresskit.methods.prune.method import Masks, PruneMethod, maskable
-from compresskit.methods.run import with_penalties
 from compresskit.models.registry import load_trainable
 from compresskit.models.source import Source
 from compresskit.training.arguments import TrainingOptions
