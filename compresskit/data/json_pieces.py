@@ -29,11 +29,20 @@ _MAX_VALUES = 500_000
 """Values and keys in a piece, or between two. A thousand questions with five answers each have a tenth of them."""
 
 
+_DIGITS = 4300
+"""Digits of a whole number, as Python reads at most (sys.int_info.default_max_str_digits)."""
+
+_TO_ZEROS, _TOO_MANY = bytes.maketrans(b"123456789", b"0" * 9), b"0" * (_DIGITS + 1)
+
+
 class _Whole:
-    """A stream of JSON in which each escape of half a character is replaced, since the parser dies of it."""
+    """A stream of JSON without what the parser dies of: escapes of half a character are replaced.
+
+    Raises ValueError, as the parser should, for more digits in a row than a number may have, in a text too.
+    """
 
     def __init__(self, stream: TextStream) -> None:
-        self._stream, self._held = stream, b""
+        self._stream, self._held, self._digits = stream, b"", b""
 
     def read(self, size: int = CHUNK) -> bytes:
         """The next bytes, about `size` of them; b"" at the end."""
@@ -43,7 +52,15 @@ class _Whole:
         cut = ends_within_escape(text) if len(text) > len(self._held) else None
         cut = len(text) if cut is None else cut
         self._held = text[cut:]
+        self._check_digits(text[:cut])
         return whole_json(text[:cut]) or (self.read(size) if self._held else b"")
+
+    def _check_digits(self, text: bytes) -> None:
+        if _TOO_MANY in (self._digits + text).translate(_TO_ZEROS):  # a seventh of the time of a regular expression
+            raise ValueError(f"more than {_DIGITS:,} digits stand in a row; shorten them")
+        # Those at the end may go on behind it.
+        digits = len(text) - len(text.rstrip(b"0123456789")) if text[-1:].isdigit() else 0
+        self._digits = (self._digits if digits == len(text) else b"") + text[len(text) - digits :]
 
 
 class Events:

@@ -41,13 +41,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a checkpoint; InputError where there is none, or transformers cannot read it."""
     if not os.path.lexists(folder / "config.json"):
         raise InputError(f"{folder} is not a checkpoint: it has no config.json{_instead(folder)}")
-    raw = _raw(folder / "config.json")
-    if _is_mamba_ssm(raw):
-        raise InputError(
-            f"{folder} is in mamba-ssm's own format, which transformers does not open; the Hub has such models "
-            "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
-            "others"
-        )
+    check_not_mamba_ssm(folder)
     if (folder / "generation_config.json").is_file():
         read_json(
             folder / "generation_config.json"
@@ -85,6 +79,16 @@ def _raw(path: Path) -> dict[str, Any]:
         if counts and isinstance(value, int | float) and value > MOST_PARTS:
             raise InputError(f"{path} says {key} {value:g}, and no model has more than {MOST_PARTS:,}; copy it again")
     return values
+
+
+def check_not_mamba_ssm(folder: Path) -> None:
+    """InputError for a checkpoint in the format of the package mamba-ssm, or a configuration that cannot be read."""
+    if _is_mamba_ssm(_raw(folder / "config.json")):
+        raise InputError(
+            f"{folder} is in mamba-ssm's own format, which transformers does not open; the Hub has such models "
+            "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
+            "others"
+        )
 
 
 def _is_mamba_ssm(config: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +19,14 @@ from compresskit.models.encoder import is_decoder
 from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
 from compresskit.models.fitting import check_fits
-from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
+from compresskit.models.folder import (
+    check_not_mamba_ssm,
+    check_tokenizer,
+    check_weights,
+    opening,
+    read_config,
+    read_tokenizer,
+)
 from compresskit.models.foreign import check_formats, check_plain
 from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
@@ -47,6 +55,8 @@ def attention_dropout_of(config: PretrainedConfig) -> float | None:
 
 def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
+    if os.path.lexists(source.path / "config.json"):
+        check_not_mamba_ssm(source.path)  # whose weights need not be safetensors
     with mended(source.path) as folder:
 
         def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:

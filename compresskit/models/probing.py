@@ -14,7 +14,7 @@ from compresskit.data.load import load as load_data
 from compresskit.models.answering import WindowOptions
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.task import Batch
-from compresskit.models.tasks.span_batches import INPUTS
+from compresskit.models.tasks.span_batches import INPUTS, with_mask
 
 # So many windows, in batches of these sizes, each as long as its longest; none is longer than this.
 WINDOWS, SIZES, LONGEST = 32, (1, 2, 5), 96
@@ -34,7 +34,7 @@ def windows(loaded: TrainableModel) -> list[Batch]:
     found: list[Batch] = []
     while begin < len(rows):
         size = SIZES[len(found) % len(SIZES)]
-        batch = collate(rows[begin : begin + size])
+        batch = with_mask(collate(rows[begin : begin + size]))
         found.append({name: batch[name] for name in INPUTS if name in batch})
         begin += size
     return found

@@ -188,11 +188,11 @@ def test_predict_needs_a_question_or_a_file(words: str, trained: Trained, refuse
 @pytest.mark.parametrize(
     ("content", "where"),
     [
-        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "line 2"),
-        (b"{\n", "line 1"),
-        (b'["Who?", "Rome."]\n', "line 1"),
-        (b'{"question": 7, "context": "Rome."}\n', "line 1"),
-        (b"\xff\xfe\n", "UTF-8"),
+        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "row 1"),
+        (b"{\n", "line 2"),
+        (b'["Who?", "Rome."]\n', "row 0"),
+        (b'{"question": 7, "context": "Rome."}\n', "row 0"),
+        (b"\xff\xfd\n", "UTF-8"),
     ],
 )
 def test_broken_lines_of_questions(content: bytes, where: str, trained: Trained, place: Path, refused) -> None:

@@ -17,6 +17,7 @@ from compresskit.models.kinds.int8 import quantizable
 from compresskit.models.loaded import TrainableModel
 from compresskit.models.probing import windows
 from compresskit.models.task import Batch
+from compresskit.models.tasks.span_batches import with_mask
 
 
 class Graph(Attached):
@@ -98,7 +99,7 @@ def quantize_graph(graph: Any, path: Path, batches: Iterable[Batch] | None) -> N
         quantize_dynamic(graph, path, **weights)
         return
     names = {entry.name for entry in graph.graph.input}
-    feeds = ({name: batch[name].numpy() for name in names} for batch in batches)
+    feeds = ({name: batch[name].numpy() for name in names} for batch in map(with_mask, batches))
 
     class Feeds(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Any] | None:

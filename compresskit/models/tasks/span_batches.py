@@ -24,6 +24,12 @@ def span_logits(model: nn.Module, batch: Batch) -> Tensor:
     return logits if mask is None else logits.masked_fill(mask.unsqueeze(-1) == 0, float("-inf"))
 
 
+def with_mask(batch: Batch) -> Batch:
+    """A batch that has its mask where nothing is padded too, as graphs read it; first the tokens, then the mask."""
+    ids = batch["input_ids"]
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), **batch}
+
+
 def padding_id(tokenizer: PreTrainedTokenizerFast) -> int:
     """The number of the tokenizer's padding; where it has none, as many decoders, 0, which the mask hides as well."""
     found: int | None = tokenizer.pad_token_id
