@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -79,7 +80,8 @@ class Rule:
     def interval(self, row: Judged, baseline: Judged | None) -> Interval | None:
         """The 95 % interval of the row's figure; None where it has none, or its figure is not sampled.
 
-        A rule relative to the baseline takes that of the paired difference, put upon the baseline's figure.
+        A rule relative to the baseline takes that of the paired difference, put upon the baseline's figure, as far as
+        the figure can go.
         """
         figure = FIGURES.get(self.metric)
         if figure is None or not figure.sampled:
@@ -88,7 +90,10 @@ class Rule:
             return row.interval(figure)
         found = None if figure.difference is None else row.interval(FIGURES[figure.difference])
         shift = None if baseline is None else _value(baseline, self.metric)
-        return None if found is None or shift is None else (shift + found[0], shift + found[1])
+        if found is None or shift is None:
+            return None
+        low, high = (0.0, 100.0) if figure.unit is PER_CENT else (-math.inf, math.inf)
+        return max(low, shift + found[0]), min(high, shift + found[1])
 
     def value(self, row: Judged, baseline: Judged | None) -> float | None:
         """The figure that is held against the limit, with `ci95` the worse end of its interval; None without one."""
