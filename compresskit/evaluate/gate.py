@@ -283,7 +283,8 @@ def gated(report: Report, rules: Sequence[Rule], options: GateOptions = _PLAIN) 
         found = [rule.verdict(row, _baseline_of(row, baselines), report.dataset, options) for row in judged]
         is_known = any(row.value(rule.metric) is not None for row in judged)
         gates += found if is_known else [_told_unknown(gate, rule.metric) for gate in found]
-    return replace(report, gates=tuple(gates), passed=all(gate.passed for gate in gates))
+    is_whole = all(row.error is None for row in report.rows)
+    return replace(report, gates=tuple(gates), passed=is_whole and all(gate.passed for gate in gates))
 
 
 def check_judged(rules: Sequence[Rule], *, has_others: bool) -> None:

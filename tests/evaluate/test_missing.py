@@ -53,3 +53,13 @@ def test_what_stands_in_the_table_and_is_not_judged() -> None:
 
 def test_a_baseline_that_failed() -> None:
     assert held("em>=base-1", HALF, replace(LOST, baseline=True)).reason == "the baseline could not be scored"
+
+
+def test_a_report_with_a_row_that_failed_has_not_passed() -> None:
+    """A gate on the baseline alone holds, and the exit code is not 0."""
+    report = Report("now", {}, {}, Dataset("d", "0", 100, 50), (BASE, HALF))
+    rules = parse_rules(["baseline.em>=50"], has_baseline=True)
+    assert gated(report, rules).passed
+    lost = gated(replace(report, rows=(BASE, LOST)), rules)
+    assert ([gate.passed for gate in lost.gates], lost.passed) == ([True], False)
+    assert not gated(replace(report, rows=(BASE, LOST)), []).passed
