@@ -70,7 +70,7 @@ def judged(rule: Rule, row: Row, compare: Callable[[float, float], bool]) -> Gat
     values, base = upon_baseline(row.turns.get(rule.metric, ()), offset=rule.kind == "offset")
     if base is None or len(values) < LEAST_ROUNDS:
         reason = "measured in one round alone" if values else "not measured in turns with the baseline"
-        reason = f"it was {reason}" if row.error is None else NOT_SCORED
+        reason = reason if row.error is None else NOT_SCORED
         return Gate(rule.text, row.name, False, None, None, verdict="fails", reason=reason)
     limit = base * rule.number if rule.kind == "ratio" else base + rule.number
     middle, around = middle_and_spread(values)
