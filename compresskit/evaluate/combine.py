@@ -46,11 +46,20 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
     rows: list[Row] = []
     seen: list[Row] = []
     for report, source in zip(reports, sources, strict=True):
+        names: dict[str | None, str] = {}  # of this report's rows, as they are called here
+        begin = len(rows)
         for row in report.rows:
             compared = row if base is None else _against(row, base, report.baseline)
-            if compared not in seen:
-                seen.append(compared)
-                rows.append(replace(compared, name=_free_name(compared.name, Path(source).stem, rows)))
+            known = replace(compared, kept=False)  # measured once, and told again from the cache
+            if known in seen:
+                index = seen.index(known)
+                names[row.name] = rows[index].name
+                rows[index] = rows[index] if compared.kept else replace(rows[index], kept=False)
+                continue
+            seen.append(known)
+            names[row.name] = _free_name(compared.name, Path(source).stem, rows)
+            rows.append(replace(compared, name=names[row.name]))
+        rows[begin:] = [replace(row, same_as=names.get(row.same_as)) for row in rows[begin:]]
     nothing = next((each.dataset.nothing for each in reports if each.dataset.nothing is not None), None)
     return replace(first, dataset=replace(first.dataset, nothing=nothing), rows=tuple(rows), gates=(), passed=True)
 
@@ -87,7 +96,6 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
         questions_won=None,
         questions_lost=None,
         slices=slices_against(row.slices, base.slices),
-        same_as=None,
         flips=(),
     )
     return with_differences(unpaired, base)

@@ -45,7 +45,10 @@ class GateOptions:
 
         every = list(all_of(*rules))
         if self.undecided == "pass" and not any(rule.ci95 or is_in_turns(rule) for rule in every):
-            raise UsageError("--undecided pass has no effect without --gate-ci and a gate on EM or F1; leave it out")
+            raise UsageError(
+                "--undecided pass has no effect without --gate-ci and a gate on EM or F1, or a gate that compares time "
+                "or memory with the baseline; leave it out"
+            )
         if self.allow_weak_baseline and not any(rule.is_relative for rule in every):
             refuse(self, ("allow_weak_baseline",), "without a gate that compares with the baseline")
 

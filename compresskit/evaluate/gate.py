@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,12 @@ from compresskit.errors import InputError, UsageError
 from compresskit.evaluate import nothing, timed
 from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED, Figure
+from compresskit.evaluate.missing import NOT_SCORED, why_missing
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
 from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
 from compresskit.evaluate.slices import lost_most
 from compresskit.evaluate.undecided import weighed
+from compresskit.evaluate.units import PER_CENT
 
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -77,7 +80,8 @@ class Rule:
     def interval(self, row: Judged, baseline: Judged | None) -> Interval | None:
         """The 95 % interval of the row's figure; None where it has none, or its figure is not sampled.
 
-        A rule relative to the baseline takes that of the paired difference, put upon the baseline's figure.
+        A rule relative to the baseline takes that of the paired difference, put upon the baseline's figure, as far as
+        the figure can go.
         """
         figure = FIGURES.get(self.metric)
         if figure is None or not figure.sampled:
@@ -86,7 +90,10 @@ class Rule:
             return row.interval(figure)
         found = None if figure.difference is None else row.interval(FIGURES[figure.difference])
         shift = None if baseline is None else _value(baseline, self.metric)
-        return None if found is None or shift is None else (shift + found[0], shift + found[1])
+        if found is None or shift is None:
+            return None
+        low, high = (0.0, 100.0) if figure.unit is PER_CENT else (-math.inf, math.inf)
+        return max(low, shift + found[0]), min(high, shift + found[1])
 
     def value(self, row: Judged, baseline: Judged | None) -> float | None:
         """The figure that is held against the limit, with `ci95` the worse end of its interval; None without one."""
@@ -118,20 +125,17 @@ class Rule:
         base: Judged | None = own.of_baseline if isinstance(own, Slice) else baseline
         value, limit, point = self.value(own, base), self.limit(base), _value(own, self.metric)
         failed = Gate(self.text, row.name, False, value, limit, self.ci95)
-        if limit is None:
-            return replace(failed, reason=None if baseline is None else f"the baseline has no {self.metric}")
-        if value is None or point is None:
-            return failed
+        if limit is None or value is None or point is None:
+            return replace(failed, reason=why_missing(self, row, baseline, own, limit))
         if refusal := self._refusal(baseline, limit, dataset, options):
             return replace(failed, reason=refusal)
         holds, interval = OPERATORS[self.op], self.interval(own, base)
         blamed = lost_most(row) if self._blames and not holds(value, limit) else None
         plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95, blamed)
-        gate = weighed(plain, holds, point, interval, own.questions if isinstance(own, Slice) else dataset.questions)
-        if gate.undecided:
-            return gate
-        score = self._held_by_nothing(None, limit, dataset)
-        return gate if gate.reason or score is None else replace(gate, reason=nothing.held_by_nothing(score))
+        is_slice = isinstance(own, Slice)
+        questions = own.questions if isinstance(own, Slice) else dataset.questions
+        gate = weighed(plain, holds, point, interval, questions, is_slice=is_slice)
+        return gate if gate.reason else replace(gate, reason=self._held_anyway(None, limit, dataset))
 
     @property
     def _blames(self) -> bool:
@@ -144,16 +148,22 @@ class Rule:
             return None
         if baseline.beats_nothing is False:
             return None if options.allow_weak_baseline else nothing.weak(baseline)
-        score = self._held_by_nothing(baseline, limit, dataset)
-        return None if score is None else f"{nothing.held_by_nothing(score)}; set a limit above that"
+        reason = self._held_anyway(baseline, limit, dataset)
+        return None if reason is None else f"{reason}; set a limit above that"
 
-    def _held_by_nothing(self, baseline: Row | None, limit: float, dataset: Dataset) -> float | None:
-        """What answering nothing has of the figure, where it holds a rule that wants much; None elsewhere.
+    def _held_anyway(self, baseline: Row | None, limit: float, dataset: Dataset) -> str | None:
+        """Why a rule that wants much holds whatever was compressed: answering nothing has it, or every figure has.
 
-        Of a slice it is not known.
+        Of a slice, what answering nothing has is not known.
         """
+        if self.op not in (">=", ">"):
+            return None
         score = None if self.part is not None else nothing.score_of(self.metric, dataset.nothing, baseline)
-        return score if score is not None and self.op in (">=", ">") and OPERATORS[self.op](score, limit) else None
+        if score is not None and OPERATORS[self.op](score, limit):
+            return nothing.held_by_nothing(score)
+        figure = figure_of(self.metric)
+        is_share = figure is not None and figure.unit is PER_CENT
+        return nothing.HELD_BY_ZERO if is_share and OPERATORS[self.op](0.0, limit) else None
 
 
 def _value(row: Judged, metric: str) -> float | None:
@@ -202,6 +212,8 @@ def parse(text: str) -> Rule:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
     first, bar, second = rule["value"].partition("|")
     if bar:
+        if not first.strip() or not second.strip():
+            raise UsageError(f"--gate {text!r}: a limit stands on each side of the bar, such as 'latency<=1.1x|+2ms'")
         return _with_alternative(parse(rule.string[: rule.start("value")] + first), second.strip(), text)
     name, of_baseline = _named(rule["metric"])
     metric = _BY_SHORT_NAME.get(name, name)
@@ -237,6 +249,7 @@ def _named(metric: str) -> tuple[str, bool]:
 
 
 def _with_alternative(rule: Rule, value: str, text: str) -> Rule:
+    """A rule that may hold by another limit, `value`; UsageError where that is none."""
     sign = "base" if value.startswith(("+", "-")) else ""
     of = _OF_BASELINE if rule.of_baseline else ""
     second = replace(parse(f"{of}{rule.metric}{rule.op}{sign}{value}"), text=text, part=rule.part)
@@ -269,8 +282,9 @@ def gated(report: Report, rules: Sequence[Rule], options: GateOptions = _PLAIN) 
         judged = baselines if rule.of_baseline else others
         found = [rule.verdict(row, _baseline_of(row, baselines), report.dataset, options) for row in judged]
         is_known = any(row.value(rule.metric) is not None for row in judged)
-        gates += found if is_known else [replace(gate, reason=_unknown(rule.metric)) for gate in found]
-    return replace(report, gates=tuple(gates), passed=all(gate.passed for gate in gates))
+        gates += found if is_known else [_told_unknown(gate, rule.metric) for gate in found]
+    is_whole = all(row.error is None for row in report.rows)
+    return replace(report, gates=tuple(gates), passed=is_whole and all(gate.passed for gate in gates))
 
 
 def check_judged(rules: Sequence[Rule], *, has_others: bool) -> None:
@@ -293,10 +307,12 @@ def _asked_by(metric: str) -> str:
     return "--metrics" if metric in ASKED else "--harness" if "/" in metric else ""
 
 
-def _unknown(metric: str) -> str:
-    """Why no row has a figure."""
-    flag = _asked_by(metric)
-    return f"no row has {metric}; {f'ask for it with {flag}' if flag else 'gate what these checkpoints have'}"
+def _told_unknown(gate: Gate, metric: str) -> Gate:
+    """The verdict on a figure that no row has, with the reason."""
+    if gate.reason == NOT_SCORED:
+        return gate
+    mend = f"ask for it with {flag}" if (flag := _asked_by(metric)) else "gate what these checkpoints have"
+    return replace(gate, reason=f"no row has {metric}; {mend}")
 
 
 def _baseline_of(row: Row, baselines: Sequence[Row]) -> Row | None:
@@ -320,12 +336,13 @@ def explain(gate: Gate) -> str:
 
 
 def written(gate: Gate) -> tuple[str, str]:
-    """A figure and its limit in the figure's unit, with all digits where fewer would make them look the same."""
+    """A figure and its limit in their unit, with all digits where fewer would make them look the same."""
     rule = _RULE.fullmatch(gate.rule.strip())
     name = _named(rule["metric"])[0] if rule is not None else ""
     figure = figure_of(_BY_SHORT_NAME.get(name, name))
     short = figure.unit.alone if figure is not None else _all_digits
-    plain, rounded = ([_or_missing(each, write) for each in (gate.value, gate.limit)] for write in (_all_digits, short))
+    whole = figure.unit.all_digits if figure is not None else _all_digits
+    plain, rounded = ([_or_missing(each, write) for each in (gate.value, gate.limit)] for write in (whole, short))
     found = plain if gate.value != gate.limit and rounded[0] == rounded[1] else rounded
     return found[0], found[1]
 

@@ -94,6 +94,10 @@ def weak(baseline: Row) -> str:
     )
 
 
+HELD_BY_ZERO = "even 0 would hold it"
+"""Why a gate on what is counted per cent is not to be relied on."""
+
+
 def held_by_nothing(score: float) -> str:
     """Why a gate is not to be relied on that answering nothing holds too."""
     return f"answering nothing at all ({per_cent(score)}) would hold it too"

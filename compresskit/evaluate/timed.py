@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from compresskit.errors import UsageError
 from compresskit.evaluate.figures import Group
+from compresskit.evaluate.missing import NOT_SCORED
 from compresskit.evaluate.ratio import held, middle_and_spread, upon_baseline
 from compresskit.evaluate.row import Gate, Verdict, figure_of
 from compresskit.evaluate.shard import Shard
@@ -19,6 +20,9 @@ from compresskit.evaluate.turns import RATIOS, ROUNDS, Plan
 if TYPE_CHECKING:
     from compresskit.evaluate.gate import Rule
     from compresskit.evaluate.row import Row
+
+LEAST_ROUNDS = 2
+"""One round tells nothing of how much rounds differ."""
 
 
 def of_the_moment(metric: str) -> bool:
@@ -62,10 +66,12 @@ def plan_of(rules: Sequence[Rule], rounds: int | None) -> Plan | None:
 
 
 def judged(rule: Rule, row: Row, compare: Callable[[float, float], bool]) -> Gate:
-    """The verdict of a rule on what was measured in turns; where nothing was, it fails."""
+    """The verdict of a rule on what was measured in turns; where nothing was, or in one round alone, it fails."""
     values, base = upon_baseline(row.turns.get(rule.metric, ()), offset=rule.kind == "offset")
-    if base is None:
-        return Gate(rule.text, row.name, False, None, None, verdict="fails")
+    if base is None or len(values) < LEAST_ROUNDS:
+        reason = "measured in one round alone" if values else "not measured in turns with the baseline"
+        reason = reason if row.error is None else NOT_SCORED
+        return Gate(rule.text, row.name, False, None, None, verdict="fails", reason=reason)
     limit = base * rule.number if rule.kind == "ratio" else base + rule.number
     middle, around = middle_and_spread(values)
     holds = held(middle, around, limit, compare)

@@ -33,26 +33,34 @@ def questions_needed(point: float, interval: Interval, limit: float, questions: 
 
 
 def weighed(
-    gate: Gate, holds: Callable[[float, float], bool], point: float, interval: Interval | None, questions: int
+    gate: Gate,
+    holds: Callable[[float, float], bool],
+    point: float,
+    interval: Interval | None,
+    questions: int,
+    *,
+    is_slice: bool = False,
 ) -> Gate:
     """The verdict, with what the interval says of it where the limit lies inside.
 
-    `holds` is the rule's operator, `point` the figure itself. A gate on the interval (`ci95`) is then undecided, and
-    does not pass; one on the point stays as it is, and says so.
+    `holds` is the rule's operator, `point` the figure itself on `questions` questions, those of a slice where
+    `is_slice`. A gate on the interval (`ci95`) is then undecided, and does not pass; one on the point stays as it is,
+    and says so.
     """
     limit = gate.limit
     if limit is None or interval is None or holds(interval[0], limit) == holds(interval[1], limit):
         return gate
     needed = questions_needed(point, interval, limit, questions)
-    known = replace(gate, questions_needed=needed, reason=_reason(interval, needed))
+    known = replace(gate, questions_needed=needed, reason=_reason(interval, needed, is_slice))
     return replace(known, verdict="undecided", passed=False) if gate.ci95 else known
 
 
-def _reason(interval: Interval, needed: int | None) -> str:
+def _reason(interval: Interval, needed: int | None, is_slice: bool) -> str:
     ends = " to ".join(map(per_cent, interval))
     mend = "no number of questions tells a figure from its equal"
     if needed is not None:
-        mend = f"some {_two_digits(needed):,} questions would decide"
+        which = "questions of this slice" if is_slice else "questions"
+        mend = f"some {_two_digits(needed):,} {which} would decide"
     return f"the limit lies inside the 95 % interval {ends}; {mend}"
 
 

@@ -80,6 +80,11 @@ class Unit:
     alone: Callable[[float], str] = _five_digits
     suffixes: Mapping[str, float] = field(default_factory=dict)
 
+    def all_digits(self, value: float) -> str:
+        """A value with ten digits, and what one of it is called."""
+        own = next((suffix for suffix, one in self.suffixes.items() if one == 1), "")
+        return f"{value:.10g} {own}".rstrip()
+
 
 PER_CENT = Unit(per_cent)
 POINTS = Unit(signed)

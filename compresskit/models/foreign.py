@@ -7,6 +7,7 @@ whatever has no place is refused, but for what is known to change no answer (`HA
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from compresskit.checkpoint.headers import FLOATS, Header, read_headers
 from compresskit.checkpoint.reading import read_text
-from compresskit.checkpoint.store import weight_files
+from compresskit.checkpoint.store import read_json, weight_files
 from compresskit.errors import InputError
 from compresskit.text import counted
 
@@ -112,6 +113,7 @@ _CAUSAL = re.compile(r"\.(attn|attention|crossattention)\.bias$")
 _COUNTS = frozenset({"I64", "I32", "BOOL", "U8"})
 _WEIGHT = re.compile(r"(weight|bias|gamma|beta|kernel)\w*$")
 
+_FORMER_KEY = "compression_config"  # of compressed-tensors, before it was quantization_config
 _QUANTIZES = re.compile(r"quantiz|gptq|awq", re.IGNORECASE)
 RECIPES: Mapping[str, str] = {
     "smash_config.json": "Pruna",
@@ -139,6 +141,11 @@ def check_plain(folder: Path) -> None:
     if traced:
         raise InputError(_refusal(folder, traced))
     check_formats(folder, {name for name, header in found.items() if _is_code(name, header)})
+    if _quantizes_by_former_name(folder):
+        raise InputError(
+            f"{folder}/config.json tells of a quantization under {_FORMER_KEY}, which transformers no longer reads; "
+            "write it anew with the tool that quantized it, or take that entry out to score these weights as they stand"
+        )
     if recipe := recipe_in(folder):
         raise InputError(
             f"{folder} holds {recipe}, a recipe of {RECIPES[_recipe_pattern(recipe)]}: that tool changes these weights "
@@ -198,6 +205,15 @@ def recipe_in(folder: Path) -> str | None:
         if pattern and path.is_file() and (path.suffix == ".json" or _QUANTIZES.search(read_text(path))):
             return path.name
     return None
+
+
+def _quantizes_by_former_name(folder: Path) -> bool:
+    """Whether config.json names a quantization where tools once wrote it, and nobody looks now."""
+    path = folder / "config.json"
+    config = read_json(path) if path.is_file() else None
+    told = config.get(_FORMER_KEY) if isinstance(config, dict) else None
+    found = told.get("quantization_config", told) if isinstance(told, dict) else None
+    return isinstance(found, dict) and _QUANTIZES.search(json.dumps(found)) is not None
 
 
 def _recipe_pattern(name: str) -> str:

@@ -62,6 +62,22 @@ def test_the_same_row_twice_is_one() -> None:
     assert [row.name for row in triple.rows][2:] == ["dense (gpu)", "tenth", "dense (gpu 2)"]
 
 
+@pytest.mark.parametrize("kept", [(0, 1), (1, 0)])
+def test_a_row_measured_once_and_kept_since_is_one(kept: tuple[int, int]) -> None:
+    reports = [replace(CPU, rows=(DENSE, replace(HALF, kept=bool(each)))) for each in kept]
+    assert combined(reports, ["a.json", "b.json"]).rows == CPU.rows
+
+
+def test_what_computes_the_same_is_called_as_in_the_whole() -> None:
+    """Another checkpoint of the same name in the first file is not what the second file's row computes the same as."""
+    other = replace(DENSE, em=60.0, sha256="x")
+    reports = [CPU, replace(CPU, rows=(other, replace(HALF, name="copy", same_as="dense")))]
+    rows = combined(reports, ["a.json", "b.json"]).rows
+    assert [(row.name, row.same_as) for row in rows[2:]] == [("dense (b)", None), ("copy", "dense (b)")]
+    again = combined([CPU, replace(CPU, rows=(DENSE, replace(HALF, name="copy", same_as="dense")))], ["a", "b"])
+    assert [(row.name, row.same_as) for row in again.rows[2:]] == [("copy", "dense")]
+
+
 @pytest.mark.parametrize("name", ["half", "runs/half"])
 def test_another_baseline_leaves_plain_differences(name: str) -> None:
     dense, half = combined([CPU], ["cpu.json"], baseline=name).rows

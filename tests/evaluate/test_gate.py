@@ -83,8 +83,9 @@ def test_what_was_not_measured_fails(rule):
     ("rule", "value", "limit", "told"),
     [
         ("size<=0.3x", 48.2e6, 27.3e6, "48.2 MB, limit 27.3 MB"),
-        ("size<=27.3MB", 27_300_001.0, 27_300_000.0, "27300001, limit 27300000"),  # else they would look the same
+        ("size<=27.3MB", 27_300_001.0, 27_300_000.0, "27300001 B, limit 27300000 B"),  # else they would look the same
         ("latency<=20ms", 21.0, 20.0, "21.0 ms, limit 20.0 ms"),
+        ("latency<=20ms", 20.02, 20.0, "20.02 ms, limit 20 ms"),
         ("em>=base-1", 77.5, 80.0, "77.5, limit 80"),
         ("memory<=1GB", None, 1e9, "not measured, limit 1.00 GB"),
     ],

@@ -15,6 +15,7 @@ from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.report import html, render
 from compresskit.evaluate.row import Dataset, Report, Row
 from compresskit.evaluate.score import score
+from compresskit.evaluate.slice import Slice
 from compresskit.models.answering import Prediction
 
 
@@ -115,6 +116,24 @@ def test_a_relative_limit_that_nothing_holds_is_none(rule: str, passed: bool) ->
     assert found is passed
     assert ("answering nothing at all" in told) is not passed
     assert verdict(rule, base, replace(SMALL, has_ans_em=70.0, no_ans_em=90.0), undecided="fail")[0] is passed
+
+
+@pytest.mark.parametrize("rule", ["em[question=who]>=base-81", "em[question=who]>=0x", "no_ans_em>=base-91"])
+def test_a_relative_limit_of_zero_is_none(rule: str) -> None:
+    """It cannot fail, also where what answering nothing has is not known, or is best."""
+    slices = {"question": {"who": Slice(500, em=79.0, f1=79.0, delta_em=-1.0, delta_f1=0.0)}}
+    row = replace(SMALL, no_ans_em=90.0, slices=slices)
+    found, told = verdict(rule, replace(DENSE, no_ans_em=90.0), row)
+    assert not found
+    assert told.endswith("; even 0 would hold it; set a limit above that)")
+    assert verdict("em[question=who]>=base-79", DENSE, row) == (
+        True,
+        "em[question=who]>=base-79 holds for small (79, limit 1)",
+    )
+    assert verdict("em[question=who]>=0", DENSE, row) == (
+        True,
+        "em[question=who]>=0 holds for small (79, limit 0; even 0 would hold it)",
+    )
 
 
 def test_without_unanswerable_questions_nothing_is_zero() -> None:

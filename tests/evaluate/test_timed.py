@@ -40,6 +40,7 @@ def verdict(rule: str, turns: list[list[float]], **more: Any) -> Gate:
         ("latency<=0.6x", WILD, "fails"),
         ("latency<=1.8x", WILD, "holds"),
         ("latency<=1.1x", [], "fails"),
+        ("latency<=1.1x", [[1.0, 1.0]], "fails"),  # one round tells nothing of how much rounds differ
         ("latency<=1.1x|+2ms", SHORT, "holds"),
         ("latency<=1.1x|+0.4ms", SHORT, "fails"),
         ("latency<=1.1x | base+2ms", SHORT, "holds"),

@@ -131,3 +131,13 @@ def test_options_without_effect() -> None:
     GateOptions(allow_weak_baseline=True).check_effect([parse("delta_em>=-3")])
     with pytest.raises(UsageError, match="--undecided maybe"):
         GateOptions(undecided="maybe")  # type: ignore[arg-type]
+
+
+def test_an_interval_ends_where_the_figure_does() -> None:
+    """No EM is above 100, so a limit above that fails, and is not undecided."""
+    base = replace(REPORT.rows[0], em=99.5)
+    row = replace(REPORT.rows[1], em=99.5, delta_em=0.0, delta_em_ci95=(-1.5, 1.5))
+    report = replace(REPORT, rows=(base, row))
+    verdicts = gated(report, parse_rules(["em>=base+0.3", "em>=base+0.7"], has_baseline=True, ci95=True)).gates
+    assert [gate.verdict for gate in verdicts] == ["undecided", "fails"]
+    assert "the 95 % interval 98.00 to 100.00;" in explain(verdicts[0])

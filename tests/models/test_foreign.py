@@ -1,5 +1,6 @@
 """Formats of other tools: those that are read compute what they hold, and the others are refused in a line."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -87,6 +88,10 @@ MADE: dict[str, Change] = {
     "`smash_config.json`": ("smash_config.json", "{}"),
     "`quantize_config.json`": ("quantize_config.json", '{"bits": 4}'),
     "`recipe.yaml` that quantizes": ("recipe.yaml", "quant_stage: {QuantizationModifier: {}}"),
+    "`compression_config` in `config.json` (older compressed-tensors)": (
+        "config.json",
+        '{"model_type": "bert", "compression_config": {"format": "int-quantized", "quantization_status": "frozen"}}',
+    ),
     "`recipe.yaml` that only prunes": ("recipe.yaml", "stage: {MagnitudePruningModifier: {}}"),
     "a pooler, another task's head, `position_ids`": heads,
     "any other tensor without a place": beside("gate"),
@@ -218,3 +223,12 @@ def test_names_of_a_wrapper_are_left_where_two_would_be_one() -> None:
 def test_a_plain_folder_is_opened_as_it_is(dense: Path) -> None:
     with mended(dense) as folder:
         assert folder == dense
+
+
+def test_a_former_key_that_tells_of_sparsity_alone_is_read(dense: Path, tmp_path: Path) -> None:
+    """What is sparse has its zeros in the weights."""
+    folder = made(dense, tmp_path / "folder", lambda tensors: tensors)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    sparse = {"quantization_config": None, "sparsity_config": {"format": "dense"}}
+    (folder / "config.json").write_text(json.dumps({**config, "compression_config": sparse}), encoding="utf-8")
+    assert torch.equal(logits(opened(folder)), logits(opened(dense)))
