@@ -61,7 +61,7 @@ def test_markdown_is_one_table_with_as_many_cells_in_every_line():
     assert len(differences) == 2 + 1
     assert len({line.replace("\\|", "").count("|") for line in table}) == 1
     assert "| dense (baseline) | train | **80.00** |" in table[2]
-    assert '| small \\| "x" <y> |' in table[3]
+    assert '| small \\| "x" &lt;y> |' in table[3]
     assert "**1.00 MB**" in table[3]
     assert any(line.startswith("- ✅ em>=base-1 holds for small") for line in lines)
     assert any(line.startswith("- ❌ em>=base-1 fails for lost (not measured") for line in lines)

@@ -85,7 +85,7 @@ def test_wide_terminal_shows_every_figure_on_its_row() -> None:
     for number in NUMBERS:
         assert number in dense or number in pruned, number
     assert "left out" not in "".join(shown)
-    assert any("6078 questions, 3168 unanswerable" in line and "Some CPU" in line for line in shown)
+    assert any("6,078 questions, 3,168 unanswerable" in line and "Some CPU" in line for line in shown)
     assert any("resident set" in line for line in shown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from compresskit.evaluate.nothing import marked
@@ -13,6 +14,7 @@ from compresskit.evaluate.report.table import columns_of, foot, notes
 from compresskit.evaluate.row import Report
 from compresskit.text import printable
 
+_TAG = re.compile("<(?=[A-Za-z/!?])")
 _SIGNS = {"holds": "✅", "fails": "❌", "undecided": "❔"}
 
 
@@ -68,5 +70,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A cell's own bars and line feeds would end it."""
-    return text.replace("|", "\\|").replace("\n", " ")
+    """A cell's own bars and line feeds would end it, and tags would be taken for HTML."""
+    return _TAG.sub("&lt;", text.replace("|", "\\|").replace("\n", " "))

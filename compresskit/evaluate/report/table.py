@@ -19,7 +19,7 @@ from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
 from compresskit.evaluate.same import told_same
 from compresskit.evaluate.units import bounded, per_cent, threshold
-from compresskit.text import printable
+from compresskit.text import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -167,9 +167,9 @@ class TerminalTable:
 def foot(report: Report) -> str:
     """One line on what the figures stand on: questions, device, kind of memory."""
     data = report.dataset
-    parts = [f"{data.path}: {data.questions} questions, {data.unanswerable} unanswerable"]
+    parts = [f"{data.path}: {counted(data.questions, 'question')}, {data.unanswerable:,} unanswerable"]
     if data.sampled_from is not None:
-        parts.append(f"a sample of whole paragraphs out of {data.sampled_from} questions, seed {data.seed}")
+        parts.append(f"a sample of whole paragraphs out of {data.sampled_from:,} questions, seed {data.seed}")
     devices = [row.device for row in report.rows if row.device] or [report.device]
     parts += dict.fromkeys(str(device["name"]) for device in devices if "name" in device)
     kinds = {row.peak_memory_kind for row in report.rows} - {None}
