@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,9 +24,6 @@ SCHEMA_FILE = Path(__file__).with_name("doctor.schema.json")
 
 State = Literal["ok", "untried", "untested", "missing", "broken"]
 """`untried` cannot be tried here; `untested` works in a version that is none of those that the project asks for."""
-
-# Runs tries, as `processes.outcomes` does.
-Runner = Callable[[Sequence[str], Path, int], Iterable[Outcome]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +146,7 @@ class Listener:
         """The ways of computing."""
 
 
-def examine(listener: Listener, run: Runner = outcomes, *, packages: Sequence[Package] = PACKAGES) -> Report:
+def examine(listener: Listener, packages: Sequence[Package] = PACKAGES) -> Report:
     """Find out all, and tell the listener of each as it comes."""
     asking, machine = Asking(), host()
     listener.host(machine)
@@ -159,7 +156,7 @@ def examine(listener: Listener, run: Runner = outcomes, *, packages: Sequence[Pa
     there = [name for name, version in versions.items() if version is not None]
     at_once = max(1, min(AT_ONCE, machine.cpus, math.ceil(machine.cpu_limit or AT_ONCE)))
     examined, torch = [], None
-    with temporary_folder() as folder, contextlib.closing(_iterate(run([*there, PATHS], folder, at_once))) as results:
+    with temporary_folder() as folder, contextlib.closing(outcomes([*there, PATHS], folder, at_once)) as results:
         for package in packages:
             version = versions[package.name]
             outcome = next(results) if version is not None else None
@@ -174,10 +171,6 @@ def examine(listener: Listener, run: Runner = outcomes, *, packages: Sequence[Pa
     ways = ways or (("all", f"not to be told: {last.reason}"),)
     listener.paths(ways)
     return Report(machine, hub, tuple(examined), torch, ways)
-
-
-def _iterate(results: Iterable[Outcome]) -> Generator[Outcome, None, None]:
-    yield from results
 
 
 def _examined(package: Package, version: str | None, outcome: Outcome | None) -> Examined:

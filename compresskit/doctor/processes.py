@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -47,7 +47,7 @@ class _Running:
     began: float
 
 
-def outcomes(names: Sequence[str], folder: Path, at_once: int, limit: int = LIMIT) -> Iterator[Outcome]:
+def outcomes(names: Sequence[str], folder: Path, at_once: int, limit: int = LIMIT) -> Generator[Outcome, None, None]:
     """The outcomes of tries, in the order of their names, each as soon as it and those before it are there.
 
     `folder` is for their temporary files. All processes have ended when this has.
@@ -97,7 +97,7 @@ def _outcome(running: _Running, limit: int) -> Outcome:
     except ValueError:
         return Outcome("", {}, _how_it_ended(code), seconds)
     told = found.get("did", ""), found.get("facts", {}), found.get("reason")
-    return Outcome(*told, seconds, found.get("untried", False))
+    return Outcome(*told, found["seconds"], found.get("untried", False))
 
 
 def _how_it_ended(code: int) -> str:
