@@ -35,4 +35,4 @@ def doctor(options: DoctorOptions) -> None:
         teller.end(report)
     if bad := report.broken:
         names = ", ".join(each.package.name for each in bad)
-        raise MissingError(f"needed packages do not work: {names}; {bad[0].command}")
+        raise MissingError(f"needed packages do not work: {names}; {report.mend(bad[0])}")

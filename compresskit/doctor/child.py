@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from compresskit.doctor.cause import cause_of
 from compresskit.importing import watched
 from compresskit.text import one_line
 
@@ -18,7 +19,7 @@ PATHS = "paths"
 
 
 def outcome(name: str) -> dict[str, Any]:
-    """What a try did, or `reason`, why it could not, as the package says it."""
+    """What a try did, or why it could not: `reason` as the package says it, and `cause`, see `cause_of`."""
     try:
         with watched(told=False):
             if name == PATHS:
@@ -29,7 +30,7 @@ def outcome(name: str) -> dict[str, Any]:
 
             return asdict(TRIES[name]())
     except BaseException as error:  # a package may raise anything, a panic of Rust or SystemExit too
-        return {"reason": one_line(f"{type(error).__name__}: {error}")}
+        return {"reason": one_line(f"{type(error).__name__}: {error}"), "cause": cause_of(error)}
 
 
 def main(name: str, seconds: int) -> None:

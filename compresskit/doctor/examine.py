@@ -37,14 +37,21 @@ class Examined:
     did: str = ""
     reason: str | None = None
     seconds: float | None = None
+    cause: str | None = None
+
+    @property
+    def module(self) -> str:
+        """The outermost name of its module."""
+        return self.package.module.partition(".")[0]
 
     @property
     def command(self) -> str | None:
         """What mends it; None where it is well."""
         if self.state in ("ok", "untried"):
             return None
-        # Where another version is to come, pip needs no word to install it.
-        return command(self.package, again=self.version is not None and fits(self.package, self.version))
+        # Where another version is to come, or one that it needs, pip does so without a word more.
+        whole = self.version is not None and fits(self.package, self.version)
+        return command(self.package, self.version, again=whole and self.cause in (None, self.module))
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in the JSON."""
@@ -60,6 +67,7 @@ class Examined:
             "brings": self.package.brings,
             "did": self.did or None,
             "reason": self.reason,
+            "cause": self.cause,
             "seconds": self.seconds,
             "install": self.command,
         }
@@ -98,14 +106,20 @@ class Report:
         """The needed packages that do not work, or are not there."""
         return [each for each in self.packages if each.needed and each.state in ("missing", "broken")]
 
+    def mend(self, bad: Examined) -> str | None:
+        """The command that mends a package: its own, or that of another broken one whose fault it is."""
+        others = {each.module: each for each in self.packages if each.command is not None}
+        return others[bad.cause].command if bad.cause in others else bad.command
+
     @property
     def commands(self) -> list[tuple[str, list[Examined]]]:
         """What installs or mends, and the packages that it is for; what is of no use here is left out."""
         found: dict[str, list[Examined]] = {}
         has_gpu = bool(self.host.gpus_seen or (self.torch and self.torch.gpus))
         for each in self.packages:
-            if each.command is not None and (has_gpu or not each.package.gpu):
-                found.setdefault(each.command, []).append(each)
+            line = self.mend(each)
+            if each.command is not None and line is not None and (has_gpu or not each.package.gpu):
+                found.setdefault(line, []).append(each)
         return list(found.items())
 
     def to_json(self) -> str:
@@ -179,7 +193,9 @@ def _examined(package: Package, version: str | None, outcome: Outcome | None) ->
     if version is None or outcome is None:
         return Examined(package, None, "missing", needed)
     if outcome.reason is not None:
-        return Examined(package, version, "broken", needed, reason=outcome.reason, seconds=outcome.seconds)
+        return Examined(
+            package, version, "broken", needed, reason=outcome.reason, seconds=outcome.seconds, cause=outcome.cause
+        )
     if not fits(package, version):
         reason = f"the project asks for {wanted.versions if wanted else 'another'}"
         return Examined(package, version, "untested", needed, outcome.did, reason, outcome.seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,8 +162,8 @@ def fits(package: Package, version: str) -> bool:
     return Requirement(f"{package.name}{wanted.versions}").specifier.contains(version, prereleases=True)
 
 
-def command(package: Package, *, again: bool = False) -> str:
-    """What installs a package; `again` where it is there and does not work."""
+def command(package: Package, version: str | None = None, *, again: bool = False) -> str:
+    """What installs a package; `again` where it is there, in a `version` that should do, and does not work."""
     wanted = asked_of(package)
     options = "--force-reinstall --no-deps " if again else ""
     if wanted is None:
@@ -170,6 +171,9 @@ def command(package: Package, *, again: bool = False) -> str:
         return f"pip install {options}{quote(what) if '[' in what else what}"
     if wanted.extra in BUILT_HERE:
         options += "--no-build-isolation "
-    if wanted.extra is None or again:
+    build = re.search(r"\+(cpu|cu\d+|xpu|rocm[\d.]+)$", version or "")
+    if package.name == "torch" and build is not None:  # else one for other hardware might come in its place
+        options += f"--index-url https://download.pytorch.org/whl/{build[1]} "
+    if wanted.extra is None or version is not None:
         return f"pip install {options}{quote(package.name + wanted.versions)}"
     return f"pip install {options}'{DISTRIBUTION}[{wanted.extra}]'"

@@ -30,7 +30,8 @@ _CHILD = "compresskit.doctor.child"
 class Outcome:
     """How a try ended: what it `did` and its `facts`, or the `reason` why it failed; and its wall time.
 
-    Where nothing could be tried here, `untried` is set, and `did` says why.
+    Where nothing could be tried here, `untried` is set, and `did` says why. `cause` is the module that a failure is
+    the fault of, where that is known.
     """
 
     did: str
@@ -38,6 +39,7 @@ class Outcome:
     reason: str | None
     seconds: float
     untried: bool = False
+    cause: str | None = None
 
 
 @dataclass(slots=True)
@@ -97,7 +99,7 @@ def _outcome(running: _Running, limit: int) -> Outcome:
     except ValueError:
         return Outcome("", {}, _how_it_ended(code), seconds)
     told = found.get("did", ""), found.get("facts", {}), found.get("reason")
-    return Outcome(*told, found["seconds"], found.get("untried", False))
+    return Outcome(*told, found["seconds"], found.get("untried", False), found.get("cause"))
 
 
 def _how_it_ended(code: int) -> str:

@@ -82,12 +82,16 @@ class Teller(Listener):
         self._tell("")
         bad = report.broken
         verdict = f"does not work: {', '.join(each.package.name for each in bad)}" if bad else "works"
-        self._tell(f"the core {verdict}")
+        for line in textwrap.wrap(f"the core {verdict}", WIDTH, break_on_hyphens=False):
+            self._tell(line)
 
     def _command(self, line: str, packages: Sequence[Examined]) -> None:
         self._tell(f"  {line}")  # in one piece, to be copied
-        brings = dict.fromkeys(each.package.brings for each in packages)
-        self._wrapped(f"for {', '.join(brings)}")
+        if packages[0].state == "missing":
+            brings = dict.fromkeys(each.package.brings for each in packages)
+            self._wrapped(f"for {', '.join(brings)}")
+        else:
+            self._wrapped(f"mends {', '.join(each.package.name for each in packages)}")
 
     def _begin(self, part: str) -> None:
         if part != self._part:
@@ -102,7 +106,7 @@ class Teller(Listener):
 
     def _wrapped(self, text: str) -> None:
         indent = " " * 11
-        for line in textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent):
+        for line in textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False):
             self._tell(line)
 
 

@@ -91,6 +91,20 @@ def test_a_crash_of_what_is_optional_leaves_the_core_well(machine: Machine) -> N
     assert "  pip install --force-reinstall --no-deps 'onnxruntime>=1.27,<2'" in lines
 
 
+def test_what_another_package_is_to_blame_for_is_mended_by_that_one(machine: Machine) -> None:
+    machine.endings["torch"] = Outcome("", {}, "ImportError: it does not load", 1.0, cause="torch")
+    machine.endings["onnxruntime"] = Outcome("", {}, "ImportError: it does not load", 1.0, cause="torch")
+    report, lines = seen(machine)
+    mend = "pip install --force-reinstall --no-deps 'torch>=2.9,<3'"
+    assert [line for line, those in report.commands if those[0].state == "broken"] == [mend]
+    assert "           mends torch, onnxruntime" in lines
+
+
+def test_a_module_that_is_missing_comes_with_what_needs_it(machine: Machine) -> None:
+    machine.endings["onnxruntime"] = Outcome("", {}, "No module named 'flatbuffers'", 1.0, cause="flatbuffers")
+    assert "  pip install 'onnxruntime>=1.27,<2'" in seen(machine)[1]
+
+
 def test_a_version_that_works_and_is_not_asked_for(machine: Machine) -> None:
     machine.versions["torch"] = "2.5.0"
     report, lines = seen(machine)

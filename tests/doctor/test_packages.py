@@ -79,18 +79,24 @@ def test_what_a_package_brings_fits_its_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "again", "expected"),
+    ("name", "version", "expected"),
     [
-        ("onnxruntime", False, "pip install 'compresskit[onnx]'"),
-        ("matplotlib", True, "pip install --force-reinstall --no-deps 'matplotlib>=3.9,<4'"),
-        ("mamba-ssm", False, "pip install --no-build-isolation 'compresskit[mamba]'"),
-        ("tokenizers", False, "pip install 'tokenizers>=0.22,!=0.23.2,!=0.23.1'"),
-        ("lm_eval", False, "pip install 'lm_eval[hf]'"),
-        ("wandb", False, "pip install wandb"),
+        ("onnxruntime", None, "pip install 'compresskit[onnx]'"),
+        ("matplotlib", "3.11.2", "pip install --force-reinstall --no-deps 'matplotlib>=3.9,<4'"),
+        ("mamba-ssm", None, "pip install --no-build-isolation 'compresskit[mamba]'"),
+        ("tokenizers", None, "pip install 'tokenizers>=0.22,!=0.23.2,!=0.23.1'"),
+        ("lm_eval", None, "pip install 'lm_eval[hf]'"),
+        ("wandb", None, "pip install wandb"),
     ],
 )
-def test_what_installs_it(name: str, again: bool, expected: str) -> None:
-    assert command(BY_NAME[name], again=again) == expected
+def test_what_installs_it(name: str, version: str | None, expected: str) -> None:
+    assert command(BY_NAME[name], version, again=version is not None) == expected
+
+
+def test_torch_comes_again_from_where_its_build_is() -> None:
+    where = "--index-url https://download.pytorch.org/whl/cu130"
+    assert command(BY_NAME["torch"], "2.5.0+cu130") == f"pip install {where} 'torch>=2.9,<3'"
+    assert "index" not in command(BY_NAME["torch"], "2.5.0")
 
 
 def test_which_versions_fit() -> None:
