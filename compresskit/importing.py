@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
 from types import ModuleType
 
+import compresskit
 from compresskit import console
 
 _HEAVY = frozenset({"compresskit", "torch", "transformers"})
@@ -34,6 +37,15 @@ def watched(*, told: bool = True) -> Iterator[None]:
     finally:
         sys.meta_path.remove(watch)
         gc.freeze()
+
+
+def findable(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which a new process of Python finds this package even if it is not installed."""
+    root = str(Path(compresskit.__file__).resolve().parents[1])
+    if Path(root).name in {"site-packages", "dist-packages"}:
+        return dict(environment)
+    paths = [root, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 class _Watch(MetaPathFinder):

@@ -19,6 +19,7 @@ from compresskit import __version__, console
 from compresskit.cli.cache import cache
 from compresskit.cli.data import data
 from compresskit.cli.demo import demo
+from compresskit.cli.doctor import doctor
 from compresskit.cli.eval import eval_
 from compresskit.cli.everywhere import Verb, set_up
 from compresskit.cli.export import export
@@ -59,6 +60,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     merge,
     export,
     demo,
+    doctor,
 )
 
 EXIT_BROKEN_PIPE = 141  # what a shell reports for a program that the signal SIGPIPE has ended

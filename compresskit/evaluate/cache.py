@@ -31,12 +31,13 @@ from compresskit.checkpoint.store import write_text
 from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.answers import read_answers
+from compresskit.evaluate.cache_place import FOLDER_VARIABLE, cache_folder
+from compresskit.evaluate.machine import cpu_name
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
 from compresskit.evaluate.row import Dataset
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.units import BYTES
 
-FOLDER_VARIABLE = "COMPRESSKIT_CACHE"
 SIZE_VARIABLE = "COMPRESSKIT_CACHE_SIZE"
 DEFAULT_SIZE = "1GB"
 DATASET_FILE = "dataset.json"
@@ -47,12 +48,6 @@ _UNFINISHED = ".new-"
 _GPUS = Path("/proc/driver/nvidia/gpus")
 # What decides where and how fast a checkpoint runs, and is not part of the settings.
 _ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "WORLD_SIZE")
-
-
-def cache_folder() -> Path:
-    """Where outcomes are kept: $COMPRESSKIT_CACHE, else compresskit in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get(FOLDER_VARIABLE) or Path(home, "compresskit")) / "eval"
 
 
 def cache_limit() -> int:
@@ -233,8 +228,6 @@ def _own_code() -> str:
 @functools.cache
 def _machine() -> list[str]:
     """What tells machines apart, found without torch: processor, system, GPUs and their settings."""
-    from compresskit.evaluate.measure import cpu_name
-
     # One after the other, since a machine whose driver has no such folder has no NVIDIA GPU.
     gpus = sorted(path.read_text(errors="replace") for path in _GPUS.glob("*/information")) if _GPUS.is_dir() else []
     variables = [f"{name}={os.environ.get(name, '')}" for name in _ENVIRONMENT]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 _CPUS = Path("/sys/devices/system/cpu")
 _CGROUP = Path("/sys/fs/cgroup/cpu.stat")
 _MEMINFO = Path("/proc/meminfo")
+_CPUINFO = Path("/proc/cpuinfo")
 
 # What slows a GPU that has work, by the bits of NVML (its header nvml.h, nvmlClocksEventReasons…); idling is none.
 _SLOWED = {
@@ -37,7 +39,7 @@ def load() -> dict[str, Any]:
     is their mean clock and `cpu_most_mhz` what it may be; `cpu_throttled_ms` is how long a container was held back
     since it began, `cpu_throttle_count` how often heat or power slowed a core since the machine began.
     """
-    found: dict[str, Any] = {"cpus": _cpus()}
+    found: dict[str, Any] = {"cpus": cpus()}
     if hasattr(os, "getloadavg"):
         with contextlib.suppress(OSError):
             found["load_average"] = [round(each, 2) for each in os.getloadavg()]
@@ -80,13 +82,38 @@ def _handle(pynvml: Any) -> Any:
     return pynvml.nvmlDeviceGetHandleByUUID(first)
 
 
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    return of_cpu("model name") or platform.processor() or platform.machine()
+
+
+def of_cpu(*keys: str) -> str:
+    """What Linux tells of the first processor under the first of `keys` that it has; empty elsewhere."""
+    pairs = [line.partition(":") for line in _read(_CPUINFO).splitlines()]
+    return next((value.strip() for key in keys for name, _, value in pairs if name.strip() == key), "")
+
+
+def total_memory() -> int | None:
+    """The bytes of memory of the machine; None where the system does not tell."""
+    if (found := _of_memory("MemTotal:")) is not None:
+        return found
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def free_memory() -> int | None:
     """The bytes that processes may take before the system swaps; None where it does not tell."""
-    lines = _read(_MEMINFO).splitlines()
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    return _of_memory("MemAvailable:")
 
 
-def _cpus() -> int:
+def _of_memory(key: str) -> int | None:
+    return next((int(line.split()[1]) * 1024 for line in _read(_MEMINFO).splitlines() if line.startswith(key)), None)
+
+
+def cpus() -> int:
+    """How many processors this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import numpy as np
 
 from compresskit.errors import InputError
+from compresskit.evaluate.machine import cpu_name
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,6 @@ _KIB = 1024
 ZSTD_LEVEL = 3  # zstd's own default
 _STATUS = Path("/proc/self/status")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +176,6 @@ def describe_device(device: torch.device) -> dict[str, str | int]:
         name = torch.cuda.get_device_name(device)
         return {"kind": "cuda", "name": name, "cuda": torch.version.cuda or "-", "os": system}
     return {"kind": device.type, "name": cpu_name(), "threads": torch.get_num_threads(), "os": system}
-
-
-def cpu_name() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 def disk_bytes(folder: Path) -> int:

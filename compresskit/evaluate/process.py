@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import compresskit
 from compresskit import console
 from compresskit.errors import RunFailed
 from compresskit.evaluate.measurement import Measurement, Outcome
+from compresskit.importing import findable
 
 _WORKER = "compresskit.evaluate.worker"
 _SECONDS_TO_END = 2.0
@@ -81,16 +81,11 @@ def _kept_from_terminals() -> Iterator[None]:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Our environment, in which the worker finds this package even if it is not installed.
+    """Our environment for a worker.
 
     Its temporary files are in its own folder, so that they go with that where it crashes.
     """
-    environment = {**os.environ, "TMPDIR": str(folder)}
-    root = str(Path(compresskit.__file__).resolve().parents[1])
-    if Path(root).name in {"site-packages", "dist-packages"}:
-        return environment
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return {**findable(os.environ), "TMPDIR": str(folder)}
 
 
 def how_it_ended(code: int) -> str:

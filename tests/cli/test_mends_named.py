@@ -14,7 +14,8 @@ import compresskit
 from compresskit.cli.app import app, verb_names
 
 PACKAGE = Path(compresskit.__file__).parent
-OTHERS = {"--local-dir", "--help", "--no-"}  # of `hf download`, of every verb, and the beginning of what turns one off
+# Of `hf download`, of every verb, the beginning of what turns one off, and of pip.
+OTHERS = {"--local-dir", "--help", "--no-", "--force-reinstall", "--no-deps", "--no-build-isolation", "--index-url"}
 NO_VERBS = {"alone", "knows", "needs", "reads"}
 
 

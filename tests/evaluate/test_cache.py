@@ -14,6 +14,7 @@ from compresskit.checkpoint.seal import SEAL
 from compresskit.errors import UsageError
 from compresskit.evaluate import cache as module
 from compresskit.evaluate.cache import Cache, cache_limit
+from compresskit.evaluate.cache_place import FOLDER_VARIABLE
 from compresskit.evaluate.measurement import OUTCOME_FILE, PREDICTIONS_FILE, Outcome
 from compresskit.evaluate.row import Dataset, Row
 
@@ -30,7 +31,7 @@ def key(number: int) -> str:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the entries, in which nothing is kept yet."""
-    monkeypatch.setenv(module.FOLDER_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.delenv(module.SIZE_VARIABLE, raising=False)
     return tmp_path / "cache" / "eval"
 

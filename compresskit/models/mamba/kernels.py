@@ -50,8 +50,7 @@ def _kernels() -> Kernels | None:
         )
         return None
     try:
-        found = _imported()
-        _try(found)
+        return working()
     except Exception as error:  # built for another torch or CUDA they raise whatever the loader or the driver says
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         console.warn(
@@ -59,6 +58,12 @@ def _kernels() -> Kernels | None:
             "PyTorch computes, which is slower; build them again for this torch (docs/mamba.md), or uninstall them"
         )
         return None
+
+
+def working() -> Kernels:
+    """The kernels, each of them tried on the GPU; raises whatever they raise, which may be any exception."""
+    found = _imported()
+    _try(found)
     return found
 
 

@@ -153,6 +153,11 @@ class Passes:
         self._stream = _stream_of(self.device) if self.on_gpu else None
         self._pool = torch.cuda.graph_pool_handle() if self.on_gpu else None
 
+    @property
+    def makes_graphs(self) -> bool:
+        """Whether a pass that comes again and again becomes a CUDA graph."""
+        return self._makes
+
     @torch.inference_mode()
     def ask(self, batch: Tensor, how: How) -> Tensor:
         """Launch a pass over a packed batch of the CPU; its result is on the CPU once what `mark` returns has waited.
