@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from compresskit.checkpoint.nearest import nearest_path
 from compresskit.errors import InputError
 
 MEND = "check its name and its permissions, or copy it again"
@@ -30,7 +31,9 @@ def reading(path: Path, mend: str = MEND) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; {mend}") from error
+        near = nearest_path(path)
+        beside = "" if near is None else f", but {near} does"
+        raise InputError(f"{path} does not exist{beside}; {mend}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or type(error).__name__}); {mend}") from error
     except UnicodeDecodeError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compresskit import console
+from compresskit.checkpoint.nearest import nearest_path
 from compresskit.data import Split
 from compresskit.data.examples import ExampleSet
 from compresskit.data.mending import BadData, Handling, told
@@ -104,12 +105,25 @@ def load_as(
         return reading.read_files([path], ref, handling, keep, watcher=watcher)
     if path.is_dir() and (files := files_of(path, split)):
         return reading.read_files(files, ref, handling, keep, watcher=watcher)
-    if not path.is_dir() and (not _HUB_ID.fullmatch(ref) or ref.endswith(_FILE_SUFFIXES)):
-        raise InputError(f"{ref}: no such file; DATA is a file of questions, a folder, a Hub data set id, or 'demo'")
+    if not path.is_dir():
+        _check_is_no_path(ref, path)
     from compresskit.data import hub
 
     name = "validation" if split == "eval" else "train"
     return hub.read(str(path) if path.is_dir() else ref, name, handling, keep, watcher=watcher)
+
+
+def _check_is_no_path(ref: str, path: Path) -> None:
+    """InputError where a reference to what is not there can only be a path, or the folder that it begins with is here.
+
+    The Hub is not asked for `data/dev` then, whatever lies there.
+    """
+    beside = "/" in ref and path.parent.is_dir()
+    if _HUB_ID.fullmatch(ref) and not ref.endswith(_FILE_SUFFIXES) and not beside:
+        return
+    near = nearest_path(path)
+    mend = "DATA is a file of questions, a folder, a Hub data set id, or 'demo'"
+    raise InputError(f"{ref}: no such file; {mend if near is None else f'did you mean {near}?'}")
 
 
 def files_of(folder: Path, split: Split) -> list[Path]:

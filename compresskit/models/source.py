@@ -16,6 +16,7 @@ from pathlib import Path
 from compresskit import console
 from compresskit.checkpoint.listing import check_listed
 from compresskit.checkpoint.manifest import Base, Manifest, read_manifest
+from compresskit.checkpoint.nearest import names_in, nearest_path
 from compresskit.checkpoint.reading import check_regular, read_bytes
 from compresskit.checkpoint.store import read_safetensors_metadata, sha256_weights
 from compresskit.errors import InputError, MissingError, UsageError
@@ -100,7 +101,7 @@ def resolve(ref: str, revision: str | None = None) -> Source:
     if revision is None:  # which the Hub alone has
         _check_is_no_path(ref)
     if "/" not in hub_id or (hub_id.startswith("demo/")):
-        near = difflib.get_close_matches(ref, [*known_aliases(), *_names(Path())], n=1)
+        near = difflib.get_close_matches(ref, [*known_aliases(), *names_in(Path())], n=1)
         hint = (
             f"did you mean {near[0]}?"
             if near
@@ -138,27 +139,6 @@ def _check_is_no_path(ref: str) -> None:
         raise InputError(f"there is no {what} {ref}; did you mean {near}?")
     told = f" ({path.parent} is a folder here, so no model of the Hub is meant)" if owner_is_here else ""
     raise InputError(f"there is no {what} {ref}{told}; check the path")
-
-
-def nearest_path(path: Path) -> Path | None:
-    """What is there under nearly the same path; None where nothing is."""
-    found = Path(path.anchor)
-    for part in path.parts[1:] if path.anchor else path.parts:
-        if not os.path.lexists(found / part):
-            near = difflib.get_close_matches(part, _names(found), n=1)
-            if not near:
-                return None
-            part = near[0]
-        found /= part
-    return found
-
-
-def _names(folder: Path) -> list[str]:
-    """The names in a folder that are not hidden; none where it cannot be listed."""
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError:
-        return []
 
 
 def download(hub_id: str, revision: str | None = None) -> Path:

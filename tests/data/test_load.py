@@ -13,6 +13,7 @@ from compresskit.data import hub
 from compresskit.data.examples import Answer
 from compresskit.data.load import load
 from compresskit.errors import InputError, MissingError
+from compresskit.evaluate.questions import read_questions
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -172,3 +173,16 @@ def test_without_network_the_client_is_told_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "huggingface_hub")
     hub._stay_offline_without_network()
     assert environment == {"HF_HUB_OFFLINE": "1"}
+
+
+def test_a_path_that_is_not_there_is_no_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "validation.json").write_text("{}")
+    for ref in ("data/validaton.json", "data/validation.jsn", "daat/validation.json"):
+        with pytest.raises(InputError, match=rf"^{ref}: no such file; did you mean data/validation.json\?$"):
+            load(ref, "eval")
+    with pytest.raises(InputError, match=r"^data/squad: no such file; DATA is"):
+        load("data/squad", "eval")
+    with pytest.raises(InputError, match=r"validaton.json does not exist, but .*data/validation.json does; check"):
+        read_questions(tmp_path / "data" / "validaton.json")
