@@ -44,6 +44,7 @@ _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPE = rb"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\u....|\\."
 _ESCAPES = re.compile(_ESCAPE, re.DOTALL)
 _ANY_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_TEXT_OR_NAN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\Z)|NaN|-?Infinity', re.DOTALL)
 LONGEST_ESCAPE = 12
 """Bytes of a character of JSON that is written as a pair of escapes."""
 
@@ -58,6 +59,19 @@ def whole_json(text: bytes) -> bytes:
     if not _ANY_HALF.search(text):
         return text
     return _ESCAPES.sub(lambda found: b"\\ufffd" if found[1] else found[0], text)
+
+
+def without_nan(text: bytes, within: bool) -> tuple[bytes, bool]:
+    """A piece of JSON with null in the place of NaN and Infinity, which Python writes and JSON does not have.
+
+    `within` says whether it begins within a text; told is, too, whether it ends within one. No escape is cut.
+    """
+    quotes = text.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"')
+    if b"NaN" in text or b"Infinity" in text:
+        opened = b'"' if within else b""
+        text = _TEXT_OR_NAN.sub(lambda found: found[0] if found[0].startswith(b'"') else b"null", opened + text)
+        text = text[len(opened) :]
+    return text, within != bool(quotes % 2)
 
 
 def ends_within_escape(text: bytes) -> int | None:

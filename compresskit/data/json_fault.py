@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ijson
 
+from compresskit.data.checks import quoted
 from compresskit.data.text_stream import TextStream
 from compresskit.errors import InputError
 
@@ -19,7 +20,7 @@ _EXPECTED = "give SQuAD JSON, or rows as JSON, CSV, TSV or Parquet"
 _LITERALS = ("true", "false", "null")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|NaN|-?Infinity|-?\d{4300,}', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d{4300,}', re.DOTALL)
 """A string, or one of the values that Python's json module takes and the parser does not."""
 _MOST, _MOST_LISTS = 48_000_000, 4_000_000
 """Bytes of text that are read a second time, and lists in it. Every official file has fewer."""
@@ -44,6 +45,11 @@ def json_fault(path: Path, name: str, error: Exception, *, several: bool = False
     place, reason = _fault(text, error, several)
     if place is None:
         return InputError(f"{name}: not JSON: {reason}; {_EXPECTED}")
+    if not text[:place].strip() and text[place:].strip():
+        return InputError(
+            f"{name}: neither JSON nor a table: no JSON begins with {quoted(text.split(None, 1)[0])}, and no "
+            f"delimiter makes 'context' and 'question' columns of the first line; {_EXPECTED}"
+        )
     before = text[:place]
     where = f"line {before.count(chr(10)) + 1}, byte {skipped + len(before.encode()):,}"
     if place == len(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from compresskit.data import checks
 from compresskit.data.checks import Fault, Object, Place
 from compresskit.data.pieces import Article, Asked, Broken, Passage, Piece, Row, of_rows
 from compresskit.data.text_stream import CHUNK, TextStream
-from compresskit.text import ends_within_escape, whole_json
+from compresskit.text import ends_within_escape, whole_json, without_nan
 
 Event = tuple[str, str, Any]
 Seen = Mapping[str, Callable[[str, str, Any], None]]
@@ -34,26 +35,35 @@ _DIGITS = 4300
 
 _TO_ZEROS, _TOO_MANY = bytes.maketrans(b"123456789", b"0" * 9), b"0" * (_DIGITS + 1)
 
+_LONGEST_WORD = len("-Infinity")
+_CUT_WORD = re.compile(rb"[-A-Za-z]+\Z")
+"""The end of a piece that may be in the midst of a word."""
+
 
 class _Whole:
-    """A stream of JSON without what the parser dies of: escapes of half a character are replaced.
+    """A stream of JSON without what the parser dies of: escapes of half a character are replaced, and NaN is.
 
     Raises ValueError, as the parser should, for more digits in a row than a number may have, in a text too.
     """
 
     def __init__(self, stream: TextStream) -> None:
-        self._stream, self._held, self._digits = stream, b"", b""
+        self._stream, self._held, self._within, self._digits = stream, b"", False, b""
 
     def read(self, size: int = CHUNK) -> bytes:
         """The next bytes, about `size` of them; b"" at the end."""
         if size == 0:
             return b""
         text = self._held + self._stream.read(size)
-        cut = ends_within_escape(text) if len(text) > len(self._held) else None
+        cut: int | None = None
+        if len(text) > len(self._held):
+            cut = ends_within_escape(text)
+            word = _CUT_WORD.search(text, max(0, len(text) - _LONGEST_WORD)) if cut is None else None
+            cut = word.start() if word is not None else cut
         cut = len(text) if cut is None else cut
         self._held = text[cut:]
         self._check_digits(text[:cut])
-        return whole_json(text[:cut]) or (self.read(size) if self._held else b"")
+        piece, self._within = without_nan(whole_json(text[:cut]), self._within)
+        return piece or (self.read(size) if self._held else b"")
 
     def _check_digits(self, text: bytes) -> None:
         if _TOO_MANY in (self._digits + text).translate(_TO_ZEROS):  # a seventh of the time of a regular expression

@@ -8,7 +8,9 @@ import pytest
 
 from compresskit.data import building
 from compresskit.data.examples import Answer, Example
+from compresskit.data.json_pieces import Events, objects
 from compresskit.data.mending import COUNTS, told
+from compresskit.data.text_stream import TextStream
 from compresskit.errors import InputError
 from tests.data.reading import read
 
@@ -135,3 +137,21 @@ def test_a_long_context_full_of_wrong_offsets_is_not_looked_through_for_ever(
     monkeypatch.setattr(building, "MOST_SOUGHT", 4 * len(CONTEXT) - 1)
     with pytest.raises(InputError, match=r"question 'a'.*too many answers .*; split it"):
         read(tmp_path, content)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 1 << 20])
+def test_what_python_writes_for_no_number_is_null(tmp_path: Path, chunk: int) -> None:
+    context = 'Ada: NaN, "-Infinity" and \\" wrote [NaN] it.'
+    value = {"x": float("nan"), "context": context, "y": [float("-inf"), float("inf")]}
+    path = tmp_path / "set"
+    path.write_text(json.dumps([value]), "utf-8")
+    with TextStream(path, "set") as stream:
+        (found,) = objects(Events(stream, chunk=chunk), "item")
+    assert found == {"x": None, "context": context, "y": [None, None]}
+
+
+def test_a_set_that_pandas_made_with_nothing_in_some_keys(tmp_path: Path) -> None:
+    found = one(
+        tmp_path, "mend", is_impossible=float("nan"), answers=[{"text": "Kelby", "answer_start": float("nan")}], x=[]
+    )
+    assert found.answers == (Answer("Kelby", 16),)

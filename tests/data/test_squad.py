@@ -228,7 +228,7 @@ def test_empty_files(tmp_path: Path, packed: bool) -> None:
 @pytest.mark.parametrize("packed", [False, True])
 def test_not_json_has_line_and_byte(tmp_path: Path, packed: bool) -> None:
     text = json.dumps(document(), indent=1).encode()
-    for wrong in (b"nope", b"'version'", b"NaN"):
+    for wrong in (b"nope", b"'version'", b"nan"):
         broken = text.replace(b'"Second"', wrong)
         line = broken[: broken.index(wrong)].count(b"\n") + 1
         message = refusal(tmp_path, gzip.compress(broken) if packed else broken)
