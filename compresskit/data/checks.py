@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 _SHOWN = 60
+_KEYS_SHOWN = 8
 
 
 class Missing(Enum):
@@ -70,6 +71,13 @@ def kind(value: object) -> str:
 def quoted(text: str) -> str:
     """`text` on one line, cut to a readable length."""
     return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+
+
+def listed(keys: Iterable[object]) -> str:
+    """The first keys, as a message names them."""
+    found = list(keys)
+    more = f" and {len(found) - _KEYS_SHOWN:,} more" if len(found) > _KEYS_SHOWN else ""
+    return (", ".join(quoted(str(key)) for key in found[:_KEYS_SHOWN]) or "no keys") + more
 
 
 def string(value: object, key: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from compresskit.data.checks import MISSING, Place
+from compresskit.data.checks import MISSING, Place, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,9 @@ def of_rows(rows: Iterator[Row]) -> Iterator[Piece]:
             continue
         row, place = each
         own_place = place.of_row(row.get("id"))
+        if (lacking := _lacking(row)) is not None:
+            yield Broken(lacking, own_place)
+            continue
         own_title, own_context = row.get("title", MISSING), row.get("context", MISSING)
         if begun and own_title != title:
             yield Article(title)
@@ -69,3 +72,13 @@ def of_rows(rows: Iterator[Row]) -> Iterator[Piece]:
         yield Asked(row, own_place, flat=True)
     if begun:
         yield Article(title)
+
+
+def _lacking(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with a row that lacks a key which every row needs; None where it has them."""
+    key = next((key for key in ("context", "question") if key not in row), None)
+    return (
+        None
+        if key is None
+        else f"the key {key!r} is missing; add it, or rename the key that holds it (there: {listed(row)})"
+    )

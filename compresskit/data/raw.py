@@ -162,8 +162,11 @@ def _of_columns(fields: Mapping[str, Any]) -> object:
         ("answer_text", "answer_start"),
         ("answer", "answer_start"),
     ):
-        if fields.get(text) is not None:
-            return {"text": fields[text], "answer_start": fields.get(start)}
+        value = fields.get(text)
+        if isinstance(value, Mapping) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+            return value  # answers with their offsets, under another name
+        if value is not None:
+            return {"text": value, "answer_start": fields.get(start)}
     return None
 
 

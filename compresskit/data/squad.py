@@ -93,7 +93,7 @@ class SquadReader:
             self._keys[prefix].add(value)
         elif event == "end_map":
             if _NEEDED[prefix] not in self._keys[prefix]:
-                self._broken(f"the key {_NEEDED[prefix]!r} is missing in {_NAMES[prefix]}; SQuAD JSON has it there")
+                self._broken(self._lacking(prefix))
             del self._keys[prefix]
             if prefix:
                 self._between.append(Article(self._title))
@@ -107,6 +107,11 @@ class SquadReader:
             self._broken(f"{_NAMES[prefix]} is {checks.kind(_begun(event, value))}, not an object")
             if prefix:
                 self._end_article()
+
+    def _lacking(self, prefix: str) -> str:
+        needed, there = _NEEDED[prefix], checks.listed(sorted(self._keys[prefix]))
+        rows = "" if prefix else ", and rows have 'context' and 'question'"
+        return f"the key {needed!r} is missing in {_NAMES[prefix]} (there: {there}); SQuAD JSON has it there{rows}"
 
     def _end_article(self) -> None:
         self._article = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,8 +14,7 @@ from compresskit.data.text_stream import MOST_IN_ONE, TextStream
 from compresskit.text import check_depth, from_json, whole_json
 
 _LISTS = ("answers", "detected_answers", "answers.text", "answers.answer_start", "answer_start", "answer_text")
-# How pandas writes numpy's arrays: array([515], dtype=int32).
-_ARRAY = re.compile(r"array\((\[[^\[\]]*\])(?:,\s*dtype=\w+)?\)")
+_CONSTANTS = {"nan": None, "NaN": None, "null": None, "true": True, "false": False}
 _LONGEST_LITERAL = 1_000_000  # characters; Python's own parser takes a hundred times as much memory
 
 
@@ -54,7 +52,12 @@ def _rows(stream: TextStream) -> Iterator[Row]:
         for name in _LISTS:
             if name in row:
                 row[name] = value_of(row[name])
-        yield row, place
+        # No answer begins so: taken as a text, it would be scored, and no answer would ever be right.
+        cut = next((name for name in _LISTS if isinstance(row.get(name), str) and row[name].lstrip()[:1] == "{"), None)
+        if cut is not None:
+            yield Broken(f"{cut!r} begins as JSON does, but is none (nor what pandas writes); write JSON there", place)
+        else:
+            yield row, place
         stream.next_piece()
 
 
@@ -70,8 +73,22 @@ def value_of(cell: str) -> Any:
     if len(text) > _LONGEST_LITERAL:
         return cell
     try:
-        value = ast.literal_eval(_ARRAY.sub(r"\1", text))
+        value = ast.literal_eval(_Plain().visit(ast.parse(text, mode="eval")))
         check_depth(value)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return cell
     return value
+
+
+class _Plain(ast.NodeTransformer):
+    """Python without the names that pandas, numpy and JSON write in it: `array([515], dtype=int32)`, `NaN`, `true`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """What is called on, in the place of the call."""
+        made = node.func.value if isinstance(node.func, ast.Attribute) else node.func
+        is_numpy = isinstance(made, ast.Name) and made.id in ("array", "np")
+        return self.visit(node.args[0]) if is_numpy and node.args else node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """The value of a name that stands for one."""
+        return ast.Constant(_CONSTANTS[node.id]) if node.id in _CONSTANTS else node

@@ -207,6 +207,16 @@ def test_answers_in_columns_of_their_own(tmp_path: Path, text: str) -> None:
         (b'{"question": "?", "context": "a"}\n\nnope', "line 3"),
         (b'[{"question": "?", "context": "a"}, 7]', "row 1: the row is the number 7, not an object"),
         (b'{"data": [{"question": "?"}]}', "row 0 (.data[0]): the key 'context' is missing"),
+        (
+            b'{"question": "?", "text": "a"}',
+            "row 0: the key 'context' is missing; add it, or rename the key that holds it (there: 'question', 'text')",
+        ),
+        (b'{"query": "?", "passage": "a"}', "'data' is missing in the top level (there: 'passage', 'query')"),
+        (b"passage,query\na,b\n", "neither JSON nor a table: no JSON begins with 'passage,query'"),
+        (
+            b"context,question,answers\na,b,\"{'text': array(['a'\"\n",
+            "line 2: 'answers' begins as JSON does, but is none",
+        ),
         (parquet()[:-40] + b"PAR1", "damaged Parquet"),
         (gzip.compress(parquet()), "a Parquet file in a packed one, not text; unpack it"),
         (bytes(257) + b"ustar" + bytes(300), "a tar archive, not text"),
@@ -253,3 +263,27 @@ def test_a_folder_with_files_of_splits(tmp_path: Path) -> None:
     (tmp_path / "data" / "valid.json").write_bytes(FORMS["SQuAD"])
     with pytest.raises(InputError, match=r"dev.csv, valid.json may all be the split 'eval'"):
         load(str(tmp_path), "eval")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "{'text': array(['wrote [it]'], dtype='<U10'), 'answer_start': array([4], dtype=int32)}",
+        "{'text': array(['wrote [it]'], dtype=object), 'answer_start': [np.int64(4)]}",
+        "[{'text': np.str_('wrote [it]'), 'answer_start': 4, 'x': nan}]",
+        '[{"text": "wrote [it]", "answer_start": 4, "x": NaN, "y": true}]',
+    ],
+)
+def test_answers_in_a_cell_as_pandas_writes_them(tmp_path: Path, cell: str) -> None:
+    with (tmp_path / "set").open("w", newline="") as file:
+        csv.writer(file).writerows([["context", "question", "answers"], ["Ada wrote [it].", "What?", cell]])
+    (found,) = reading.read(tmp_path / "set", handling="stop")
+    assert found.answers == (Answer("wrote [it]", 4),)
+
+
+def test_answers_with_offsets_in_the_key_answer(tmp_path: Path) -> None:
+    answer = {"start": 4, "end": 9, "text": "wrote", "labels": ["Answer"]}
+    row = {"id": 1, "context": "Ada wrote it.", "question": "What?", "answer": [answer], "annotator": 1}
+    (tmp_path / "set").write_text(json.dumps([row]))
+    (found,) = reading.read(tmp_path / "set", handling="stop")
+    assert found.answers == (Answer("wrote", 4),)
