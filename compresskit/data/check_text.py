@@ -16,7 +16,7 @@ def lines(found: Mapping[str, Any], findings: Findings) -> Iterator[str]:
     yield f"data        {found['data']}{split}" + (f" (sha256 {found['sha256'][:12]})" if found["sha256"] else "")
     yield f"questions   {found['questions']:,}, of which {found['unanswerable']:,} have no answer"
     yield f"passages    {found['paragraphs']:,} in {counted(found['articles'], 'article')}"
-    several = [f"{number} to {counted(count, 'question')}" for number, count in found["answers_per_question"].items()]
+    several = [f"{counted(count, 'question')} with {number}" for number, count in found["answers_per_question"].items()]
     yield f"answers     {', '.join(several) or 'none'}"
     yield f"characters  {_lengths(found['characters'])}"
     yield from _tokens(found.get("tokens"))

@@ -128,7 +128,7 @@ def _told(raw: RawAnswer, placed: Placed) -> str:
     else:
         text = f"{text}, has an 'answer_start' ({raw.start}) that does not count characters"
     if placed.answer is None:
-        return f"{text} nor anywhere in the context; correct the text"
+        return f"{text}, and stands nowhere in the context; correct the text"
     found = placed.answer
     written = f" as {checks.quoted(found.text)}" if found.text != raw.text else ""
     return f"{text}; it stands at {found.start}{written}: correct it"

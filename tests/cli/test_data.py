@@ -31,6 +31,7 @@ def test_data_without_a_fault(place: Path, run: Run) -> None:
     done = run("data", "check", write("set.json", ("rome", 0), ("oslo", 31)))
     assert (done.code, done.err) == (0, "set.json can be trained on and scored without loss\n")
     assert "questions   2, of which 0 have no answer\n" in done.out
+    assert "answers     2 questions with 1\n" in done.out
     assert "\n\n" not in done.out
 
 

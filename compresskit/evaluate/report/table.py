@@ -143,7 +143,7 @@ class TerminalTable:
             gate = line.gate
             yield Text(line.text, style="red" if not gate.passed else "yellow" if gate.undecided else "green")
         for row in self._report.rows:
-            if row.error is not None:
+            if row.error is not None and len(self._report.rows) > 1:  # that of the only one is what the call ends with
                 yield Text(f"{row.name}: not scored: {row.error}", style="red")
 
     def _grid(self, colored: bool) -> Grid:
