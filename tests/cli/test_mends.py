@@ -87,6 +87,18 @@ def test_a_bert_whose_tokenizer_gives_no_types(name: str, trained: Trained, plac
     assert (done.code, warned) == (0, name != "BertTokenizer")
 
 
+def test_a_bert_whose_tokenizer_holds_its_types_back(trained: Trained, place: Path, run: Run) -> None:
+    """The right class alone does not mend it."""
+    shutil.copytree(trained.dense, "few")
+    Path("few/compresskit.json").unlink()
+    path = Path("few/tokenizer_config.json")
+    settings = json.loads(path.read_text())
+    for names, warned in ((["input_ids", "attention_mask"], True), (["input_ids", "token_type_ids"], False)):
+        path.write_text(json.dumps({**settings, "model_input_names": names}))
+        done = run("predict", "few", *ASKED)
+        assert (done.code, "add token_type_ids to model_input_names" in done.err) == (0, warned), done.err
+
+
 def test_each_fault_is_told_once(trained: Trained, place: Path, run: Run, monkeypatch) -> None:
     shutil.copytree(trained.dense, "runs/dense")
     Path("answers.json").write_text("{}")

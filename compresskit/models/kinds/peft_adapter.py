@@ -63,6 +63,9 @@ def _method(folder: Path) -> str:
     return "dora" if getattr(config, "use_dora", False) else str(kind).lower()
 
 
+_OUTER = "base_model.model."  # what PEFT puts before the names of the model's own tensors
+
+
 def _check_complete(adapted: Any, folder: Path) -> set[str]:
     """The names of an adapter's tensors in its file; InputError where one has no place, or a place has no tensor.
 
@@ -75,6 +78,12 @@ def _check_complete(adapted: Any, folder: Path) -> set[str]:
         saved = set(file.keys())
     # Embeddings of the base that were saved along go to the base itself.
     places = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    inner = f"{_OUTER}{adapted.get_base_model().base_model_prefix}."
+    if saved and {inner + name.removeprefix(_OUTER) for name in saved} <= places:
+        raise InputError(
+            f"the adapter {folder} was trained on the bare model (AutoModel), without a head that answers; "
+            "train one on a model with a head: compresskit lora BASE"
+        )
     for odd, what in ((places - saved, "lacks"), (saved - places - set(adapted.state_dict()), "has no place for")):
         if odd:
             raise InputError(

@@ -109,9 +109,10 @@ def _picked(archive: zipfile.ZipFile, files: Sequence[zipfile.ZipInfo], dimensio
     if len(fitting) == 1:
         return fitting[0]
     listed = ", ".join(f"{name} ({count})" for name, (_, count) in found.items())
+    alike = bool(fitting) and len({count for _, count in found.values() if dimension in (None, count)}) == 1
     raise InputError(
         f"{archive.filename} holds {len(files)} files, by the numbers of a vector: {listed or 'none'}; "
-        "choose one with --embedding-dim"
+        + ("unpack it, and give the one that you mean" if alike else "choose one with --embedding-dim")
     )
 
 

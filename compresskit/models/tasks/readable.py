@@ -51,10 +51,15 @@ def warn_of_types(folder: str, tokenizer: PreTrainedTokenizerFast, config: Pretr
     if (getattr(config, "type_vocab_size", None) or 0) < 2 or not reads_types(config):
         return
     if max(tokenizer("a", "b").get("token_type_ids", [0])) == 0:
+        held_back = "token_type_ids" not in tokenizer.init_kwargs.get("model_input_names", ["token_type_ids"])
+        mend = (
+            "add token_type_ids to model_input_names in tokenizer_config.json"
+            if held_back
+            else "name the tokenizer of its base as tokenizer_class in tokenizer_config.json, such as BertTokenizer"
+        )
         _warn_once(
             f"the model in {folder} knows two types of tokens, for question and context, and its tokenizer gives one; "
-            "if it learned from two, name the tokenizer of its base as tokenizer_class in tokenizer_config.json, "
-            "such as BertTokenizer"
+            f"if it learned from two, {mend}"
         )
 
 

@@ -176,6 +176,14 @@ def truncate(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def of_the_bare_model(folder: Path) -> None:
+    """As PEFT saves an adapter of `AutoModel`, which has no head, by the names of its tensors too."""
+    change_config(task_type=None, modules_to_save=None)(folder)
+    path = folder / "adapter_model.safetensors"
+    tensors = {name.replace(".bert.", "."): tensor for name, tensor in load_file(path).items() if ".bert." in name}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
 A = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_A.weight"
 HEAD = "base_model.model.qa_outputs.weight"
 DAMAGED = {
@@ -183,6 +191,7 @@ DAMAGED = {
     "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), r"safetensors does not exist"),
     "cut weights": (truncate, r"adapter_model\.safetensors is not a whole safetensors file"),
     "a lost tensor": (change_tensors(lambda t: t.pop(A)), r"it lacks 1 tensor, such as .*query\.lora_A\.weight; give"),
+    "no head": (of_the_bare_model, r"on the bare model .*: compresskit lora"),
     "a lost head": (
         change_tensors(lambda t: t.pop(HEAD)),
         r"does not fit its base \(.*qa_outputs\.weight.*\); give",

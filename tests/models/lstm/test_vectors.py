@@ -195,6 +195,10 @@ def test_a_zip_of_several_dimensions_as_it_is_downloaded(tmp_path: Path) -> None
         check(found, naive(lines(size=size), WORDS, 0, False, size))
     with pytest.raises(InputError, match=r"glove.4d.txt \(4\), glove.6d.txt \(6\); choose one with --embedding-dim"):
         read_vectors(path, WORDS, lowercase=False)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more.4d.txt", "\n".join(lines(size=4)) + "\n")
+    with pytest.raises(InputError, match=r"more.4d.txt \(4\); unpack it, and give the one that you mean$"):
+        read_vectors(path, WORDS, lowercase=False, dimension=4)
 
 
 @pytest.mark.parametrize("pack", [bz2.compress, lzma.compress, zstandard.ZstdCompressor().compress])
