@@ -123,7 +123,8 @@ def _check_ids(examples: Questions, output: Path) -> None:
     for example in examples:
         if example.id in known:
             raise InputError(
-                f"two questions have the id {example.id!r}, and {output} holds one answer to each; mend it"
+                f"two questions have the id {example.id!r}, and {output} holds one answer to each id; "
+                "give every question its own, or leave --output out"
             )
         known.add(example.id)
 

@@ -13,7 +13,7 @@ from compresskit.checkpoint.nearest import nearest_path
 from compresskit.data import Split
 from compresskit.data.examples import ExampleSet
 from compresskit.data.mending import BadData, Handling, told
-from compresskit.errors import InputError
+from compresskit.errors import InputError, MissingError
 
 if TYPE_CHECKING:
     from compresskit.data.building import Watcher
@@ -110,7 +110,12 @@ def load_as(
     from compresskit.data import hub
 
     name = "validation" if split == "eval" else "train"
-    return hub.read(str(path) if path.is_dir() else ref, name, handling, keep, watcher=watcher)
+    try:
+        return hub.read(str(path) if path.is_dir() else ref, name, handling, keep, watcher=watcher)
+    except (InputError, MissingError) as error:
+        if path.is_dir() or (near := nearest_path(path)) is None:
+            raise
+        raise type(error)(f"{error}; or did you mean {near}?") from error
 
 
 def _check_is_no_path(ref: str, path: Path) -> None:

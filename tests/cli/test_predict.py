@@ -89,7 +89,7 @@ def test_questions_from_a_pipe(text: str, count: int, trained: Trained, run: Run
 def test_a_broken_line_from_a_pipe(trained: Trained, run: Run, piped: Callable[[str], None]) -> None:
     piped("Who?\n")
     done = run("predict", trained.dense, "--input", "-")
-    assert (done.code, done.err.startswith("error: standard input: not JSON: line 1")) == (3, True)
+    assert (done.code, done.err.startswith("error: standard input: neither JSON nor a table")) == (3, True)
 
 
 def test_where_answers_may_not_go(trained: Trained, place: Path, refused) -> None:

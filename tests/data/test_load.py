@@ -186,3 +186,16 @@ def test_a_path_that_is_not_there_is_no_data_set_of_the_hub(tmp_path: Path, monk
         load("data/squad", "eval")
     with pytest.raises(InputError, match=r"validaton.json does not exist, but .*data/validation.json does; check"):
         read_questions(tmp_path / "data" / "validaton.json")
+
+
+def test_a_data_set_that_the_hub_does_not_give_may_be_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(ref: str, split: str) -> None:
+        raise MissingError(f"no {ref}")
+
+    monkeypatch.setattr(hub, "_load", unreachable)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "squad").mkdir(parents=True)
+    with pytest.raises(MissingError, match=r"^no daat/squad; or did you mean data/squad\?$"):
+        load("daat/squad", "eval")
+    with pytest.raises(MissingError, match=r"^no someone/answers$"):
+        load("someone/answers", "eval")

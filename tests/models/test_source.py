@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from compresskit.checkpoint.store import read_json, sha256_weights, write_json
 from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
-from compresskit.models import builtin
+from compresskit.models import builtin, source
 from compresskit.models.kinds import base_source, checkpoint_files, fingerprint
 from compresskit.models.source import BUILT_IN, Source, base_of, known_aliases, resolve, resolve_base
 from tests.models import overlays, tiny
@@ -92,6 +92,21 @@ def test_an_alias_is_the_hubs_id(monkeypatch: pytest.MonkeyPatch, room: Path) ->
 def test_an_unknown_name_suggests_the_nearest(ref: str, near: str) -> None:
     with pytest.raises(UsageError, match=rf"^unknown model '{ref}'; did you mean {near}\?$"):
         resolve(ref)
+
+
+def test_what_the_hub_does_not_give_may_be_what_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(hub_id: str, revision: str | None) -> Path:
+        raise MissingError(f"no {hub_id}")
+
+    monkeypatch.setattr(source, "download", unreachable)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "dense").mkdir(parents=True)
+    for ref, near in (("rnus/dense", "runs/dense"), ("dmeo/bert", "demo/bert")):
+        with pytest.raises(MissingError, match=rf"^no {ref}; or did you mean {near}\?$"):
+            resolve(ref)
+    for ref in ("someone/model", "bert"):
+        with pytest.raises(MissingError, match=r"^no [\w-]+/[\w-]+$"):
+            resolve(ref)
 
 
 @pytest.mark.parametrize("ref", ["a b/c", "a/..b"])
