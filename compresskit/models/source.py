@@ -112,10 +112,10 @@ def resolve(ref: str, revision: str | None = None) -> Source:
         folder = download(hub_id, revision)
     except (InputError, MissingError) as error:
         here = [str(nearest_path(Path(ref)) or ""), *difflib.get_close_matches(ref, BUILT_IN, n=1, cutoff=0.8)]
-        near = next((each for each in here if each), None)
-        if near is None or revision is not None or ref in ALIASES:
+        closest = next((each for each in here if each), None)
+        if closest is None or revision is not None or ref in ALIASES:
             raise
-        raise type(error)(f"{error}; or did you mean {near}?") from error
+        raise type(error)(f"{error}; or did you mean {closest}?") from error
     return Source(ref, folder, revision=folder.name)
 
 
