@@ -41,7 +41,7 @@ _CUT_WORD = re.compile(rb"[-A-Za-z]+\Z")
 
 
 class _Whole:
-    """A stream of JSON without what the parser dies of: escapes of half a character are replaced, and NaN is.
+    """A stream of JSON without what the parser dies of: NaN, and escapes of half a character, are replaced.
 
     Raises ValueError, as the parser should, for more digits in a row than a number may have, in a text too.
     """
