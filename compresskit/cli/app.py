@@ -31,7 +31,9 @@ from compresskit.cli.predict import predict
 from compresskit.cli.prune import prune
 from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
+from compresskit.cli.recipes import recipes
 from compresskit.cli.report import report
+from compresskit.cli.run import run
 from compresskit.cli.train import train
 from compresskit.errors import (
     EXIT_INTERRUPTED,
@@ -53,6 +55,8 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     quantize,
     eval_,
     report,
+    run,
+    recipes,
     cache,
     data,
     predict,

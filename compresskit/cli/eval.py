@@ -18,30 +18,15 @@ if TYPE_CHECKING:
 def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     """Measure checkpoints side by side: exact match, F1, size, memory, latency."""
     from compresskit.evaluate.config import configured
-    from compresskit.evaluate.delivery import require_gates, require_rows
-    from compresskit.evaluate.evaluate import evaluate
-    from compresskit.evaluate.gate import check_asked, check_judged, gated, parse_rules
-    from compresskit.evaluate.harness import check_language_figures
-    from compresskit.evaluate.metrics import check_metrics
-    from compresskit.evaluate.refs import judged
+    from compresskit.evaluate.verdict import judge, rules_of
 
     config = configured(given, Path())
-    options, settings, gating = config.options, config.settings, config.gating
     config.check_places(Path())
-    check_metrics(settings.metrics)
-    rules = parse_rules(gating.gates, has_baseline=options.baseline is not None, ci95=gating.gate_ci)
-    gating.check_effect(rules)
-    check_asked(rules, settings.metrics, settings.harness)
-    if options.prove_gates:
+    rules = rules_of(config)
+    if config.options.prove_gates:
         _prove(config, rules)
-        return
-    check_language_figures(options.checkpoints, settings)
-    check_judged(rules, has_others=bool(judged(options.checkpoints, options.baseline)))
-    report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
-    report = gated(report, rules, gating)
-    config.delivery.deliver(report)
-    require_rows(report)
-    require_gates(report)
+    else:
+        judge(config, rules)
 
 
 def _prove(config: EvalConfig, rules: Sequence[Rule]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -39,11 +39,28 @@ def from_yaml(text: str) -> Any:
     ValueError where it is none, is nested too deep or in itself, unfolds to more than 100,000 values, or has too long
     a number.
     """
+    return _read(text)[0]
+
+
+def from_yaml_with_lines(text: str) -> tuple[Any, Mapping[Keys, int]]:
+    """The value of a YAML text, and the line of each entry by its keys and indices from the top: `("steps", 0)`.
+
+    ValueError where `from_yaml` raises it, and where a key stands twice in one mapping.
+    """
+    value, node = _read(text)
+    return value, {} if node is None else dict(_lines(node, ()))
+
+
+Keys = tuple[str | int, ...]
+"""Where a value stands in nested mappings and lists, from the top."""
+
+
+def _read(text: str) -> tuple[Any, yaml.Node | None]:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
-            return None
+            return None, None
         check_depth(node, _nodes, _MOST_VALUES)
         value = loader.construct_document(node)
     except RecursionError as error:
@@ -51,7 +68,22 @@ def from_yaml(text: str) -> Any:
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     check_depth(value)
-    return value
+    return value, node
+
+
+def _lines(node: yaml.Node, path: Keys) -> Iterator[tuple[Keys, int]]:
+    """Yield the place and the line of all entries in a node, those of mappings by their keys."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value if isinstance(key, yaml.ScalarNode) else "" for key, _ in node.value]
+        for (key, value), name in zip(node.value, keys, strict=True):
+            if keys.count(name) > 1:
+                raise ValueError(f"line {key.start_mark.line + 1}: the key {name!r} stands there twice")
+            yield (*path, name), key.start_mark.line + 1
+            yield from _lines(value, (*path, name))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, index), value.start_mark.line + 1
+            yield from _lines(value, (*path, index))
 
 
 def _nodes(node: yaml.Node) -> Iterable[yaml.Node]:

@@ -30,7 +30,7 @@ Reporter = Literal["jsonl", "tensorboard", "wandb"]
 HELD_OUT = 0.05  # the share of the training questions that choose the state, where no other is asked for
 
 # Fields that say where and how to run, not what: they may change between a run and its --resume.
-_PLACE = ("output", "resume", "overwrite", "save_steps", "cache_dir", "log")
+PLACE = ("output", "resume", "overwrite", "save_steps", "cache_dir", "log")
 
 # Fields that are told where they were given, so that a run without them is told as it was before there were any.
 _WHERE_GIVEN = ("revision", "eval_steps", "patience", "select_on", "held_out", "select_data")
@@ -90,7 +90,7 @@ class RunOptions:
 
     def describe(self) -> dict[str, Any]:
         """All settings that decide the result, as JSON values; a revision where one was asked for."""
-        told = {key: value for key, value in asdict(self).items() if key not in _PLACE}
+        told = {key: value for key, value in asdict(self).items() if key not in PLACE}
         return {key: value for key, value in told.items() if value is not None or key not in _WHERE_GIVEN}
 
 
@@ -268,7 +268,7 @@ class TrainingOptions(RunOptions):
 
     def describe(self) -> dict[str, Any]:
         """All settings that decide the result, as JSON values, in the order of the fields."""
-        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _PLACE}
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in PLACE}
         values = {name: value for name, value in values.items() if value is not None or name not in _WHERE_GIVEN}
         built = None if self.architecture is None else asdict(self.architecture)
         prompt = None if self.prompt_template is None else self.prompt_template.to_dict()

@@ -1,0 +1,92 @@
+"""The block `eval` of a recipe: the settings of `compresskit eval`, where names stand for the recipe's checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compresskit.errors import CompresskitError
+from compresskit.evaluate.config import PARTS, EvalConfig, configured
+from compresskit.evaluate.verdict import rules_of
+from compresskit.options import Known, options_of
+from compresskit.recipe.places import Place, blamed
+from compresskit.recipe.recipe import Recipe, read_value
+from compresskit.recipe.verbs import key_of
+
+KNOWN: Mapping[str, Known] = {name: each for kind in PARTS for name, each in options_of(kind).items()}
+FILES = ("output", "junit", "html", "plot", "predictions")
+"""What an evaluation writes; a relative path lies below the folder of the recipe's run."""
+REPORT = "eval.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The evaluation of a recipe whose checkpoints lie below `folder`."""
+
+    recipe: Recipe
+    folder: Path
+
+    def check(self) -> None:
+        """Raise the error of the place where a setting or a rule cannot be; nothing need be there yet."""
+        config = self.settled
+        if config is not None:
+            try:
+                rules_of(config)
+            except CompresskitError as error:
+                raise blamed(error, self._places, self._place("gates")) from error
+
+    @property
+    def settled(self) -> EvalConfig | None:
+        """What to do but for the files that are written; None for a recipe without the block."""
+        return self._config(with_files=False)
+
+    def config(self) -> EvalConfig | None:
+        """What to do, its files included; None for a recipe without the block. Their folders have to be there."""
+        return self._config(with_files=True)
+
+    def _config(self, *, with_files: bool) -> EvalConfig | None:
+        if self.recipe.document.evaluation is None:
+            return None
+        values = self._values()
+        for name in FILES:
+            if not with_files:
+                values.pop(name, None)
+            elif name in values:
+                values[name] = self.folder / values[name]
+        try:
+            return configured(values, Path())
+        except CompresskitError as error:
+            raise blamed(error, self._places, self._place()) from error
+
+    def _values(self) -> dict[str, Any]:
+        """The values of the settings, under the names of their fields; a report is written wherever nothing else is.
+
+        Raises the error of the place of a key that is unknown, and of a value that cannot be.
+        """
+        values: dict[str, Any] = {"output": Path(REPORT)}
+        for key, value in (self.recipe.document.evaluation or {}).items():
+            name = key.replace("-", "_")
+            if name not in KNOWN:
+                raise self._place(name).unknown("key of eval", key, map(key_of, KNOWN))
+            values[name] = read_value(KNOWN[name], PARTS, value, self._place(name))
+        asked = values.get("checkpoints", tuple(each.name for each in self.recipe.checkpoints))
+        values["checkpoints"] = tuple(self._ref(name) for ref in asked for name in self.recipe.named(ref) or [ref])
+        if "baseline" in values:
+            meant = self.recipe.named(values["baseline"]) or [values["baseline"]]
+            if len(meant) > 1:
+                told = f"baseline {values['baseline']} makes several checkpoints; name one: {', '.join(meant)}"
+                raise self._place("baseline").error(told)
+            values["baseline"] = self._ref(meant[0])
+        return values
+
+    def _ref(self, name: str) -> str:
+        return str(self.folder / name) if self.recipe.named(name) else name
+
+    @property
+    def _places(self) -> dict[str, Place]:
+        return {name: self._place(name) for name in KNOWN}
+
+    def _place(self, name: str = "") -> Place:
+        return self.recipe.document.place("eval", key_of(name))

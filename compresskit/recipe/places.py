@@ -1,0 +1,39 @@
+"""Where a value of a recipe stands, for messages: a line of the file, or a `--set` of the command line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from compresskit.errors import CompresskitError, InputError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line such as `lab.yaml:12`, or with `typed` the words of the command line."""
+
+    text: str
+    typed: bool = False
+
+    def error(self, message: str) -> CompresskitError:
+        """The error that tells a fault here: UsageError of what was typed, InputError of the file."""
+        return (UsageError if self.typed else InputError)(f"{self.text}: {message}")
+
+    def unknown(self, what: str, key: str, known: Iterable[str]) -> CompresskitError:
+        """The error of a key or a name that is none of the `known`; it tells the nearest, or all."""
+        names = list(known)
+        near = difflib.get_close_matches(key, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
+        return self.error(f"unknown {what} {key!r:.80}; {hint}")
+
+
+def blamed(error: CompresskitError, places: Mapping[str, Place], otherwise: Place) -> CompresskitError:
+    """What a dataclass of options said of a value, told with the place of the option that it names first.
+
+    `places` are those of the options, by the names of their fields.
+    """
+    names = (name.replace("-", "_") for name in re.findall(r"--([a-z][\w-]*)", str(error)))
+    place = next((places[name] for name in names if name in places), otherwise)
+    return place.error(str(error))

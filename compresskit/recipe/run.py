@@ -1,0 +1,91 @@
+"""Run a recipe: make what is not there yet, take up what was interrupted, keep the rest; then measure, and judge."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from compresskit import console
+from compresskit.checkpoint.manifest import FILE
+from compresskit.checkpoint.outputs import check_apart, check_name, placing
+from compresskit.data.load import load as load_data
+from compresskit.errors import UsageError
+from compresskit.evaluate.evaluator import EvaluatorOptions
+from compresskit.evaluate.verdict import judge, rules_of
+from compresskit.methods.job import Job
+from compresskit.methods.qlora import run_qlora
+from compresskit.methods.run import run
+from compresskit.recipe.evaluation import Evaluation
+from compresskit.recipe.recipe import Checkpoint, Recipe
+from compresskit.recipe.state import State, Workplace
+from compresskit.recipe.verbs import made
+from compresskit.text import counted
+
+
+def run_recipe(recipe: Recipe, folder: Path) -> None:
+    """Make the checkpoints of a recipe below `folder`, and measure them as its block `eval` says.
+
+    Raises what the verbs raise, UsageError where something is in the way, GateFailed where a gate does not hold.
+    """
+    check_alone()
+    place, evaluation = Workplace(recipe, folder), Evaluation(recipe, folder)
+    check_places(place)
+    evaluation.check()
+    with placing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    if (first := evaluation.config()) is not None:  # its files are checked before the first step, its data too
+        load_data(first.options.data, "eval")
+    kept = 0
+    for number, (checkpoint, state) in enumerate(place.states(), start=1):
+        if state.action == "keep":
+            kept += 1
+            console.info(f"{place.of(checkpoint.name)} is kept: {state.why}")
+            continue
+        why = f" ({state.why})" if state.why else ""
+        what = f"{checkpoint.verb.name} of {checkpoint.base}, to {place.of(checkpoint.name)}"
+        verb = "going on with" if state.action == "resume" else "running"
+        console.info(f"step {number} of {len(recipe.checkpoints)}: {verb} {what}{why}")
+        _make(place, checkpoint, state)
+    if kept == len(recipe.checkpoints):
+        console.info(f"all {counted(kept, 'checkpoint')} of {recipe.name} are there already")
+    if (config := evaluation.config()) is not None:
+        config.check_places(Path())
+        judge(config, rules_of(config))
+
+
+def check_alone() -> None:
+    """UsageError in one of several processes of a launcher: a recipe runs steps that are not for all of them."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise UsageError("run takes one process; without a launcher it uses one GPU, and a verb takes a launcher")
+
+
+def check_places(place: Workplace) -> None:
+    """UsageError where the folder of a recipe cannot be made, or would be in, or over, a MODEL that it starts from."""
+    check_name(place.folder)
+    models = [Path(each.base) for each in place.recipe.checkpoints if place.ref(each.base) == each.base]
+    with placing(place.folder):
+        if os.path.lexists(place.folder) and not place.folder.is_dir():
+            raise UsageError(f"{place.folder} is not a folder; choose another with -o")
+        if (place.folder / FILE).exists():
+            raise UsageError(f"{place.folder} is a checkpoint; choose another folder with -o")
+    for each in place.recipe.checkpoints:
+        check_apart(place.of(each.name), [path for path in models if path.is_dir()])
+
+
+def _make(place: Workplace, checkpoint: Checkpoint, state: State) -> None:
+    """Make one checkpoint, with its record before and after: one that is interrupted is known by it."""
+    folder = place.of(checkpoint.name)
+    assert state.record is not None  # all that it is made of is there by now
+    state.record.write(folder, done=False)
+    more = {"overwrite": state.replaces} | ({"resume": state.action == "resume"} if checkpoint.verb.trains else {})
+    run_job(place.job(checkpoint, **more), checkpoint)
+    state.record.write(folder, done=True)
+
+
+def run_job(job: Job, checkpoint: Checkpoint) -> Path:
+    """Run a checkpoint's job as its verb does; the folder."""
+    scoring = made(EvaluatorOptions, checkpoint.values)
+    evaluator = scoring.evaluator(job.training) if checkpoint.verb.trains else None
+    if checkpoint.verb.name == "qlora":
+        return run_qlora(job, checkpoint.values.get("bits", 4), evaluator)
+    return run(job, evaluator)
