@@ -67,8 +67,8 @@ def read_document(path: Path) -> Document:
     _check_keys(document, (), value, RECIPE_KEYS, "key of a recipe")
     document.about = _typed(document, ("about",), value.get("about", ""), str)
     steps = _typed(document, ("steps",), value.get("steps", []), list)
-    if not steps:
-        raise document.place("steps").error("a recipe has at least one step; write steps: with a list of them")
+    if not steps and "eval" not in value:
+        raise document.place("steps").error("the recipe neither makes nor measures a checkpoint; write steps: or eval:")
     document.steps = [_step(document, index, each) for index, each in enumerate(steps)]
     if "eval" in value:
         document.evaluation = _dashed(document, ("eval",), value["eval"])

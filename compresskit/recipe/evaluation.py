@@ -73,6 +73,8 @@ class Evaluation:
             values[name] = read_value(KNOWN[name], PARTS, value, self._place(name))
         asked = values.get("checkpoints", tuple(each.name for each in self.recipe.checkpoints))
         values["checkpoints"] = tuple(self._ref(name) for ref in asked for name in self.recipe.named(ref) or [ref])
+        if not values["checkpoints"]:
+            raise self._place().error("eval measures no checkpoint; write steps:, or checkpoints: in eval")
         if "baseline" in values:
             meant = self.recipe.named(values["baseline"]) or [values["baseline"]]
             if len(meant) > 1:

@@ -30,7 +30,7 @@ def plan(recipe: Recipe, folder: Path) -> list[str]:
     place, evaluation = Workplace(recipe, folder), Evaluation(recipe, folder)
     check_places(place)
     evaluation.check()
-    width = max(len(each.name) for each in recipe.checkpoints)
+    width = max(len(name) for name in ("eval", *(each.name for each in recipe.checkpoints)))
     lines = []
     for checkpoint, state in place.states():
         why = f" ({state.why})" if state.why else ""

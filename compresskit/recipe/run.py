@@ -46,7 +46,7 @@ def run_recipe(recipe: Recipe, folder: Path) -> None:
         verb = "going on with" if state.action == "resume" else "running"
         console.info(f"step {number} of {len(recipe.checkpoints)}: {verb} {what}{why}")
         _make(place, checkpoint, state)
-    if kept == len(recipe.checkpoints):
+    if kept and kept == len(recipe.checkpoints):
         console.info(f"all {counted(kept, 'checkpoint')} of {recipe.name} are there already")
     if (config := evaluation.config()) is not None:
         config.check_places(Path())

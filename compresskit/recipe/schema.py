@@ -22,12 +22,17 @@ def schema() -> dict[str, Any]:
     parts: Mapping[str, dict[str, Any]] = {
         "about": {"type": "string"},
         "options": _options(every, "any", definitions),
-        "steps": {"type": "array", "minItems": 1, "items": _step(definitions)},
+        "steps": {"type": "array", "items": _step(definitions)},
         "eval": _object({key_of(name): _described(each, _value(each)) for name, each in KNOWN.items()}),
     }
     properties = {key: {"description": told, **parts[key]} for key, told in RECIPE_KEYS.items()}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A recipe of compresskit"}
-    return {**head, **_object(properties), "required": ["steps"], "$defs": definitions}
+    return {
+        **head,
+        **_object(properties),
+        "anyOf": [{"required": ["steps"]}, {"required": ["eval"]}],
+        "$defs": definitions,
+    }
 
 
 def _step(definitions: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,8 @@ class Workplace:
             if state.action != "keep":
                 waiting.add(each.name)
             yield each, state
-            if (found := read_record(self.of(each.name))) is not None and found.done:
+            found = read_record(self.of(each.name))
+            if found is not None and found.done and state.record is not None and found.sha256 == state.record.sha256:
                 waiting.discard(each.name)
 
     def _state(self, checkpoint: Checkpoint) -> State:
