@@ -12,7 +12,7 @@ from compresskit.evaluate.config import PARTS, EvalConfig, configured
 from compresskit.evaluate.verdict import rules_of
 from compresskit.options import Known, options_of
 from compresskit.recipe.places import Place, blamed
-from compresskit.recipe.recipe import Recipe, read_value
+from compresskit.recipe.recipe import Recipe, check_reference, read_value
 from compresskit.recipe.verbs import key_of
 
 KNOWN: Mapping[str, Known] = {name: each for kind in PARTS for name, each in options_of(kind).items()}
@@ -72,16 +72,22 @@ class Evaluation:
                 raise self._place(name).unknown("key of eval", key, map(key_of, KNOWN))
             values[name] = read_value(KNOWN[name], PARTS, value, self._place(name))
         asked = values.get("checkpoints", tuple(each.name for each in self.recipe.checkpoints))
-        values["checkpoints"] = tuple(self._ref(name) for ref in asked for name in self.recipe.named(ref) or [ref])
+        values["checkpoints"] = tuple(self._ref(name) for ref in asked for name in self._meant(ref, "checkpoints"))
         if not values["checkpoints"]:
             raise self._place().error("eval measures no checkpoint; write steps:, or checkpoints: in eval")
         if "baseline" in values:
-            meant = self.recipe.named(values["baseline"]) or [values["baseline"]]
+            meant = self._meant(values["baseline"], "baseline")
             if len(meant) > 1:
                 told = f"baseline {values['baseline']} makes several checkpoints; name one: {', '.join(meant)}"
                 raise self._place("baseline").error(told)
             values["baseline"] = self._ref(meant[0])
         return values
+
+    def _meant(self, ref: str, key: str) -> list[str]:
+        found = self.recipe.named(ref)
+        if not found:
+            check_reference(ref, key, [each.name for each in self.recipe.checkpoints], self._place(key))
+        return found or [ref]
 
     def _ref(self, name: str) -> str:
         return str(self.folder / name) if self.recipe.named(name) else name

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_origin
@@ -111,7 +112,8 @@ def _checkpoints(document: Document, index: int, earlier: Sequence[Checkpoint]) 
     if "teacher" in choices:
         choices["teacher"] = _teachers(choices["teacher"], places["teacher"], earlier)
     froms = [name for base in bases(step) for name in _expanded(base, earlier)]
-    _check_order(document, index, froms, earlier)
+    _check_order(document, index, "base", froms, earlier)
+    _check_order(document, index, "teacher", choices.get("teacher", ()), earlier)
     for base, *values in itertools.product(froms, *choices.values()):
         several = [_shown(base)] if len(froms) > 1 else []
         several += [
@@ -183,14 +185,23 @@ def _expanded(name: str, earlier: Sequence[Checkpoint]) -> list[str]:
     return [name] if name in own or not own else own
 
 
-def _check_order(document: Document, index: int, froms: Sequence[str], earlier: Sequence[Checkpoint]) -> None:
-    """The error of a base that is a later step, or the step itself."""
+def _check_order(document: Document, index: int, key: str, refs: Sequence[Any], earlier: Sequence[Checkpoint]) -> None:
+    """The error of a base or a teacher that is a later step, or the step itself, or nothing at all."""
     known = {each.name for each in earlier}
     later = {step["name"] for step in document.steps[index:]}
-    for base in froms:
-        if base not in known and base in later:
-            place = document.place("steps", index, "base")
-            raise place.error(f"base {base} is not an earlier step; move that step up, or name another")
+    place = document.place("steps", index, *(("options", key) if key == "teacher" else (key,)))
+    for ref in refs:
+        if not isinstance(ref, str) or ref in known:
+            continue
+        if ref in later:
+            raise place.error(f"{key} {ref} is not an earlier step; move that step up, or name another")
+        check_reference(ref, key, known, place)
+
+
+def check_reference(ref: str, key: str, known: Iterable[str], place: Place) -> None:
+    """The error of a name that is neither one of the `known`, nor an alias, nor can be a folder's or the Hub's."""
+    if "/" not in ref and ref not in known_aliases() and not os.path.lexists(ref):
+        raise place.unknown(key, ref, [*known, *known_aliases()])
 
 
 def _shown(value: Any, name: str = "") -> str:

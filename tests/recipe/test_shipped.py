@@ -15,8 +15,8 @@ from compresskit.recipe.recipe import read_recipe
 from compresskit.recipe.shipped import find, names
 from compresskit.recipe.verbs import DECIDED, VERBS
 
-WANTED = """bert-dense bert-smp-10 bert-smp-50-distill bert-movement t5-full t5-lora t5-int8 t5-qlora lstm-1 lstm-2 lstm-3
-lstm-4 bidaf mamba-shots mamba-sft mamba-lora smallest fastest-cpu ci demo"""
+WANTED = """bert-dense bert-smp-10 bert-smp-50-distill bert-movement t5-full t5-lora t5-int8 t5-qlora
+lstm-1 lstm-2 lstm-3 lstm-4 bidaf mamba-shots mamba-sft mamba-lora smallest fastest-cpu ci demo"""
 # A run of a few steps on a few questions.
 SHORT = ["max-steps=2", "epochs=null", "max-train-samples=16", "batch-size=4", "train-data=demo", "device=cpu"]
 MEASURED = ["eval.data=demo", "eval.limit=8", "eval.latency-questions=0", "eval.device=cpu", "eval.gates=null"]
