@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -72,7 +72,7 @@ class Workplace:
         waiting: set[str] = set()
         for each in self.recipe.checkpoints:
             first = [name for name in self.inputs(each) if name in waiting]
-            state = State("run", f"after {first[0]}") if first else self._state(each)
+            state = self._state(each, first)
             if state.action != "keep":
                 waiting.add(each.name)
             yield each, state
@@ -80,14 +80,18 @@ class Workplace:
             if found is not None and found.done and state.record is not None and found.sha256 == state.record.sha256:
                 waiting.discard(each.name)
 
-    def _state(self, checkpoint: Checkpoint) -> State:
+    def _state(self, checkpoint: Checkpoint, first: Sequence[str]) -> State:
+        """The state of a checkpoint; `first` are its inputs that are yet to be made."""
         folder = self.of(checkpoint.name)
-        known, record = read_record(folder), record_of(checkpoint, self.job(checkpoint))
+        known = read_record(folder)
         is_there, is_open = os.path.lexists(folder), (workspace_of(folder) / "run.json").exists()
+        if known is None and (is_there or is_open):
+            what = folder if is_there else workspace_of(folder)
+            raise UsageError(f"{what} is in the way (it is not of this recipe); move it, or choose another -o")
+        if first:
+            return State("run", f"after {first[0]}", replaces=known is not None)
+        record = record_of(checkpoint, self.job(checkpoint))
         if known is None:
-            if is_there or is_open:
-                what = folder if is_there else workspace_of(folder)
-                raise UsageError(f"{what} is in the way (it is not of this recipe); move it, or choose another -o")
             return State("run", record=record)
         if changes := record.changes(known):
             return State("run", f"again: {changes}" if is_there or is_open else "", record, replaces=True)

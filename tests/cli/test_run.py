@@ -1,0 +1,119 @@
+"""`run` from end to end: planned, interrupted, resumed, kept, changed, judged; and `recipes`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compresskit.methods import run as methods
+from tests.cli.conftest import Run, Trained, tree
+
+LAB = """about: a mask and int8
+options: {max-train-samples: 32, max-steps: 3, batch-size: 8, max-length: 128, stride: 32, device: cpu}
+steps:
+  - {name: dense, base: demo/bert, method: train, options: {train-data: TRAIN, lr: 1e-3}}
+  - {name: smp, base: dense, method: prune, options: {train-data: TRAIN, distill: true, teacher: dense}}
+  - {name: int8, base: dense, method: quantize}
+eval: {data: EVAL, device: cpu, baseline: dense, latency-questions: 0, gates: ["size<=2x"], allow-weak-baseline: true,
+       html: eval.html}
+"""
+
+
+@pytest.fixture
+def lab(trained: Trained, place: Path) -> Path:
+    """A recipe's file in an empty folder to stand in."""
+    text = LAB.replace("TRAIN", str(trained.root / "demo-train.json")).replace("EVAL", str(trained.eval_data))
+    (place / "lab.yaml").write_text(text)
+    return place
+
+
+def planned(run: Run, *words: str) -> dict[str, str]:
+    """What `--plan` says of each checkpoint; nothing is written."""
+    before = tree(Path())
+    done = run("run", "lab.yaml", "--plan", *words)
+    assert done.code == 0, done.err
+    assert tree(Path()) == before
+    lines = [line.split(maxsplit=2) for line in done.out.splitlines() if not line.startswith(" ")]
+    return {name: f"{action} {rest}" for name, action, rest in lines}
+
+
+def test_a_recipe_is_run_once(lab: Path, run: Run, measured_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted at the end of its first training it goes on from there; what is unchanged is kept."""
+    first = planned(run)
+    assert {name: told.split()[0] for name, told in first.items()} == dict.fromkeys(("dense", "smp", "int8"), "run") | {
+        "eval": "3"
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(methods, "finish", interrupt)
+        assert run("run", "lab.yaml").code == 130
+    assert {path.name for path in Path("runs/lab").iterdir()} == {"dense.partial", "dense.step.json"}
+    assert planned(run)["dense"] == "resumed train of demo/bert (it was interrupted)"
+
+    done = run("run", "lab.yaml")
+    assert done.code == 0, done.err
+    assert "going on with train of demo/bert, to runs/lab/dense (it was interrupted)" in done.err
+    report = json.loads(Path("runs/lab/eval.json").read_text())
+    assert [row["name"] for row in report["rows"]] == ["dense", "smp", "int8"]
+    assert report["passed"] is True
+    assert Path("runs/lab/eval.html").is_file()
+    assert "smp" in done.out
+
+    made = {path: each for path, each in tree(Path("runs/lab")).items() if path.parent.name != "lab"}
+    again = run("run", "lab.yaml")
+    assert again.code == 0
+    assert again.err.count("is kept: nothing changed") == 3
+    assert {path: each for path, each in tree(Path("runs/lab")).items() if path.parent.name != "lab"} == made
+    assert run("run", "lab.yaml", "--set", "eval.gates=[size<=0.01x]").code == 1
+
+    told = planned(run, "--set", "smp.sparsity=0.9")
+    assert told["smp"] == "run prune of dense (again: options.sparsity was None and is 0.9)"
+    assert (told["dense"].split()[0], told["int8"].split()[0]) == ("kept", "kept")
+    told = planned(run, "--set", "dense.lr=2e-3")
+    assert told["int8"] == "run quantize of dense (after dense)"
+    Path("runs/lab/int8/model.safetensors").write_bytes(b"")
+    assert planned(run)["int8"].startswith("run quantize of dense (again: runs/lab/int8/model.safetensors has 0 bytes")
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_is_in_the_way_stays(lab: Path, run: Run, refused) -> None:
+    (lab / "runs/lab/dense").mkdir(parents=True)
+    (lab / "runs/lab/dense/mine").write_text("mine")
+    assert "runs/lab/dense is in the way" in refused(2, "run", "lab.yaml")
+    assert "in the way" in refused(2, "run", "lab.yaml", "--plan")
+    assert "is not a folder" in refused(2, "run", "lab.yaml", "-o", "lab.yaml")
+
+
+def test_what_cannot_be_is_told_before_anything_is_written(lab: Path, run: Run, refused) -> None:
+    assert "--set eval.gates=[emm>=3]: " in refused(2, "run", "lab.yaml", "--set", "eval.gates=[emm>=3]")
+    assert "did you mean demo?" in refused(2, "run", "dmo")
+    assert "there is no file dmo.yaml" in refused(3, "run", "dmo.yaml")
+    (lab / "lab.yaml").write_text(LAB.replace("lr:", "rl:"))
+    assert refused(3, "recipes", "validate", "lab.yaml").startswith("lab.yaml:4: unknown key of train 'rl'")
+
+
+def test_a_record_that_was_damaged_is_told(lab: Path, run: Run, refused) -> None:
+    (lab / "runs/lab").mkdir(parents=True)
+    record = lab / "runs/lab/dense.step.json"
+    for text in ("{", "[]", '{"schema": "compresskit.step/1"}', RECORD):
+        record.write_text(text)
+        assert "dense.step.json" in refused(3, "run", "lab.yaml", "--plan")
+
+
+RECORD = '{"schema": "compresskit.step/1", "method": "train", "options": {}, "inputs": {}, "sha256": "0"}'
+
+
+def test_recipes_are_listed_shown_copied_and_checked(place: Path, run: Run, refused) -> None:
+    assert "ci " in run("recipes", "ls").out
+    assert run("recipes", "show", "ci").out.startswith("# What a CI job")
+    assert run("recipes", "cp", "ci", "mine.yaml").code == 0
+    assert run("recipes", "show", "mine.yaml").out == run("recipes", "show", "ci").out
+    assert "--overwrite" in refused(2, "recipes", "cp", "ci", "mine.yaml")
+    assert run("recipes", "cp", "demo", "mine.yaml", "--overwrite").code == 0
+    assert run("recipes", "validate", "mine.yaml", "--set", "bert-smp.sparsity=0.5").out.startswith(
+        "mine.yaml is valid, and makes bert-dense, bert-smp, bert-int8"
+    )
+    assert json.loads(run("recipes", "schema").out)["title"] == "A recipe of compresskit"
