@@ -15,7 +15,10 @@ from compresskit.recipe.places import Place, blamed
 from compresskit.recipe.recipe import Recipe, check_reference, read_value
 from compresskit.recipe.verbs import key_of
 
-KNOWN: Mapping[str, Known] = {name: each for kind in PARTS for name, each in options_of(kind).items()}
+KNOWN: Mapping[str, Known] = {
+    name: each for kind in PARTS for name, each in options_of(kind).items() if name != "prove_gates"
+}
+"""The options of `compresskit eval`, but for that which measures nothing."""
 FILES = ("output", "junit", "html", "plot", "predictions")
 """What an evaluation writes; a relative path lies below the folder of the recipe's run."""
 REPORT = "eval.json"

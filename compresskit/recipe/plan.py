@@ -14,7 +14,7 @@ from compresskit.methods.qlora import plan_qlora
 from compresskit.models.architecture import ARCHITECTURES
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
-from compresskit.recipe.run import check_places
+from compresskit.recipe.run import check_places, step_named
 from compresskit.recipe.state import State, Workplace
 from compresskit.training.plan import Plan
 
@@ -52,7 +52,8 @@ def _own(place: Workplace, checkpoint: Checkpoint, state: State) -> Iterator[str
         kept = {name: value for name, value in checkpoint.values.items() if name not in _TAUGHT}
         checkpoint = replace(checkpoint, values=kept)
     try:
-        yield from _planned(place, checkpoint, state, base)
+        with step_named(checkpoint):
+            yield from _planned(place, checkpoint, state, base)
     except CompresskitError:
         if not unmade:
             raise

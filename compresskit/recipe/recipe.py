@@ -209,7 +209,7 @@ def _shown(value: Any, name: str = "") -> str:
     if isinstance(value, bool):
         return key_of(name) if value else f"no-{key_of(name)}"
     text = "+".join(map(str, value)) if isinstance(value, list) else f"{value:g}" if isinstance(value, float) else value
-    return re.sub(r"[^A-Za-z0-9.+_]+", "-", str(text)).strip("-.")
+    return re.sub(r"(?:[^A-Za-z0-9.+_]|\.(?!\d))+", "-", str(text)).strip("-.")
 
 
 def _check_folders(made: Sequence[Checkpoint]) -> None:

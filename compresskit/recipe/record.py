@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.store import read_json, sha256_file, write_json
+from compresskit.data import Split
 from compresskit.data.load import files_of, local_files
 from compresskit.errors import InputError
 from compresskit.methods.job import Job, with_data
@@ -94,20 +95,17 @@ def _inputs(job: Job) -> Iterator[tuple[str, str]]:
         yield "teacher", fingerprint(job.distillation.teacher)
     for path in architecture.reads() if architecture is not None else ():
         yield f"file {path}", sha256_file(path)
-    if isinstance(options, TrainingOptions):
-        yield "train_data", hash_of_data(with_data(options).data)
-    elif (data := getattr(job.config, "train_data", None)) is not None:
-        yield "train_data", hash_of_data(data)
+    for path in job.reads:
+        yield f"file {path}", _hash([path], "eval")
+    data = with_data(options).data if isinstance(options, TrainingOptions) else getattr(job.config, "train_data", None)
+    if data is not None:  # a set that does not lie here is known by its name
+        yield "train_data", _hash(local_files(data), "train") if local_files(data) else data
 
 
-def hash_of_data(ref: str) -> str:
-    """The hash of a data set's training files on this machine; the reference itself of any other."""
-    hashes = [sha256_file(file) for path in local_files(ref) for file in _files(path)]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest() if hashes else ref
-
-
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else files_of(path, "train")
+def _hash(paths: Sequence[Path], split: Split) -> str:
+    """The hash of the files of a split of data on this machine."""
+    files = [file for path in paths for file in ([path] if path.is_file() else files_of(path, split))]
+    return hashlib.sha256("".join(map(sha256_file, files)).encode()).hexdigest()
 
 
 def _as_json(value: Any) -> Any:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from compresskit import console
 from compresskit.checkpoint.manifest import FILE
 from compresskit.checkpoint.outputs import check_apart, check_name, placing
 from compresskit.data.load import load as load_data
-from compresskit.errors import UsageError
+from compresskit.data.load import local_files
+from compresskit.errors import CompresskitError, UsageError
 from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.evaluate.verdict import judge, rules_of
 from compresskit.methods.job import Job
@@ -33,7 +37,9 @@ def run_recipe(recipe: Recipe, folder: Path) -> None:
     evaluation.check()
     with placing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    if (first := evaluation.config()) is not None:  # its files are checked before the first step, its data too
+    if (first := evaluation.config()) is not None:  # what is wrong with it is told before the first step
+        first.check_places(Path())
+        first.delivery.check_apart([Path(recipe.document.file), *_data_of(recipe)])
         load_data(first.options.data, "eval")
     kept = 0
     for number, (checkpoint, state) in enumerate(place.states(), start=1):
@@ -51,6 +57,12 @@ def run_recipe(recipe: Recipe, folder: Path) -> None:
     if (config := evaluation.config()) is not None:
         config.check_places(Path())
         judge(config, rules_of(config))
+
+
+def _data_of(recipe: Recipe) -> list[Path]:
+    """The files on this machine that the steps learn from."""
+    refs = {each.values["train_data"] for each in recipe.checkpoints if "train_data" in each.values}
+    return [path for ref in sorted(refs) for path in local_files(ref)]
 
 
 def check_alone() -> None:
@@ -78,8 +90,28 @@ def _make(place: Workplace, checkpoint: Checkpoint, state: State) -> None:
     assert state.record is not None  # all that it is made of is there by now
     state.record.write(folder, done=False)
     more = {"overwrite": state.replaces} | ({"resume": state.action == "resume"} if checkpoint.verb.trains else {})
-    run_job(place.job(checkpoint, **more), checkpoint)
+    with step_named(checkpoint):
+        run_job(place.job(checkpoint, **more), checkpoint)
     state.record.write(folder, done=True)
+    _give_back_memory()
+
+
+@contextlib.contextmanager
+def step_named(checkpoint: Checkpoint) -> Iterator[None]:
+    """Tell with an error of the block which step it is of."""
+    try:
+        yield
+    except CompresskitError as error:
+        raise type(error)(f"step {checkpoint.name}: {error}") from error
+
+
+def _give_back_memory() -> None:
+    """Leave the GPU's memory to the next step, and to the processes that measure."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def run_job(job: Job, checkpoint: Checkpoint) -> Path:

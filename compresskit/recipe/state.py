@@ -98,7 +98,7 @@ class Workplace:
         if is_open:
             return State("resume", "it was interrupted", record, replaces=is_there)
         if not known.done:
-            return State("run", "again: it was interrupted", record, replaces=True)
+            return State("run", "again: it did not end", record, replaces=True)
         if problem := _problem(folder):
             return State("run", f"again: {problem}", record, replaces=True)
         return State("keep", "nothing changed", record)

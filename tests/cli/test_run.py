@@ -95,6 +95,21 @@ def test_what_cannot_be_is_told_before_anything_is_written(lab: Path, run: Run, 
     assert refused(3, "recipes", "validate", "lab.yaml").startswith("lab.yaml:4: unknown key of train 'rl'")
 
 
+def test_a_step_that_cannot_be_is_named(lab: Path, run: Run, refused) -> None:
+    """What only a model can tell comes with the plan."""
+    line = refused(2, "run", "lab.yaml", "--plan", "--set", "dense.max-length=4000")
+    assert line.startswith("step dense: --max-length 4000 is more than the")
+
+
+def test_nothing_is_written_over_what_is_read(lab: Path, trained: Trained, run: Run, refused) -> None:
+    for file in (trained.root / "demo-train.json", lab / "lab.yaml"):
+        done = run("run", "lab.yaml", "--set", f"eval.html={file}")
+        assert done.code == 2, done.err
+        assert f"--html {file} is " in done.err
+        assert "which is read" in done.err
+        assert list((lab / "runs/lab").iterdir()) == []
+
+
 def test_a_record_that_was_damaged_is_told(lab: Path, run: Run, refused) -> None:
     (lab / "runs/lab").mkdir(parents=True)
     record = lab / "runs/lab/dense.step.json"
