@@ -47,7 +47,7 @@ def from_yaml_with_lines(text: str) -> tuple[Any, Mapping[Keys, int]]:
 
     ValueError where `from_yaml` raises it, and where a key stands twice in one mapping.
     """
-    value, node = _read(text)
+    value, node = _read(text, once=True)
     return value, {} if node is None else dict(_lines(node, ()))
 
 
@@ -55,13 +55,16 @@ Keys = tuple[str | int, ...]
 """Where a value stands in nested mappings and lists, from the top."""
 
 
-def _read(text: str) -> tuple[Any, yaml.Node | None]:
+def _read(text: str, *, once: bool = False) -> tuple[Any, yaml.Node | None]:
+    """The value and the nodes that it is of; with `once` no mapping may have a key twice."""
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None, None
         check_depth(node, _nodes, _MOST_VALUES)
+        if once:  # before what is merged into a mapping stands in it beside its own keys
+            _check_once(node)
         value = loader.construct_document(node)
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
@@ -71,15 +74,23 @@ def _read(text: str) -> tuple[Any, yaml.Node | None]:
     return value, node
 
 
+def _check_once(node: yaml.Node) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+        name = str(key.value)
+        if name in seen:
+            raise ValueError(f"line {key.start_mark.line + 1}: the key {name!r} stands there twice")
+        seen.add(name)
+    for each in _nodes(node):
+        _check_once(each)
+
+
 def _lines(node: yaml.Node, path: Keys) -> Iterator[tuple[Keys, int]]:
     """Yield the place and the line of all entries in a node, those of mappings by their keys."""
     if isinstance(node, yaml.MappingNode):
-        keys = [key.value if isinstance(key, yaml.ScalarNode) else "" for key, _ in node.value]
-        for (key, value), name in zip(node.value, keys, strict=True):
-            if keys.count(name) > 1:
-                raise ValueError(f"line {key.start_mark.line + 1}: the key {name!r} stands there twice")
-            yield (*path, name), key.start_mark.line + 1
-            yield from _lines(value, (*path, name))
+        for key, value in node.value:
+            yield (*path, str(key.value)), key.start_mark.line + 1
+            yield from _lines(value, (*path, str(key.value)))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             yield (*path, index), value.start_mark.line + 1

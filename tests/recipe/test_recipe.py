@@ -85,6 +85,19 @@ def test_choices_may_be_numbers_and_lists_values(read) -> None:
     assert (first.name, first.values["targets"], second.values["targets"]) == ("lora-a+b", ("a", "b"), ("c",))
 
 
+def test_what_yaml_repeats_is_told_where_it_stands(read) -> None:
+    text = """steps:
+  - &first {name: a, base: demo/bert, method: train, options: &short {max-steps: 2, lr: 1e-3}}
+  - <<: *first
+    name: b
+    options: {<<: *short, lr: 2e-3}
+"""
+    first, second = read(text).checkpoints
+    assert (first.values, second.values) == ({"max_steps": 2, "lr": 1e-3}, {"max_steps": 2, "lr": 2e-3})
+    with pytest.raises(InputError, match=r"lab.yaml:2: max-steps 0 is not at least 1"):
+        read(text.replace("max-steps: 2", "max-steps: 0"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
