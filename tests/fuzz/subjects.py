@@ -143,6 +143,13 @@ def _cache() -> None:
     run(SCORE)
 
 
+def _recipe() -> None:
+    _dense()
+    steps = "{name: int8, base: dense, method: quantize}, {name: plain, base: int8, method: merge}"
+    Path("lab.yaml").write_text(f"about: int8\nsteps: [{steps}]\n")
+    run("run lab.yaml -o made")
+
+
 def _yaml() -> None:
     _answers()
     lines = (
@@ -260,6 +267,12 @@ SUBJECTS: dict[str, Subject] = {
             f"predict model --prompt-template prompt.json {ASK}",
             f"train model -o out --prompt-template prompt.json {SHORT}",
         ),
+    ),
+    "recipe": Subject(
+        _recipe,
+        ("lab.yaml", "made/*.json", "made/int8/*"),
+        ("recipes validate lab.yaml", "recipes show lab.yaml", "run lab.yaml -o made --plan"),
+        quick=False,
     ),
     "yaml": Subject(_yaml, ("compresskit.yaml",), ("eval",)),
     "toml": Subject(_toml, ("pyproject.toml",), ("eval",)),
