@@ -109,7 +109,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 # The others share the code of these, and take seconds more.
-FAST = ("train", "prune-smp-l", "prune-distill", "lora")
+FAST = ("train", "prune-smp-l")
 
 
 @pytest.mark.parametrize(
