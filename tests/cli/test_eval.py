@@ -41,7 +41,7 @@ def test_a_result_that_cannot_be_scored_stays(trained: Trained, place: Path, run
 
 def test_a_checkpoint_that_could_not_be_measured(trained: Trained, run: Run, monkeypatch) -> None:
     """The table comes all the same, and the exit code tells."""
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", unmeasured)
+    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", unmeasured)
     done = run("eval", trained.dense, "--data", trained.eval_data)
     assert done.code == 5
     assert (done.out + done.err).count("its process was ended") == 1  # each fault is told once
@@ -53,7 +53,7 @@ def test_a_gate_that_fails(rule: str, code: int, trained: Trained, run: Run, pla
     """Exit code 1, one line that names rule, row, figure and limit; the JSON is written all the same."""
     rows = (Row("dense", "d", "encoder", "train", True, em=80.0), Row("half", "h", "encoder", "smp", False, em=77.5))
     report = Report("now", {}, {}, Dataset("d", "0", 2, 1), rows)
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
+    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", lambda *_, **__: report)
     done = run("eval", "d", "h", "--data", trained.eval_data, "--baseline", "d", "--gate", rule, "-o", "e.json")
     assert done.code == code
     written = json.loads((place / "e.json").read_text())
@@ -68,7 +68,7 @@ def test_files_beside_the_table(trained: Trained, run: Run, place: Path, monkeyp
     """The verdicts for CI, and the summary of a GitHub Actions job, to which other steps have written before."""
     rows = (Row("dense", "d", "encoder", "train", True, em=80.0), Row("half", "h", "encoder", "smp", False, em=77.5))
     report = Report("now", {}, {}, Dataset("d", "0", 2, 1), rows)
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
+    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", lambda *_, **__: report)
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "summary.md"))
     (place / "summary.md").write_text("before\n")
     words = ["eval", "d", "h", "--data", str(trained.eval_data), "--baseline", "d", "--gate", "em>=base-3"]
@@ -175,7 +175,7 @@ def test_what_is_measured_anew(
         found.append(extras)
         return Report("now", {}, {}, Dataset("d", "0", 2, 1), rows())
 
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", evaluate)
+    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", evaluate)
     run("eval", "d", "h", "--data", trained.eval_data, "--baseline", "d", *words.split())
     assert found == [Extras(use_cache=use_cache, turns=turns)]
 
@@ -199,7 +199,7 @@ LOST = {
 )
 def test_lost_rows_end_in_an_error_after_the_table(lost, code, trained: Trained, run: Run, place: Path, monkeypatch):
     report = Report("now", {}, {}, Dataset("d", "0", 2, 1), (*rows(), *(LOST[key] for key in lost)))
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", lambda *_, **__: report)
+    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", lambda *_, **__: report)
     words = ["eval", "d", "h", "--data", str(trained.eval_data), "--baseline", "d", "--gate", "em>=base-1"]
     done = run(*words, "-o", "e.json")
     assert done.code == code
@@ -247,7 +247,7 @@ def test_a_project_file_names_it_all(trained: Trained, run: Run, place: Path, mo
         seen.append(args)
         return report
 
-    monkeypatch.setattr("compresskit.evaluate.evaluate.evaluate", seeing)
+    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", seeing)
     done = run("eval")
     assert done.code == 1
     assert done.err == "error: em>=80 fails for half (77.5, limit 80)\n"
