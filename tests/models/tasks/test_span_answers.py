@@ -1,6 +1,7 @@
 """Answers of whole models, against a loop over windows and spans without batches or padding."""
 
 import itertools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -224,9 +225,11 @@ def test_answers_are_substrings_of_the_context(loaded: LoadedModel, contexts, qu
         shown = [prediction.text, prediction.span_text, *(candidate.text for candidate in prediction.n_best)]
         assert all(text in one.context for text in shown)
         assert all(candidate.text.strip() for candidate in prediction.n_best)
-        # At this threshold nothing is unanswerable: the answer is empty only where the context is.
-        assert bool(prediction.text.strip()) is bool(one.context.strip())
-        assert (prediction.score is None) is not bool(one.context.strip())
+        # At this threshold nothing is unanswerable: the answer is empty only where the context is, or where blanks in a
+        # row are tokens of their own, of which all of the best spans may be.
+        if not re.search(r"^\s|\s\s", one.context):
+            assert bool(prediction.text.strip()) is bool(one.context.strip())
+        assert (prediction.score is None) is not bool(prediction.text.strip())
 
 
 def test_no_answer_is_longer_than_the_limit(bert: LoadedModel) -> None:
