@@ -130,7 +130,7 @@ def test_nobody_waits_between_batches(folder: Path, graphs: bool) -> None:
     assert bool(passes._graphs) is graphs
     with no_waiting():
         found = span_answers._ask(loaded, passes, asked(300), reading, OPTIONS)
-    assert len(list(span_answers._answers(loaded, found, OPTIONS))) == 300
+    assert len(list(span_answers._predictions(loaded, found, OPTIONS, OPTIONS.n_best))) == 300
 
 
 def test_graphs_need_little_memory(tmp_path: Path, plain: Any) -> None:

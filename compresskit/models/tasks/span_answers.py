@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -46,9 +46,9 @@ def answer(loaded: LoadedModel, examples: Iterable[Example], options: AnswerOpti
     ):
         waiting.append(_ask(loaded, passes, chunk, reading, options))
         if len(waiting) > passes.ahead:
-            yield from _answers(loaded, waiting.popleft(), options)
+            yield from _answers(loaded, passes, waiting.popleft(), options)
     for asked in waiting:
-        yield from _answers(loaded, asked, options)
+        yield from _answers(loaded, passes, asked, options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class _Asked:
 def _ask(
     loaded: LoadedModel, passes: Passes, examples: list[Example], reading: Reading, options: AnswerOptions
 ) -> _Asked:
-    """Launch the passes over the windows of a chunk, in batches of similar length."""
+    """Launch the passes over the windows of a chunk, in batches of similar length, for the `n_best` spans of each."""
     positions = loaded.family.max_positions(loaded.model.config)
     lengths = [len(ids) for ids in reading.ids]
     if positions is not None and max(lengths, default=0) > positions:
@@ -101,11 +101,24 @@ def _batches(
         yield rows, rounded[rows[0]]
 
 
-def _answers(loaded: LoadedModel, asked: _Asked, options: AnswerOptions) -> Iterator[Prediction]:
+def _answers(loaded: LoadedModel, passes: Passes, asked: _Asked, options: AnswerOptions) -> Iterator[Prediction]:
     """The answers of a chunk, once its results are there."""
+    for question, prediction in zip(asked.examples, _predictions(loaded, asked, options, options.n_best), strict=True):
+        if prediction.score is None and question.context.strip():
+            # All of the best spans are white space, which byte-level tokenizers have tokens of: look at every span.
+            every = options.max_length * options.max_answer_length
+            reading = read_windows(loaded.tokenizer, [question], options.windows)
+            again = _ask(loaded, passes, [question], reading, replace(options, n_best=every))
+            yield from _predictions(loaded, again, options, every)
+        else:
+            yield prediction
+
+
+def _predictions(loaded: LoadedModel, asked: _Asked, options: AnswerOptions, spans_each: int) -> Iterator[Prediction]:
+    """What is found among the best spans of the windows of a chunk, so many of each; no score where all are blank."""
     asked.wait()
     reading = asked.reading
-    null, scores, starts, ends = in_order(asked.results, len(reading.ids), options.n_best)
+    null, scores, starts, ends = in_order(asked.results, len(reading.ids), spans_each)
     # -inf is the score of a span that there is not; +inf or NaN is no number of a whole model.
     if not (np.isfinite(null).all() and (scores[:, 0] < np.inf).all()):
         raise InputError(f"{loaded.ref} gives logits that are not numbers; the checkpoint is broken, make it again")
