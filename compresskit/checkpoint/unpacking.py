@@ -148,6 +148,7 @@ _FOREIGN = (
     (0, b"SQLite format 3\0", "a SQLite database", "write it as CSV"),
     (257, b"ustar", "a tar archive", "unpack it, and give the file that you need of it"),
     (0, b"PK\x05\x06", "an empty zip", "give one with a file in it"),
+    (0, b"\0" * 16, "a file of zeros", "it was not written whole, fetch it again"),
 )
 
 

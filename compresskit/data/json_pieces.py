@@ -30,6 +30,8 @@ _MAX_VALUES = 500_000
 """Values and keys in a piece, or between two. A thousand questions with five answers each have a tenth of them."""
 
 
+_CLOSED_BY = {"{": "}", "[": "]"}
+
 _DIGITS = 4300
 """Digits of a whole number, as Python reads at most (sys.int_info.default_max_str_digits)."""
 
@@ -134,12 +136,29 @@ def objects(events: Events, prefix: str) -> Iterator[Object]:
         events.next_piece()
 
 
-def pieces(events: Events, prefix: str) -> Iterator[Piece]:
-    """The pieces of the objects under a prefix: rows, passages with their questions (as MRQA has them), or articles."""
+def line_numbers(stream: TextStream) -> Iterator[int | None]:
+    """The line, from 1, of each value in JSON lines; None from the first one on that is not whole in its line."""
+    for number, line in enumerate(stream.lines(), 1):
+        stream.next_piece()
+        value = line.strip()
+        if value[:1] in _CLOSED_BY and value[-1] != _CLOSED_BY[value[0]]:
+            break
+        if value:
+            yield number
+    yield from itertools.repeat(None)
+
+
+def pieces(events: Events, prefix: str, lines: Iterator[int | None] | None = None) -> Iterator[Piece]:
+    """The pieces of the objects under a prefix: rows, passages with their questions (as MRQA has them), or articles.
+
+    `lines` are those that the objects stand in.
+    """
 
     def rows() -> Iterator[Row]:
         for index, found in enumerate(objects(events, prefix)):
-            place = Place(f"row {index}", f".data[{index}]" if prefix == "data.item" else "")
+            line = next(lines) if lines is not None else None
+            words = f"row {index}" if line is None else f"line {line}"
+            place = Place(words, f".data[{index}]" if prefix == "data.item" else "")
             try:
                 row = checks.fields(found, "the row")
             except Fault as fault:

@@ -162,8 +162,12 @@ def _pieces(path: Path, name: str, form: Form, hashes: list[str], keep: Sequence
             yield from SquadReader(Events(stream)).pieces()
         elif form == "table":
             yield from tables.pieces(stream)
+        elif form == "lines":
+            with TextStream(path, name) as again:
+                lines = json_pieces.line_numbers(again)
+                yield from json_pieces.pieces(Events(stream, several=True), _PREFIXES[form], lines)
         else:
-            yield from json_pieces.pieces(Events(stream, several=form == "lines"), _PREFIXES[form])
+            yield from json_pieces.pieces(Events(stream), _PREFIXES[form])
         hashes.append(stream.sha256())
 
 

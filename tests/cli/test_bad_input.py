@@ -188,10 +188,10 @@ def test_predict_needs_a_question_or_a_file(words: str, trained: Trained, refuse
 @pytest.mark.parametrize(
     ("content", "where"),
     [
-        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "row 1"),
+        (b'{"question": "Who?", "context": "Rome."}\n{"question": "Who?"}\n', "line 2"),
         (b"{\n", "line 2"),
         (b'["Who?", "Rome."]\n', "row 0"),
-        (b'{"question": 7, "context": "Rome."}\n', "row 0"),
+        (b'{"question": 7, "context": "Rome."}\n', "line 1"),
         (b"\xff\xfd\n", "UTF-8"),
     ],
 )

@@ -91,18 +91,17 @@ def test_all_faults_of_one_file(tmp_path: Path) -> None:
 
 
 ROWS = {
-    "an array": b'[{"context": "Ada.", "question": 1}, 7, {"context": "Ada.", "question": "?"}, {"question": "?"}]',
-    "JSON lines": b'{"context": "Ada.", "question": 1}\n7\n{"context": "Ada.", "question": "?"}\n{"question": "?"}',
+    ("row", 0): b'[{"context": "Ada.", "question": 1}, 7, {"context": "Ada.", "question": "?"}, {"question": "?"}]',
+    ("line", 1): b'{"context": "Ada.", "question": 1}\n7\n{"context": "Ada.", "question": "?"}\n{"question": "?"}',
 }
 
 
-@pytest.mark.parametrize("form", ROWS)
-def test_all_faults_of_rows(tmp_path: Path, form: str) -> None:
-    assert found(tmp_path, ROWS[form]) == [
-        *[("unreadable", f"row {number}") for number in (0, 1)],
-        ("made_ids", "row 2"),
-        ("unreadable", "row 3"),
-    ]
+@pytest.mark.parametrize(("word", "first"), ROWS)
+def test_all_faults_of_rows(tmp_path: Path, word: str, first: int) -> None:
+    """Of an array their place in it is told, of JSON lines the line."""
+    places = [f"{word} {number}" for number in range(first, first + 4)]
+    kinds = ("unreadable", "unreadable", "made_ids", "unreadable")
+    assert found(tmp_path, ROWS[word, first]) == list(zip(kinds, places, strict=True))
 
 
 def test_all_faults_of_a_table(tmp_path: Path) -> None:

@@ -202,14 +202,14 @@ def test_answers_in_columns_of_their_own(tmp_path: Path, text: str) -> None:
         (b"context,question,context\na,b,c\n", "line 1: the column 'context' stands twice"),
         (b'context,question\na,"b"c\n', "line 2: not a row of a table"),
         (b"context,question\n ,b\n", "line 2: 'context' is empty"),
-        (b'{"question": "?", "context": "a"}\n{"question": 7, "context": "a"}', "row 1: 'question' is the number 7"),
+        (b'{"question": "?", "context": "a"}\n{"question": 7, "context": "a"}', "line 2: 'question' is the number 7"),
         (b'{"question": "?", "context": "a"}\n{"question": ', "breaks off at the file's end (line 2"),
         (b'{"question": "?", "context": "a"}\n\nnope', "line 3"),
         (b'[{"question": "?", "context": "a"}, 7]', "row 1: the row is the number 7, not an object"),
         (b'{"data": [{"question": "?"}]}', "row 0 (.data[0]): the key 'context' is missing"),
         (
             b'{"question": "?", "text": "a"}',
-            "row 0: the key 'context' is missing; add it, or rename the key that holds it (there: 'question', 'text')",
+            "line 1: the key 'context' is missing; add it, or rename the key that holds it (there: 'question', 'text')",
         ),
         (b'{"query": "?", "passage": "a"}', "'data' is missing in the top level (there: 'passage', 'query')"),
         (b"passage,query\na,b\n", "neither JSON nor a table: no JSON begins with 'passage,query'"),
@@ -287,3 +287,10 @@ def test_answers_with_offsets_in_the_key_answer(tmp_path: Path) -> None:
     (tmp_path / "set").write_text(json.dumps([row]))
     (found,) = reading.read(tmp_path / "set", handling="stop")
     assert found.answers == (Answer("wrote", 4),)
+
+
+def test_objects_over_several_lines_are_told_by_their_number(tmp_path: Path) -> None:
+    path = tmp_path / "set"
+    path.write_bytes(b'{"question": "?", "context": "a"}\n{\n  "question": 7, "context": "a"\n}\n{"question": 8}\n')
+    with pytest.raises(InputError, match=r": row 1: 'question' is the number 7"):
+        reading.read(path)

@@ -92,12 +92,12 @@ def changed(index: int, **fields: object) -> list[dict[str, Any]]:
     [
         (
             changed(3, answers={"text": ["Kelby"], "answer_start": []}),
-            "row 3, question 'q3': 'answers' does not",
+            "line 4, question 'q3': 'answers' does not",
         ),
-        (changed(3, context=" "), "row 3, question 'q3': 'context' is empty"),
+        (changed(3, context=" "), "line 4, question 'q3': 'context' is empty"),
         (changed(3, id="q1"), "question 3, question 'q1': the id stands already in question 1"),
-        ([{**row, "answers": 7} for row in ROWS], "row 0, question 'q0': 'answers' is the number 7"),
-        ([{"id": "a", "title": "t", "question": "?"}], "row 0, question 'a': the key 'context' is missing"),
+        ([{**row, "answers": 7} for row in ROWS], "line 1, question 'q0': 'answers' is the number 7"),
+        ([{"id": "a", "title": "t", "question": "?"}], "line 1, question 'a': the key 'context' is missing"),
     ],
 )
 def test_invalid_rows(tmp_path: Path, rows: list[dict[str, Any]], said: str) -> None:
