@@ -21,7 +21,6 @@ from compresskit.evaluate import evaluate as module
 from compresskit.evaluate import process
 from compresskit.evaluate.evaluate import Extras, evaluate
 from compresskit.evaluate.measurement import Measurement, Outcome
-from compresskit.evaluate.refs import unique_names
 from compresskit.evaluate.row import Report, Row
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.kinds import fingerprint
@@ -169,8 +168,8 @@ class TestWithAFakeWorker:
         told = str(caught.value)
         assert told.startswith("the baseline cannot be scored, and nothing else was measured: ")
         assert (caught.value.exit_code, "did you mean runs/dense?" in told) == (code, what == "runs/dnese")
-        loading = {f"{what}: loading torch and transformers, in a process of its own"}
-        assert set(capsys.readouterr().err.splitlines()) <= loading
+        loading = f"{what}: loading torch and transformers, in a process of its own\n"
+        assert capsys.readouterr().err == (loading if what.startswith("code") else "")  # a path is looked at before
         assert list((tmp_path / "cache").rglob("outcome.json")) == []
 
     def test_without_any_row_there_is_still_a_report(self, data: str) -> None:
@@ -359,14 +358,6 @@ def test_bad_data_is_found_before_any_checkpoint_is_run(tmp_path: Path) -> None:
 def test_nothing_to_evaluate(data: str) -> None:
     with pytest.raises(UsageError, match="no checkpoint"):
         evaluate([], data, EvalSettings())
-
-
-def test_names_are_short_and_unique(tmp_path: Path) -> None:
-    for folder in ("a/model", "b/model", "c/other"):
-        (tmp_path / folder).mkdir(parents=True)
-    refs = [str(tmp_path / folder) for folder in ("a/model", "b/model", "c/other")]
-    names = unique_names([*refs, "bert", "owner/name"])
-    assert names == ["a/model", "b/model", "other", "bert", "owner/name"]
 
 
 def test_measurement_and_outcome_pass_through_json(tmp_path: Path) -> None:
