@@ -25,10 +25,12 @@ class MaskedWeight(nn.Module):
     `scores` has one entry for each block, shape (rows / block[0], columns / block[1]), fp32; without scores the
     importance of a weight is its magnitude. `threshold` is a scalar on the weight's device. `effective` is the masked
     weight of the current training step, where a controller has computed those of all matrices at once; `exact` is the
-    mask, of the scores' shape, that stands in the place of the threshold's while a model under way is asked.
+    mask, of the scores' shape, that stands in the place of the threshold's while a model under way is asked. Like the
+    threshold it is a buffer: whoever captured a pass sees by the model's buffers that it lies elsewhere.
     """
 
     threshold: Tensor
+    exact: Tensor | None
 
     def __init__(self, weight: Tensor, block: Block, *, with_scores: bool) -> None:
         super().__init__()
@@ -36,8 +38,8 @@ class MaskedWeight(nn.Module):
         grid = (weight.shape[0] // block[0], weight.shape[1] // block[1])
         self.scores = nn.Parameter(weight.new_zeros(grid, dtype=torch.float32)) if with_scores else None
         self.register_buffer("threshold", weight.new_full((), float("-inf"), dtype=torch.float32), persistent=False)
+        self.register_buffer("exact", None, persistent=False)
         self.effective: Tensor | None = None
-        self.exact: Tensor | None = None
 
     def importance(self, weight: Tensor) -> Tensor:
         """What decides which weights stay, one entry for each block: the score, or the block's mean magnitude."""

@@ -24,7 +24,7 @@ from compresskit import console
 from compresskit.models.answering import AnswerOptions
 from compresskit.models.tasks.readings import Reading
 from compresskit.models.tasks.span_batches import span_logits
-from compresskit.models.tasks.steps import no_waiting, told
+from compresskit.models.tasks.steps import Known, known_for, no_waiting
 
 # A pass over a shape is a graph from the third one on: making it costs about one pass more.
 WORTH = 2
@@ -217,18 +217,14 @@ def _stream_of(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's own
 
 
-_KNOWN: weakref.WeakKeyDictionary[Any, tuple[int, Passes]] = weakref.WeakKeyDictionary()
+_KNOWN: Known[Passes] = weakref.WeakKeyDictionary()
 
 
 def passes_of(model: Any, *, graphs: bool) -> Passes:
     """The passes of a model; with `graphs` on a GPU those that are known for it, as long as it computes as it did."""
     if not graphs or model.device.type != "cuda":
         return Passes(model, graphs=False)
-    how = hash((torch.get_float32_matmul_precision(), *told(model)))
-    known = _KNOWN.get(model)
-    if known is None or known[0] != how:
-        known = _KNOWN[model] = how, Passes(model, graphs=True)
-    return known[1]
+    return known_for(model, _KNOWN, lambda: Passes(model, graphs=True))
 
 
 def how_of(with_types: bool, with_mask: bool, options: AnswerOptions) -> How:

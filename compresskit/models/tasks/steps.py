@@ -12,7 +12,7 @@ import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from compresskit import console
 # A graph takes as long to make as this many steps without one.
 WORTH = 8
 
+Made = TypeVar("Made")
 Read = Callable[[Any, Any, Tensor], Tensor]
 """A pass of a model over tokens (rows, 1) after a cache: logits (rows, vocabulary); the cache's states are updated."""
 
@@ -139,22 +140,32 @@ def with_states(cache: Any, states: Sequence[Tensor]) -> Any:
     return made
 
 
-_KNOWN: weakref.WeakKeyDictionary[Any, tuple[int, Steps]] = weakref.WeakKeyDictionary()
+Known = weakref.WeakKeyDictionary[Any, tuple[int, Made]]
+"""What was made for models, each beside the hash of what it has taken for granted."""
+_KNOWN: Known[Steps] = weakref.WeakKeyDictionary()
 
 
 def steps_of(model: Any, read: Read) -> Steps:
     """The steps of a model: those that are known for it, as long as it computes as it did."""
     if model.device.type != "cuda":
         return Steps(model, read)
-    how = hash(tuple(told(model)))
-    known = _KNOWN.get(model)
-    if known is None or known[0] != how:
-        known = _KNOWN[model] = how, Steps(model, read)
-    return known[1]
+    return known_for(model, _KNOWN, lambda: Steps(model, read))
+
+
+def known_for(model: Any, known: Known[Made], make: Callable[[], Made]) -> Made:
+    """What is `known` for a model, as long as that computes as it did; else it is made, and known from then on."""
+    how, found = hash(tuple(told(model))), known.get(model)
+    if found is None or found[0] != how:
+        found = known[model] = how, make()
+    return found[1]
 
 
 def told(model: Any) -> Iterator[Hashable]:
-    """What a graph has taken for granted: where weights lie, which adapters are on, how 8 bits are multiplied."""
+    """What a graph has taken for granted.
+
+    Where weights and masks lie, which adapters are on, how 8 bits and fp32 are multiplied.
+    """
+    yield torch.get_float32_matmul_precision()
     for tensor in (*model.parameters(), *model.buffers()):
         yield tensor.data_ptr()
     for module in model.modules():

@@ -13,6 +13,7 @@ from compresskit.methods.prune.config import Method, PruneConfig
 from compresskit.methods.prune.masked import original_weight
 from compresskit.methods.prune.masker import Masker
 from compresskit.models.encoder import EncoderFamily
+from compresskit.models.tasks.steps import told
 from tests import tiny
 
 METHODS = get_args(Method)
@@ -246,3 +247,14 @@ def test_magnitude_has_no_scores_and_the_others_one_a_block() -> None:
 def test_blocks_that_do_not_divide() -> None:
     with pytest.raises(UsageError, match="cannot be cut into blocks of 5x5"):
         masker("smp", block=(5, 5))
+
+
+def test_a_captured_pass_sees_that_the_exact_masks_lie_elsewhere() -> None:
+    """As long as they stand in, and no longer; a graph that was made of one evaluation is not that of the next."""
+    model, masks = masker("smp")
+    before = list(told(model))
+    with masks.at_target():
+        standing_in = {tensor.data_ptr() for mask in masks.masks.values() for tensor in mask.buffers()}
+        assert standing_in <= set(told(model))
+        assert len(list(told(model))) == len(before) + len(masks.masks)
+    assert list(told(model)) == before
