@@ -41,11 +41,10 @@ def read_config(folder: Path) -> PretrainedConfig:
     """The configuration of a checkpoint; InputError where there is none, or transformers cannot read it."""
     if not os.path.lexists(folder / "config.json"):
         raise InputError(f"{folder} is not a checkpoint: it has no config.json{_instead(folder)}")
-    check_not_mamba_ssm(folder)
+    _check_not_mamba_ssm(folder)
     if (folder / "generation_config.json").is_file():
-        read_json(
-            folder / "generation_config.json"
-        )  # transformers writes whatever stands there into what a method leaves
+        # Transformers writes whatever stands there into what a method leaves.
+        read_json(folder / "generation_config.json")
     with opening(f"{folder}/config.json cannot be read", "it is damaged, or of a model that this transformers lacks"):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **NOTHING_FOREIGN)
     config.return_dict = True  # a model's outputs are asked for by their names
@@ -81,7 +80,7 @@ def _raw(path: Path) -> dict[str, Any]:
     return values
 
 
-def check_not_mamba_ssm(folder: Path) -> None:
+def _check_not_mamba_ssm(folder: Path) -> None:
     """InputError for a checkpoint in the format of the package mamba-ssm, or a configuration that cannot be read."""
     if _is_mamba_ssm(_raw(folder / "config.json")):
         raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -19,14 +18,7 @@ from compresskit.models.encoder import is_decoder
 from compresskit.models.families import family_of_config
 from compresskit.models.family import Family
 from compresskit.models.fitting import check_fits
-from compresskit.models.folder import (
-    check_not_mamba_ssm,
-    check_tokenizer,
-    check_weights,
-    opening,
-    read_config,
-    read_tokenizer,
-)
+from compresskit.models.folder import check_tokenizer, check_weights, opening, read_config, read_tokenizer
 from compresskit.models.foreign import check_formats, check_plain
 from compresskit.models.int8 import Activations
 from compresskit.models.kind import How, Kind
@@ -55,8 +47,7 @@ def attention_dropout_of(config: PretrainedConfig) -> float | None:
 
 def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A plain checkpoint. Raises InputError where it is damaged, foreign, or of no family of ours."""
-    if os.path.lexists(source.path / "config.json"):
-        check_not_mamba_ssm(source.path)  # whose weights need not be safetensors
+    config = read_config(source.path)  # before its weights: it tells of formats whose weights need not be safetensors
     with mended(source.path) as folder:
 
         def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
@@ -66,20 +57,21 @@ def open_full(kind: Kind, source: Source, how: How) -> TrainableModel:
             check_formats(folder, {name for name, each in model.state_dict().items() if each.is_floating_point()})
             return model, missing
 
-        loaded = _open(kind, source, how, load)
+        loaded = _open(kind, source, config, how, load)
     place(loaded.model, How(how.device, how.dtype))
     return loaded
 
 
 def open_quantized(kind: Kind, source: Source, how: How) -> TrainableModel:
     """A checkpoint of packed weights. Raises InputError where it is damaged, MissingError without its package."""
+    config = read_config(source.path)
     with uncoded(source.path) as folder:
 
         def load(family: Family, config: PretrainedConfig) -> tuple[PreTrainedModel, set[str]]:
             check_fits(family, folder, config)
             return load_quantized(family, folder, config, resolve_dtype(how.dtype), resolve_device(how.device))
 
-        loaded = _open(kind, source, how, load)
+        loaded = _open(kind, source, config, how, load)
     loaded.made_by = method_of(loaded.model.config)
     if loaded.made_by == METHOD:
         set_activations(loaded.model, _activations(source))
@@ -101,8 +93,7 @@ def _activations(source: Source) -> Activations:
 _Load = Callable[[Family, PretrainedConfig], tuple[PreTrainedModel, set[str]]]
 
 
-def _open(kind: Kind, source: Source, how: How, load: _Load) -> TrainableModel:
-    config = read_config(source.path)
+def _open(kind: Kind, source: Source, config: PretrainedConfig, how: How, load: _Load) -> TrainableModel:
     family = family_of_config(config, source.ref)
     check_weights(source.path)
     own_dropout = {name: getattr(config, name) for name in ATTENTION_DROPOUT if hasattr(config, name)}
