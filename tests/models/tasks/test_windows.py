@@ -192,9 +192,18 @@ def test_no_question_is_too_long(name: str, question: str, context: str, options
     assert max(map(len, windows.encoding["input_ids"])) <= options.max_length
 
 
-@pytest.mark.parametrize(("max_length", "stride"), [(16, 0), (64, 64), (64, 200), (64, 38), (26, 0)])
-def test_options_that_leave_no_room_are_wrong_usage(tmp_path: Path, max_length: int, stride: int) -> None:
-    told = f"--max-length {max_length} .* --stride {stride}; raise --max-length to \\d+ or more"
+@pytest.mark.parametrize(
+    ("max_length", "stride", "mend"),
+    [
+        (16, 0, "27 or more"),
+        (64, 64, "91 or more, or lower --stride to 37 or less"),
+        (64, 200, "227 or more, or lower --stride to 37 or less"),
+        (64, 38, "65 or more, or lower --stride to 37 or less"),
+        (26, 0, "27 or more"),
+    ],
+)
+def test_options_that_leave_no_room_are_wrong_usage(tmp_path: Path, max_length: int, stride: int, mend: str) -> None:
+    told = f"--max-length {max_length} .* --stride {stride}; raise --max-length to {mend}$"
     with pytest.raises(UsageError, match=told):
         write_features(TOKENS["wordpiece"], [example("a", "b")], WindowOptions(max_length, stride), tmp_path)
 
