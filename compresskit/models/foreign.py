@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from compresskit.checkpoint.headers import FLOATS, Header, read_headers
+from compresskit.checkpoint.headers import FLOATS, Header, headers_in
 from compresskit.checkpoint.reading import read_text
-from compresskit.checkpoint.store import read_json, weight_files
+from compresskit.checkpoint.store import read_json
 from compresskit.errors import InputError
 from compresskit.text import counted
 
@@ -136,7 +136,7 @@ def check_plain(folder: Path) -> None:
 
     That is: names of other tools, codes in the place of floats, the recipe of a tool that does its work on opening.
     """
-    found = _headers(folder)
+    found = headers_in(folder)
     traced = [name for name in sorted(found) if (trace := trace_of(name)) is not None and trace.sure]
     if traced:
         raise InputError(_refusal(folder, traced))
@@ -155,7 +155,7 @@ def check_plain(folder: Path) -> None:
 
 def check_formats(folder: Path, floats: Container[str]) -> None:
     """InputError where one of the tensors that are to be `floats` is stored as codes."""
-    for name, header in sorted(_headers(folder).items()):
+    for name, header in sorted(headers_in(folder).items()):
         if name in floats and header.dtype not in FLOATS:
             raise InputError(
                 f"{folder} holds {name} as {header.dtype}, and config.json does not tell what such codes stand for: it "
@@ -170,7 +170,7 @@ def check_places(folder: Path, unexpected: Iterable[str], *, told_otherwise: boo
     to it.
     """
     names = set(unexpected)
-    headers = _headers(folder) if names else {}
+    headers = headers_in(folder) if names else {}
     odd = sorted(name for name in names if not is_harmless(name, headers.get(name)))
     traced = [name for name in odd if trace_of(name) is not None]
     if traced:
@@ -180,10 +180,6 @@ def check_places(folder: Path, unexpected: Iterable[str], *, told_otherwise: boo
             f"{folder} holds {counted(len(odd), 'tensor')} that its model has no place for, such as {odd[0]}"
             f"{_by(folder)}; give what it was made from, or save it again without them where they change no answer"
         )
-
-
-def _headers(folder: Path) -> dict[str, Header]:
-    return {name: each for path in weight_files(folder) for name, each in read_headers(path).items()}
 
 
 def is_harmless(name: str, header: Header | None = None) -> bool:

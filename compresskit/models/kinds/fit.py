@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from compresskit.checkpoint.headers import FLOATS, Header, read_headers
+from compresskit.checkpoint.headers import FLOATS, Header, headers_in, read_headers
 from compresskit.checkpoint.mask import MaskEntry, read_masks
 from compresskit.checkpoint.store import weight_files
 from compresskit.errors import InputError
@@ -30,7 +30,7 @@ def finder(folder: Path) -> Find:
     A file of a model without a head leaves the model's own name out: `encoder.…` for `bert.encoder.…`. Raises
     InputError where a file is damaged.
     """
-    known = {name: each for path in weight_files(folder) for name, each in read_headers(path).items()}
+    known = headers_in(folder)
     # What bitsandbytes packed in 4 bits may be kept as floats.
     plain = (name for name, header in known.items() if header.dtype in FLOATS and f"{name}.absmax" not in known)
     shapes = {name: known[name].shape for name in plain}
@@ -72,7 +72,7 @@ def check_adapter(folder: Path, find: Find) -> None:
 
     The base's own weights that it replaces have their shape.
     """
-    tensors = {name: each for path in weight_files(folder) for name, each in read_headers(path).items()}
+    tensors = headers_in(folder)
     if not tensors and weight_files(folder):
         raise InputError(f"the adapter {folder} holds no tensor; it is damaged: copy or make it again")
     for name, header in sorted(tensors.items()):

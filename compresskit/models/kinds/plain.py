@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compresskit import console
-from compresskit.checkpoint.headers import FLOATS, Header, read_headers
+from compresskit.checkpoint.headers import FLOATS, Header, headers_in
 from compresskit.checkpoint.store import load_tensors, save_tensors, weight_files
 from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError
@@ -34,7 +34,7 @@ def mended(folder: Path) -> Iterator[Path]:
 
     Raises InputError where a file is damaged, and OSError where the temporary one has no room.
     """
-    headers = {name: each for path in weight_files(folder) for name, each in read_headers(path).items()}
+    headers = headers_in(folder)
     names = unwrapped(headers)
     masked = pruned({names[name]: header for name, header in headers.items()})
     if not masked and all(name == own for name, own in names.items()):
