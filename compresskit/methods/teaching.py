@@ -28,7 +28,7 @@ from compresskit.models.kinds.bnb import move
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.task import Batch, Choices, Features, Items, Kept, Lesson, Pairing, Task
 from compresskit.models.tasks.windows import CHUNK
-from compresskit.training.computing import Objective, compute_dtype
+from compresskit.training.computing import Objective, compute_dtype, computing_in
 from compresskit.training.session import Session
 
 # Features that a teacher is asked about at once.
@@ -213,7 +213,7 @@ def _asked(
     )
     for begin, batch in zip(range(0, len(order), BATCH), loader, strict=True):
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+        with computing_in(dtype, device):
             choices = teacher.task.choices(teacher.model, inputs)
         if bool(choices.logits.isnan().any()):
             raise InputError(f"the teacher {teacher.ref} gives logits that are not numbers; train it again")

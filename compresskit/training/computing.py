@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from compresskit.models.device import resolve_device
+from compresskit.models.device import DTYPES, resolve_device
 from compresskit.models.task import Batch
 from compresskit.training.arguments import TrainingOptions
 
@@ -35,3 +36,8 @@ def compute_dtype(options: TrainingOptions) -> str:
     if options.dtype != "auto":
         return options.dtype
     return "bfloat16" if resolve_device(options.device).type == "cuda" else "float32"
+
+
+def computing_in(dtype: str, device: torch.device) -> torch.autocast:
+    """Within it a model whose weights are in fp32 computes in `dtype` on a device."""
+    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != "float32")

@@ -15,7 +15,7 @@ from compresskit.models.loaded import TrainableModel
 from compresskit.models.task import Batch, Features
 from compresskit.training.allocator import resident_bytes
 from compresskit.training.arguments import OptimizerName, TrainingOptions
-from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype
+from compresskit.training.computing import Objective, checkpoint_activations, compute_dtype, computing_in
 from compresskit.training.optimizers import ParameterGroup, embedding_ids
 
 # Bytes of a gradient and of a moment in fp32, and of a moment in 8 bits with its scale for each block of 256; fewer
@@ -129,8 +129,7 @@ class _Pass:
         return {name: tensor.to(self.device) for name, tensor in batch.items()}
 
     def computing(self) -> torch.autocast:
-        dtype = compute_dtype(self.options)
-        return torch.autocast(self.device.type, getattr(torch, dtype), enabled=dtype != "float32")
+        return computing_in(compute_dtype(self.options), self.device)
 
     def left(self) -> tuple[int, int]:
         """Bytes that the forward pass of a full batch leaves for the backward pass, but for its choices' logits.

@@ -30,7 +30,7 @@ from compresskit.options import refuse
 from compresskit.text import counted
 from compresskit.training import state
 from compresskit.training.arguments import TrainingOptions
-from compresskit.training.computing import compute_dtype
+from compresskit.training.computing import compute_dtype, computing_in
 
 FILE = "selection.json"
 _PREFIX = "best-"
@@ -169,13 +169,13 @@ class Selection:
         """EM and F1 over all questions, each process asking every so many of them; nothing random moves on."""
         processes, device = PartialState(), next(self._model.parameters()).device
         mine = self.examples.select(range(processes.process_index, len(self.examples), processes.num_processes))
-        dtype, was_training = compute_dtype(self.options), self._model.training
+        was_training = self._model.training
         sums = torch.zeros(2, dtype=torch.float64)
         self._model.eval()
         try:
             with (
                 torch.random.fork_rng([device] if device.type == "cuda" else []),
-                torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"),
+                computing_in(compute_dtype(self.options), device),
                 self._as_finished(),
             ):
                 answers = self.loaded.task.answer(self.loaded, mine, answering(self.options))
