@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -265,6 +266,11 @@ class TrainingOptions(RunOptions):
         """The learning rate of a job whose defaults are filled in."""
         assert self.lr is not None
         return self.lr
+
+    def planned_steps(self, windows: int, processes: int) -> int:
+        """The optimizer steps of a run that learns from so many windows, by so many processes."""
+        a_pass = math.ceil(windows / (self.batch_size * self.accumulate * processes))
+        return self.max_steps or math.ceil((self.epochs or 1.0) * a_pass)
 
     def describe(self) -> dict[str, Any]:
         """All settings that decide the result, as JSON values, in the order of the fields."""

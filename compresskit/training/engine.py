@@ -138,8 +138,7 @@ class Engine(Trainer):
 
     def _planned(self) -> int:
         """The steps of the whole run."""
-        a_pass = math.ceil(len(self._sampler) / self._sampler.batch_size)
-        return self._options.max_steps or math.ceil((self._options.epochs or 1.0) * a_pass)
+        return self._options.planned_steps(len(self._sampler), self.args.world_size)
 
     def _check_length(self, last: Path) -> None:
         """UsageError where a run is told to end before a state that it has reached."""

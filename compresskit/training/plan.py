@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,8 +67,7 @@ def make_plan(
         features = opened_features(loaded, folder, options)
         windows = round(len(features) / len(probe) * len(examples))
         memory = expected_memory(loaded, features, groups, objective, options, copies)
-    per_step = options.batch_size * options.accumulate * int(os.environ.get("WORLD_SIZE", "1"))
-    steps = options.max_steps or math.ceil((options.epochs or 0) * math.ceil(windows / per_step))
+    steps = options.planned_steps(windows, int(os.environ.get("WORLD_SIZE", "1")))
     trainable = sum(parameter.numel() for group in groups for parameter in group["params"])
     device, dtype = resolve_device(options.device).type, compute_dtype(options)
     return Plan(
