@@ -18,6 +18,7 @@ import numpy as np
 
 from compresskit.errors import InputError
 from compresskit.evaluate.machine import cpu_name
+from compresskit.training.allocator import resident_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -110,7 +111,7 @@ def library_bytes(device: torch.device) -> int | None:
     On CUDA that is the context, as NVML counts it; elsewhere the resident set. None where the system does not tell.
     """
     if device.type != "cuda":
-        return _of_status("VmRSS:")
+        return resident_bytes()
     import torch
 
     torch.zeros(1, device=device)  # which makes the context
