@@ -8,7 +8,7 @@ import gc
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -283,16 +283,15 @@ def finish(
             write_text(staging / "log.jsonl", (session.work / "log.jsonl").read_text())
             known = loaded.manifest or Manifest(loaded.family.name, "full", None, [])
             # The training ends here: scoring a checkpoint is not a part of making it.
-            wall_time = session.clock.seconds
-            step = Step(method, config, options.seed, session.data, wall_time, metrics, choices=choices)
+            seconds = session.clock.seconds
+            step = Step(method, config, options.seed, session.data, seconds, metrics, choices=choices)
             known.add(step, kind=kind, base=base).write(staging)
             if evaluator is not None:
                 _free_device(loaded)
                 try:
-                    metrics = {**metrics, **evaluator(staging)}
+                    step = replace(step, metrics={**metrics, **evaluator(staging)})
                 except CompresskitError as error:
                     failure = error
-                step = Step(method, config, options.seed, session.data, wall_time, metrics, choices=choices)
                 known.add(step, kind=kind, base=base).write(staging)
             session.workspace.finish(staging)
         finally:
