@@ -163,9 +163,11 @@ def known_for(model: Any, known: Known[Made], make: Callable[[], Made]) -> Made:
 def told(model: Any) -> Iterator[Hashable]:
     """What a graph has taken for granted.
 
-    Where weights and masks lie, which adapters are on, how 8 bits and fp32 are multiplied.
+    Where weights and masks lie, which adapters are on, in which numbers it computes, how 8 bits are multiplied.
     """
+    kind = model.device.type
     yield torch.get_float32_matmul_precision()
+    yield torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     for tensor in (*model.parameters(), *model.buffers()):
         yield tensor.data_ptr()
     for module in model.modules():

@@ -12,7 +12,7 @@ from tests.models.mamba.small import ids, small
 
 
 def test_what_a_graph_takes_for_granted() -> None:
-    """It changes with weights that lie elsewhere, and with adapters that are switched off or merged; else it stays."""
+    """It changes with where weights lie, with adapters that are off or merged, and with the numbers; else it stays."""
     model = small()
     use_own_mixers(model)
     seen = [list(steps.told(model))]
@@ -27,6 +27,9 @@ def test_what_a_graph_takes_for_granted() -> None:
     with torch.no_grad():
         model.backbone.norm_f.weight.mul_(2)  # in place
     assert list(steps.told(model)) == seen[-1]
+    with torch.autocast("cpu", torch.bfloat16):
+        seen.append(list(steps.told(model)))
+    assert list(steps.told(model)) == seen[-2]
     assert all(one != two for number, one in enumerate(seen) for two in seen[:number])
 
 
