@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from compresskit.errors import UsageError
 from compresskit.evaluate.figures import Group
 from compresskit.evaluate.missing import NOT_SCORED
-from compresskit.evaluate.ratio import held, middle_and_spread, upon_baseline
+from compresskit.evaluate.ratio import RATIOS, held, middle_and_spread, upon_baseline
 from compresskit.evaluate.row import Gate, Verdict, figure_of
 from compresskit.evaluate.shard import Shard
-from compresskit.evaluate.turns import RATIOS, ROUNDS, Plan
+from compresskit.evaluate.turns import ROUNDS, Plan
 
 if TYPE_CHECKING:
     from compresskit.evaluate.gate import Rule
