@@ -73,8 +73,12 @@ def read_files(
                 yield from found if len(paths) == 1 else _of_file(path.name, found)
 
     store, counts = built(pieces, name, handling, keep, watcher=watcher, unique_ids=unique_ids)
-    one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return ExampleSet(store, name, one, counts=counts)
+    return ExampleSet(store, name, joined_hash(hashes), counts=counts)
+
+
+def joined_hash(hashes: Sequence[str]) -> str:
+    """The SHA-256 of a set that is in several files, from those of the files; of a single file its own."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def pieces_of(path: Path) -> Iterator[Piece]:

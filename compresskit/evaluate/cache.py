@@ -32,7 +32,7 @@ from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.answers import read_answers
 from compresskit.evaluate.cache_place import FOLDER_VARIABLE, cache_folder
-from compresskit.evaluate.machine import cpu_name
+from compresskit.evaluate.machine import cpu_name, cpus
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Outcome
 from compresskit.evaluate.row import Dataset
 from compresskit.evaluate.settings import EvalSettings
@@ -231,5 +231,4 @@ def _machine() -> list[str]:
     # One after the other, since a machine whose driver has no such folder has no NVIDIA GPU.
     gpus = sorted(path.read_text(errors="replace") for path in _GPUS.glob("*/information")) if _GPUS.is_dir() else []
     variables = [f"{name}={os.environ.get(name, '')}" for name in _ENVIRONMENT]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return [platform.platform(), cpu_name(), str(cores), *gpus, *variables]
+    return [platform.platform(), cpu_name(), str(cpus()), *gpus, *variables]

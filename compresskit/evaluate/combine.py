@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from compresskit.checkpoint.reading import read_text
 from compresskit.errors import InputError
 from compresskit.evaluate.compare import with_differences
+from compresskit.evaluate.ratio import RATIOS
 from compresskit.evaluate.row import Report, Row
 from compresskit.evaluate.slices import slices_against
 
@@ -83,6 +85,7 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
     """A row compared with `base`: with all its statistics where `former` was it, else plain differences."""
     if former is not None and _same_answers(former, base):
         return row  # a former baseline is the same one, measured on another machine, and stays one
+    no_ratios: dict[str, Any] = dict.fromkeys(RATIOS)
     unpaired = replace(
         row,
         baseline=row == base,
@@ -90,13 +93,11 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
         delta_f1_ci95=None,
         p_value=None,
         turns={},
-        latency_ratio=None,
-        rate_ratio=None,
-        memory_ratio=None,
         questions_won=None,
         questions_lost=None,
         slices=slices_against(row.slices, base.slices),
         flips=(),
+        **no_ratios,
     )
     return with_differences(unpaired, base)
 

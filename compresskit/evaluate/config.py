@@ -9,7 +9,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -84,13 +84,6 @@ class EvalOptions:
         if self.predictions is not None and os.path.exists(self.predictions) and not self.predictions.is_dir():
             raise UsageError(f"--predictions {self.predictions} is not a folder; give the name of one")
 
-    @property
-    def extras(self) -> Extras:
-        """What the evaluation does beyond its report."""
-        from compresskit.evaluate.evaluate import Extras
-
-        return Extras(self.cache, self.predictions, self.show_flips)
-
 
 # All that can be told on the command line or in the project's file.
 PARTS = (EvalOptions, EvalSettings, GateOptions, Delivery)
@@ -107,13 +100,15 @@ class EvalConfig:
 
     def extras(self, rules: Sequence[Rule]) -> Extras:
         """What the evaluation does beyond its report: the slices that are told, and what `rules` ask for."""
+        from compresskit.evaluate.evaluate import Extras
         from compresskit.evaluate.slice import SliceName
         from compresskit.evaluate.timed import needs_new_rows, plan_of
 
         told = [SliceName(key) for key in self.delivery.slices]
-        return replace(
-            self.options.extras,
+        return Extras(
             use_cache=self.options.cache and not needs_new_rows(rules),
+            predictions=self.options.predictions,
+            flips=self.options.show_flips,
             slices=(*told, *(rule.part for rule in rules if rule.part is not None)),
             turns=plan_of(rules, self.options.rounds),
         )

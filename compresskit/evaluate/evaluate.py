@@ -127,10 +127,10 @@ def evaluate(
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
-    if extras.predictions is not None:
-        read = list(read_by(refs, data_ref, settings))
-        for path in _answers_files(extras.predictions, names).values():
-            check_file(path, read, flag="--predictions", makes_folder=True)
+    targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
+    read = list(read_by(refs, data_ref, settings)) if targets else []
+    for path in targets.values():
+        check_file(path, read, flag="--predictions", makes_folder=True)
     data = _read(data_ref, settings, extras.slices)
     divisions = divided(data.asked, extras.slices)
     nothing = answering_nothing(data.asked, settings.normalize)
@@ -147,7 +147,6 @@ def evaluate(
                 console.warn(f"{each.name} cannot be scored, as the report will say")
         results = [found[each.ref] for each in measurements]
         _tell_too_long([result.outcome for result in results], settings, data_ref)
-        targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
         rows = [
             _row(each, result, targets.get(each.name), is_baseline=baseline is not None and same(each.ref, baseline))
             for each, result in zip(measurements, results, strict=True)

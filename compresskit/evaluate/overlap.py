@@ -6,7 +6,6 @@ by now, tells nothing. Nor is anything said of the built-in set, which is made, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from compresskit.data.load import files_of, local_files
 from compresskit.data.overlap import question_keys, text_hash
 from compresskit.data.pieces import Asked, Passage
 from compresskit.data.raw import raw_question
-from compresskit.data.reading import pieces_of
+from compresskit.data.reading import joined_hash, pieces_of
 from compresskit.errors import CompresskitError
 from compresskit.evaluate.row import Report, Row
 from compresskit.text import counted
@@ -138,9 +137,7 @@ def _files(path: str, sha256: str) -> list[Path] | None:
     files = [each for found in local_files(path) for each in (files_of(found, "train") if found.is_dir() else [found])]
     if not all(file.stat().st_size for file in files):  # the system's own have no size, and some of them no end
         return None
-    hashes = [sha256_file(file) for file in files]
-    one = hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-    return files if files and one == sha256 else None
+    return files if files and joined_hash([sha256_file(file) for file in files]) == sha256 else None
 
 
 def _texts(files: Sequence[Path]) -> Iterator[tuple[int, str | None, list[str]]]:

@@ -98,7 +98,7 @@ def prove(
     given = known(baseline, data_ref, settings, parts, use_cache=use_cache)
     _check_windows(parts, given)
     keys = {part.key for part in parts}
-    divisions = {key: each for key, each in divided(given.asked, parts).items() if key in keys} if parts else {}
+    divisions = {key: each for key, each in divided(given.asked, parts).items() if key in keys} if parts else None
     with temporary_folder() as folder:
         stage = _Stage(_Answers(given.asked, settings, folder), divisions)
         if baseline is not None:
@@ -174,8 +174,12 @@ class _Answers:
 class _Stage:
     """Holds made-up rows against the baseline, where there is one."""
 
-    def __init__(self, answers: _Answers, divisions: Mapping[str, Division]) -> None:
-        """Without a baseline; see `take_baseline`. `divisions` are those whose slices rules name, by their keys."""
+    def __init__(self, answers: _Answers, divisions: Mapping[str, Division] | None) -> None:
+        """Without a baseline; see `take_baseline`.
+
+        `divisions` are those whose slices rules name, by their keys, but for the windows, which the baseline tells;
+        None where no rule names a slice.
+        """
         self._answers, self._divisions = answers, divisions
         self._rows: dict[tuple[int, bool], Row] = {}  # by how many answers are damaged, and whether it has intervals
         self._base_outcome: Outcome | None = None
@@ -259,7 +263,7 @@ class _Stage:
         both = [*made, *base]  # those in front say which questions are of one paragraph
         outcomes = [outcome for _, outcome in both]
         rows = compared([row for row, _ in both], outcomes)
-        return (with_slices(rows, outcomes, self._divisions) if self._divisions else rows)[: len(made)]
+        return (rows if self._divisions is None else with_slices(rows, outcomes, self._divisions))[: len(made)]
 
     def _gate(self, rule: Rule, row: Row, options: GateOptions) -> Gate:
         """A rule's verdict on a row, as `eval` comes to it."""

@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+RATIOS: Mapping[str, str] = {
+    "latency_ratio": "latency_ms_p50",
+    "rate_ratio": "questions_per_s",
+    "memory_ratio": "peak_memory_bytes",
+}
+"""The ratios of a row, each with the figure that it is of."""
 
 MOST_SPREAD = 0.15
 """Beyond this spread, a limit within the spread cannot be told from the median."""

@@ -27,7 +27,7 @@ from compresskit.evaluate.figures import (
     paired,
     quality,
 )
-from compresskit.evaluate.ratio import Ratio
+from compresskit.evaluate.ratio import RATIOS, Ratio
 from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.units import (
     BYTES,
@@ -204,7 +204,7 @@ class Row:
             values["slices"] = {
                 key: {name: Slice.from_dict(each) for name, each in of_key.items()} for key, of_key in slices.items()
             }
-        values |= {key: Ratio(**value[key]) for key in _RATIOS if value.get(key) is not None}
+        values |= {key: Ratio(**value[key]) for key in RATIOS if value.get(key) is not None}
         return cls(**values)
 
 
@@ -214,7 +214,6 @@ FIGURES: Mapping[str, Figure] = {
 """The figures of a row by their keys."""
 
 _INTERVALS = {figure.interval for figure in FIGURES.values()}
-_RATIOS = ("latency_ratio", "rate_ratio", "memory_ratio")
 _ERROR = ("error", "error_code")
 
 

@@ -29,32 +29,32 @@ def with_slices(rows: Sequence[Row], outcomes: Sequence[Outcome], divisions: Map
     """
     base = next((outcome for row, outcome in zip(rows, outcomes, strict=True) if row.baseline), None)
     base = base if base is not None and len(base.question_em) else None
-    clustered: dict[int, Clusters] = {}  # one a division
-
-    def clusters(division: Division, outcome: Outcome) -> Clusters:
-        made = clustered.get(id(division))
-        if made is None:
-            made = Clusters(division.number, len(division.values), np.asarray(outcome.paragraph))
-            clustered[id(division)] = made
-        return made
-
-    shared = None if base is None or not base.windows else Division.of_lengths("windows", base.windows)
+    paragraph = next((np.asarray(outcome.paragraph) for outcome in outcomes if len(outcome.question_em)), None)
+    if paragraph is None:
+        return list(rows)
+    shared = _clustered({**divisions, **({} if base is None else _windows(base))}, paragraph)
     result = []
     for row, outcome in zip(rows, outcomes, strict=True):
         if not len(outcome.question_em):
             result.append(row)
             continue
-        own = dict(divisions)
-        windows = shared or (Division.of_lengths("windows", outcome.windows) if outcome.windows else None)
-        if windows is not None:
-            own["windows"] = windows
+        own = shared if "windows" in shared else {**shared, **_clustered(_windows(outcome), paragraph)}
         scores = _Scores(outcome, None if row.baseline else base)
-        found = {
-            key: dict(zip(division.values, scores.slices(clusters(division, outcome)), strict=True))
-            for key, division in own.items()
-        }
+        found = {key: dict(zip(values, scores.slices(each), strict=True)) for key, (values, each) in own.items()}
         result.append(replace(row, slices=_corrected(found)))
     return result
+
+
+def _windows(outcome: Outcome) -> Mapping[str, Division]:
+    """The questions divided by the windows that were read for them; empty where there is no model."""
+    return {"windows": Division.of_lengths("windows", outcome.windows)} if outcome.windows else {}
+
+
+def _clustered(
+    divisions: Mapping[str, Division], paragraph: NDArray[np.int64]
+) -> Mapping[str, tuple[Sequence[str], Clusters]]:
+    """The values of each division, and its slices with their paragraphs."""
+    return {key: (each.values, Clusters(each.number, len(each.values), paragraph)) for key, each in divisions.items()}
 
 
 class _Scores:

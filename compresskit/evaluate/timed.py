@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from compresskit.errors import UsageError
 from compresskit.evaluate.figures import Group
 from compresskit.evaluate.missing import NOT_SCORED
-from compresskit.evaluate.ratio import held, middle_and_spread, upon_baseline
+from compresskit.evaluate.ratio import RATIOS, held, middle_and_spread, upon_baseline
 from compresskit.evaluate.row import Gate, Verdict, figure_of
 from compresskit.evaluate.shard import Shard
-from compresskit.evaluate.turns import RATIOS, ROUNDS, Plan
+from compresskit.evaluate.turns import ROUNDS, Plan
 
 if TYPE_CHECKING:
     from compresskit.evaluate.gate import Rule
@@ -81,6 +81,5 @@ def judged(rule: Rule, row: Row, compare: Callable[[float, float], bool]) -> Gat
 
 def either(rule: Rule, first: Gate, second: Gate) -> Gate:
     """The verdict of a rule with an alternative: that of the one that holds, else of one that cannot tell."""
-    found = next((gate for gate in (first, second) if gate.passed), None)
-    unsure = next((gate for gate in (first, second) if gate.verdict == "undecided"), None)
-    return replace(found or unsure or first, rule=rule.text)
+    known = {gate.verdict: gate for gate in (second, first)}
+    return replace(known.get("holds") or known.get("undecided") or first, rule=rule.text)

@@ -21,19 +21,12 @@ from compresskit.evaluate import machine
 from compresskit.evaluate.figures import Group
 from compresskit.evaluate.measurement import Measurement
 from compresskit.evaluate.process import how_it_ended, started
-from compresskit.evaluate.ratio import ratio_of
+from compresskit.evaluate.ratio import RATIOS, ratio_of
 from compresskit.evaluate.row import FIGURES, Row
 from compresskit.text import counted
 
 ROUNDS = 6
 """The fewest whose least and greatest ratio are ends of a 95 % interval; even, so that each order has its reverse."""
-
-RATIOS: Mapping[str, str] = {
-    "latency_ratio": "latency_ms_p50",
-    "rate_ratio": "questions_per_s",
-    "memory_ratio": "peak_memory_bytes",
-}
-"""The ratios of a row, each with the figure that it is of."""
 
 _WORKER = "compresskit.evaluate.turn"
 _SINGLES = 20
@@ -116,9 +109,13 @@ class _Part:
     costs: list[Mapping[str, float]] = field(default_factory=list)
     error: str | None = None
 
-    def values(self, key: str) -> list[float]:
-        """A figure round by round; what is told once a process has fewer where processes are kept."""
-        return [each[key] for each in (*self.costs, *self.found) if key in each]
+    def pairs(self, key: str, base: _Part) -> list[list[float]]:
+        """A figure and the baseline's, of each round in which both were told.
+
+        What is told once a process is there once where processes are kept.
+        """
+        rounds = [*zip(self.costs, base.costs, strict=True), *zip(self.found, base.found, strict=True)]
+        return [[own[key], other[key]] for own, other in rounds if key in own and key in other]
 
 
 def in_turns(
@@ -145,8 +142,7 @@ def in_turns(
 def _with_ratios(row: Row, part: _Part | None, base: _Part) -> Row:
     if part is None:
         return row
-    keys = [key for key in FIGURES if part.values(key) and base.values(key)]
-    turns = {key: [list(pair) for pair in zip(part.values(key), base.values(key), strict=True)] for key in keys}
+    turns = {key: pairs for key in FIGURES if (pairs := part.pairs(key, base))}
     ratios: dict[str, Any] = {name: ratio_of(turns.get(key, ())) for name, key in RATIOS.items()}
     return replace(row, turns=turns, **ratios)
 

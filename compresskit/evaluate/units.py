@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 _DECIMAL_BYTES: Mapping[str, float] = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 _BINARY_BYTES: Mapping[str, float] = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
+UNMEASURED = "–"
+"""Stands in a table for what was not measured."""
+
 # Letters of a figure in a table.
 _LONGEST = 16
 

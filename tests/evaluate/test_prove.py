@@ -1,13 +1,17 @@
 """Gates proven on made-up rows: every figure that can be gated, and gates that are none."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from compresskit.errors import GateFailed, UsageError
 from compresskit.evaluate import gate as module
+from compresskit.evaluate import prove as proving
 from compresskit.evaluate.delivery import GateOptions
+from compresskit.evaluate.evaluate import Known, known
 from compresskit.evaluate.figures import ASKED
 from compresskit.evaluate.gate import parse_rules
 from compresskit.evaluate.prove import OF_ANSWERS, Proven, prove
@@ -90,6 +94,17 @@ def test_gates_on_slices(place: Path, ci95: bool) -> None:
         assert [(proof.problem, proof.above.passed) for proof in proofs] == [(None, True)] * 3
     with pytest.raises(UsageError, match="made-up rows have no windows"):
         proven(place, ["em[windows=1]>=60"])
+
+
+def test_a_gate_on_windows_alone_takes_those_of_the_baseline(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*args: Any, **kwargs: Any) -> Known:
+        given = known(*args, **kwargs)
+        assert given.outcome is not None
+        return replace(given, outcome=replace(given.outcome, windows=[1, 2] * (PARAGRAPHS * OF_EACH // 2)))
+
+    monkeypatch.setattr(proving, "known", read)
+    (proof,) = proven(place, ["em[windows=1]>=60"]).proofs
+    assert (proof.problem, proof.above.passed) == (None, True)
 
 
 def test_by_the_interval(place: Path) -> None:

@@ -134,6 +134,18 @@ def test_windows_are_those_of_the_baseline_or_else_of_the_row() -> None:
         assert (windows and list(windows)) == expected
 
 
+def test_without_a_baseline_each_row_has_its_own_windows() -> None:
+    """However many rows there are: the windows of one are never those of another."""
+    every = [[1 + (at * number) % 7 for at in range(QUESTIONS)] for number in range(60)]
+    outcomes = [outcome(BASE, own) for own in every]
+    found = with_slices([row(str(number), BASE) for number in range(60)], outcomes, DIVISIONS)
+    for sliced, own in zip(found, every, strict=True):
+        assert sliced.slices is not None
+        division = Division.of_lengths("windows", own)
+        counts = dict(zip(division.values, np.bincount(division.number).tolist(), strict=True))
+        assert {value: each.questions for value, each in sliced.slices["windows"].items()} == counts
+
+
 @pytest.mark.parametrize(
     ("rule", "ci95", "passed"),
     [

@@ -7,6 +7,7 @@ import pytest
 
 from compresskit.errors import UsageError
 from compresskit.evaluate.combine import combined
+from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.gate import explain, gated, parse, parse_rules
 from compresskit.evaluate.row import Dataset, Gate, Report, Row
 from compresskit.evaluate.timed import needs_new_rows, plan_of
@@ -24,7 +25,7 @@ SHORT = [[1.5, 1.0]] * 6
 def verdict(rule: str, turns: list[list[float]], **more: Any) -> Gate:
     row = replace(HALF, turns={"latency_ms_p50": turns}, **more)
     (gate,) = gated(replace(REPORT, rows=(BASE, row)), parse_rules([rule], has_baseline=True)).gates
-    assert (gate.rule, gate.passed) == (rule, gate.verdict == "holds" or (gate.verdict is None and gate.passed))
+    assert (gate.rule, gate.passed) == (rule, gate.verdict == "holds")
     return gate
 
 
@@ -54,6 +55,13 @@ def test_verdicts(rule: str, turns: list[list[float]], said: str) -> None:
     assert gate.verdict == said
     assert explain(gate).startswith(f"{rule} {'is undecided' if said == 'undecided' else said} for half (")
     assert ("more --rounds" in explain(gate)) == (said == "undecided")
+
+
+def test_the_limit_that_holds_is_told_where_the_other_passes_undecided() -> None:
+    row = replace(HALF, turns={"latency_ms_p50": WILD})
+    rules, options = [parse("latency<=1.1x|+20ms")], GateOptions(undecided="pass")
+    (gate,) = gated(replace(REPORT, rows=(BASE, row)), rules, options).gates
+    assert (gate.verdict, gate.passed, gate.limit) == ("holds", True, 30.0)
 
 
 def test_the_figures_of_a_verdict() -> None:

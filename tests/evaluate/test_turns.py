@@ -100,6 +100,24 @@ def test_memory_takes_a_fresh_process_each_time(tmp_path: Path) -> None:
     assert set(clock.asked) == {(0, 0)}  # what is not asked for takes no time
 
 
+def test_what_a_process_does_not_tell_is_paired_in_no_round(tmp_path: Path) -> None:
+    """NVML may know of one process and not of the next; the rounds of the others stay beside each other."""
+    clock = Clock({"dense": 10.0, "half": 5.0}, slower=2.0)
+
+    @contextmanager
+    def forgetful(measurement: Measurement) -> Iterator[Any]:
+        first = clock.started.count(measurement.name) == 0
+        with clock.start(measurement) as runner:
+            if first and measurement.name == "half":
+                runner.costs = {}
+            runner.costs = {**runner.costs, "reserved_memory_bytes": float(len(clock.started) + 1 >> 1)}
+            yield runner
+
+    rows, _ = in_turns(*a_call(tmp_path, "dense", "half"), MEMORY, forgetful)
+    assert rows[1].turns["peak_memory_bytes"] == [[5000.0, 10000.0]] * 5
+    assert rows[1].turns["reserved_memory_bytes"] == [[each, each] for each in range(1, 7)]
+
+
 @pytest.mark.parametrize(("free", "most_alive"), [(100, 1), (2000, 2), (None, 2)])
 def test_what_does_not_fit_is_loaded_anew_each_round(
     free: int | None, most_alive: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from compresskit.evaluate.ratio import MOST_SPREAD, Ratio
 from compresskit.evaluate.report.grid import Grid
-from compresskit.evaluate.report.slice_table import UNMEASURED, span
+from compresskit.evaluate.report.slice_table import span
 from compresskit.evaluate.row import Report, Row
-from compresskit.evaluate.units import PROBABILITY, signed
+from compresskit.evaluate.units import PROBABILITY, UNMEASURED, signed
 from compresskit.text import printable
 
 WIDE = "!"
@@ -35,23 +35,19 @@ def _difference(row: Row) -> list[str]:
 
 def ratios(report: Report) -> Grid | None:
     """A line for each row that was measured in turns with the baseline; None where there is none."""
-    rows = [row for row in report.rows if not row.baseline and any(_ratios(row))]
-    keys = [number for number in range(len(RATIO_HEADINGS)) if any(_ratios(row)[number] for row in rows)]
+    measured = [(row.name, found) for row in report.rows if not row.baseline and (found := _ratios(row))]
+    keys = [key for key in RATIO_HEADINGS if any(key in found for _, found in measured)]
     lines = [
-        [printable(row.name), _rounds(row), *(written(found) for found in (_ratios(row)[number] for number in keys))]
-        for row in rows
+        [printable(name), str(max(each.rounds for each in found.values())), *(written(found.get(key)) for key in keys)]
+        for name, found in measured
     ]
-    names = list(RATIO_HEADINGS.values())
-    headings = ["In turns with the baseline", "Rounds", *(names[number] for number in keys)]
+    headings = ["In turns with the baseline", "Rounds", *(RATIO_HEADINGS[key] for key in keys)]
     return Grid(headings, lines, [0] * len(headings)) if lines else None
 
 
-def _ratios(row: Row) -> tuple[Ratio | None, Ratio | None, Ratio | None]:
-    return row.latency_ratio, row.rate_ratio, row.memory_ratio
-
-
-def _rounds(row: Row) -> str:
-    return str(max(found.rounds for found in _ratios(row) if found is not None))
+def _ratios(row: Row) -> dict[str, Ratio]:
+    """The ratios of a row that were measured, by their keys."""
+    return {key: found for key in RATIO_HEADINGS if (found := getattr(row, key)) is not None}
 
 
 def written(ratio: Ratio | None) -> str:

@@ -7,27 +7,26 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from compresskit.errors import UsageError
 from compresskit.evaluate import gate as gates
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.gate_lines import groups
 from compresskit.evaluate.report.page.columns import Cell, PageColumn, page_columns
-from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs, written
+from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs
 from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.report.slice_table import MEANING, TEXTS, slice_table
-from compresskit.evaluate.report.table import UNMEASURED, foot
+from compresskit.evaluate.report.table import foot
 from compresskit.evaluate.report.times import told_of_times
-from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row, figure_of
+from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row
 from compresskit.evaluate.same import told_same
 from compresskit.evaluate.slices import keys_of
-from compresskit.evaluate.units import per_cent
+from compresskit.evaluate.units import UNMEASURED, per_cent
 from compresskit.text import printable
 
 if TYPE_CHECKING:
@@ -206,17 +205,7 @@ def _gates(found: Sequence[Gate]) -> list[GateView]:
 
 
 def _gate(gate: Gate, names: str) -> GateView:
-    text = _unit_of(gate.rule)
-    value, limit = (None if figure is None else text(figure) for figure in (gate.value, gate.limit))
-    if value == limit and gate.value != gate.limit:  # they differ in digits that were rounded away
-        value, limit = (None if figure is None else f"{figure:.10g}" for figure in (gate.value, gate.limit))
-    return GateView(gate, names, value or UNMEASURED, limit or UNMEASURED, gates.explain(replace(gate, row=names)))
-
-
-def _unit_of(rule: str) -> Callable[[float], str]:
-    """How figures of a rule's metric are written."""
-    try:
-        figure = figure_of(gates.parse(rule).metric)
-    except UsageError:  # a rule of another version
-        figure = None
-    return written if figure is None else figure.unit.alone
+    value, limit = gates.written(gate)
+    value = UNMEASURED if gate.value is None else value
+    limit = UNMEASURED if gate.limit is None else limit
+    return GateView(gate, names, value, limit, gates.explain(replace(gate, row=names)))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from compresskit.evaluate.gate import written
 from compresskit.evaluate.prove import Proof, Proven
-from compresskit.evaluate.report.table import UNMEASURED
 from compresskit.evaluate.row import Gate
+from compresskit.evaluate.units import UNMEASURED
 from compresskit.text import printable, to_json
 
 if TYPE_CHECKING:

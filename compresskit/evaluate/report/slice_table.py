@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from compresskit.evaluate.row import Interval, Report
 from compresskit.evaluate.slice import Slice
 from compresskit.evaluate.slices import lines_of, stands_out
-from compresskit.evaluate.units import PROBABILITY, per_cent, signed
+from compresskit.evaluate.units import PROBABILITY, UNMEASURED, per_cent, signed
 
-UNMEASURED = "–"
 TEXTS = 2
 """Cells of a line that are texts; the others are figures."""
 MEANING = "differs from the baseline beyond chance: p below 0.05 after Holm's correction for all slices of the row"

@@ -18,13 +18,12 @@ from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, S
 from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in, told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
 from compresskit.evaluate.same import told_same
-from compresskit.evaluate.units import bounded, per_cent, threshold
+from compresskit.evaluate.units import UNMEASURED, bounded, per_cent, threshold
 from compresskit.text import counted, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-UNMEASURED = "–"
 MARK = "*"
 """Stands behind the best value of a column where the terminal has no colours; elsewhere that is bold and
 green."""

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from compresskit.evaluate.gate import gated, parse
 from compresskit.evaluate.report import html
 from compresskit.evaluate.report.page.lineage import duration, lineage
-from compresskit.evaluate.report.table import COLUMNS, UNMEASURED
+from compresskit.evaluate.report.table import COLUMNS
 from compresskit.evaluate.row import Flip, Gate, Report, Row
+from compresskit.evaluate.units import UNMEASURED
 from tests.evaluate.report import dom
 from tests.evaluate.report.samples import BROKEN, DENSE, MANIFEST, PREDICTED, PRUNED, REPORT, ROWS
 
