@@ -111,7 +111,7 @@ class Builder:
         mended = sum(found.found != "exact" and bool(usable([found], self._handling)) for found in placed)
         id = raw.id if raw.id is not None else self._made_id(raw)
         further = [kept(fields, key) for key in self._keep]
-        self._writer.question(id, raw.question, self._paragraph, answers, mended, further)
+        self._writer.questions.add(id, raw.question, self._paragraph, answers, mended, further)
         if self._watcher is not None:
             self._watcher.question(self.place, id, raw, placed, unmarked=unmarked)
 

@@ -213,12 +213,12 @@ class QuestionWriter:
 
 
 class StoreWriter:
-    """Writes the three tables of a data set, in the order in which a file tells them."""
+    """Writes the three tables of a data set, in the order in which a file tells them; `questions` takes these."""
 
     def __init__(self) -> None:
         folder = Folder()
         self._folder = folder
-        self._questions = QuestionWriter(folder)
+        self.questions = QuestionWriter(folder)
         self._paragraphs = _TableWriter(folder.path / _PARAGRAPHS_FILE, _PARAGRAPHS)
         self._articles = _TableWriter(folder.path / _ARTICLES_FILE, _ARTICLES)
 
@@ -230,21 +230,9 @@ class StoreWriter:
         """Append a paragraph to the article that is under way; its running index."""
         return self._paragraphs.add((context, self._articles.rows), len(context))
 
-    def question(
-        self,
-        id: str,
-        question: str,
-        paragraph: int,
-        answers: Sequence[Answer],
-        repaired: int,
-        kept: Sequence[str | None] = (),
-    ) -> None:
-        """Append a question about the paragraph with index `paragraph`; see `QuestionWriter.add`."""
-        self._questions.add(id, question, paragraph, answers, repaired, kept)
-
     def close(self) -> tuple[Store, tuple[int, int] | None]:
         """The finished store, and the rows of the first two questions with one id, if there are any."""
-        questions, duplicate = self._questions.close()
+        questions, duplicate = self.questions.close()
         store = Store(questions, self._paragraphs.close(), self._articles.close(), (self._folder,))
         return store, duplicate
 
