@@ -41,7 +41,7 @@ def convert(examples: ExampleSet, path: Path) -> None:
     OSError where it cannot be written.
     """
     write = _writer(path)
-    with written(path.resolve()) as file:  # a link stays one, and what it leads to is written
+    with written(path) as file:
         write(examples, file)
 
 
