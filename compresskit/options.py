@@ -272,11 +272,16 @@ def read(kinds: Sequence[type], raw: Mapping[Any, Any], where: str) -> dict[str,
     for key, value in raw.items():
         name = str(key).replace("-", "_")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
-            raise InputError(f"{where}: unknown key {key!r}; {hint}")
+            raise InputError(f"{where}: unknown key {key!r}; {nearest_or_all(name, known)}")
         found[name] = _read(known[name], key, value, where)
     return found
+
+
+def nearest_or_all(word: str, known: Iterable[str]) -> str:
+    """The mend for a word that is none of the `known`: the nearest of them, or where none is near, all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
 
 
 def _read(known: Known, key: Any, value: Any, where: str) -> Any:

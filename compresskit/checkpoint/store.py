@@ -109,7 +109,11 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[IO[bytes]]:
-    """A new file to fill with bytes, that becomes `path` when the block ends well and disappears when it does not."""
+    """A new file to fill with bytes, that becomes `path` when the block ends well and disappears when it does not.
+
+    A link stays one, and what it leads to is written.
+    """
+    path = path.resolve()
     with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             yield file

@@ -122,7 +122,7 @@ def _deliver(options: CheckOptions, found: dict[str, Any], findings: Any) -> Non
     from compresskit.data.check import json_lines
 
     if options.output is not None:
-        with written(options.output.resolve()) as file:  # a link stays one, and what it leads to is written
+        with written(options.output) as file:
             file.writelines(f"{line}\n".encode() for line in json_lines(found, findings))
     told: Iterable[str] = json_lines(found, findings) if options.json else check_text.lines(found, findings)
     for line in told:

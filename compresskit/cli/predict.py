@@ -136,7 +136,7 @@ def _write(loaded: LoadedModel, examples: Questions, how: AnswerOptions, output:
     from compresskit.evaluate.predict import predictions
 
     found = {prediction.id: prediction.text for prediction in predictions(loaded, examples, how)}
-    write_text(output.resolve(), to_json(found, indent=1) + "\n")  # a link stays one, and what it leads to is written
+    write_text(output, to_json(found, indent=1) + "\n")
     console.info(f"{output} holds {counted(len(found), 'answer')}")
 
 

@@ -11,7 +11,7 @@ from compresskit.data import checks
 from compresskit.data.checks import Fault, Place
 from compresskit.data.examples import Answer
 from compresskit.data.mending import Handling
-from compresskit.data.offsets import Placed, Placer, Unit, Vote, misplaced
+from compresskit.data.offsets import Found, Placed, Placer, Unit, Vote, misplaced
 from compresskit.data.pieces import Article, Asked, Broken, Piece
 from compresskit.data.raw import RawAnswer, RawQuestion, kept, raw_question, title
 from compresskit.data.store import StoreWriter
@@ -20,7 +20,7 @@ from compresskit.text import whole
 
 # Characters of a context times the answers in it that are looked for: a few seconds' work.
 MOST_SOUGHT = 2_000_000_000
-_HARMLESS = ("exact", "white_space", "units")
+HARMLESS: Sequence[Found] = ("exact", "white_space", "units")
 
 
 class Watcher(Protocol):
@@ -111,7 +111,7 @@ class Builder:
         mended = sum(found.found != "exact" and bool(usable([found], self._handling)) for found in placed)
         id = raw.id if raw.id is not None else self._made_id(raw)
         further = [kept(fields, key) for key in self._keep]
-        self._writer.question(id, raw.question, self._paragraph, answers, mended, further)
+        self._writer.questions.add(id, raw.question, self._paragraph, answers, mended, further)
         if self._watcher is not None:
             self._watcher.question(self.place, id, raw, placed, unmarked=unmarked)
 
@@ -127,7 +127,7 @@ class Builder:
         if start is not None and start >= 0:
             self.vote.add(self._placer, answer.text, start)
         placed = self._placer.place(answer.text, start)
-        if self._handling == "stop" and placed.found not in _HARMLESS:
+        if self._handling == "stop" and placed.found not in HARMLESS:
             told = "the key 'answer_start' is missing; add it" if start is None else None
             told = told or misplaced(answer.text, start or 0, self._placer.context)
             raise Fault(f"answer {index}: {told}")
@@ -151,9 +151,7 @@ class Builder:
 def usable(placed: Sequence[Placed], handling: Handling) -> list[Answer]:
     """The answers that are learned from."""
     return [
-        found.answer
-        for found in placed
-        if found.answer is not None and (handling != "skip" or found.found in _HARMLESS)
+        found.answer for found in placed if found.answer is not None and (handling != "skip" or found.found in HARMLESS)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +12,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from compresskit.data import Split
+from compresskit.data.building import HARMLESS
 from compresskit.data.checks import Place
 from compresskit.data.examples import ExampleSet
 from compresskit.data.findings import FAULTS, KINDS, Findings
 from compresskit.data.load import load_as
+from compresskit.data.offsets import Found
 from compresskit.data.repeats import find_repeats
+from compresskit.data.store import numbers
 from compresskit.errors import InputError
 from compresskit.text import to_json
 
@@ -67,7 +70,7 @@ def summary(ref: str, split: Split | None, examples: ExampleSet, findings: Findi
         "training": {
             "mend": {"questions": info.questions - findings.left_out["mend"], "left_out": findings.left_out["mend"]},
             "skip": {"questions": info.questions - findings.left_out["skip"], "left_out": findings.left_out["skip"]},
-            "stop": not any(counts[kind] for kind in ("nearest", "loose", "absent", "nowhere")),
+            "stop": not any(counts[kind] for kind in get_args(Found) if kind not in HARMLESS),
         },
         "whole": findings.is_whole,
         "readable": not (counts["unreadable"] or counts["same_id"]),
@@ -101,9 +104,9 @@ def json_lines(found: Mapping[str, Any], findings: Findings) -> Iterator[str]:
 
 
 def _answers_per_question(examples: ExampleSet) -> dict[str, int]:
-    lengths = pc.list_value_length(examples.store.question_table.column("texts")).to_numpy()
-    numbers, counts = np.unique(lengths, return_counts=True)
-    return {str(number): int(count) for number, count in zip(numbers, counts, strict=True)}
+    lengths = numbers(pc.list_value_length(examples.store.question_table.column("texts")))
+    found, counts = np.unique(lengths, return_counts=True)
+    return {str(number): int(count) for number, count in zip(found, counts, strict=True)}
 
 
 def _characters(examples: ExampleSet) -> dict[str, Spread | None]:
@@ -114,4 +117,4 @@ def _characters(examples: ExampleSet) -> dict[str, Spread | None]:
         "question": questions.column("question"),
         "answer": pc.list_flatten(questions.column("texts")),
     }
-    return {name: spread(pc.utf8_length(column).to_numpy()) for name, column in columns.items()}
+    return {name: spread(numbers(pc.utf8_length(column))) for name, column in columns.items()}

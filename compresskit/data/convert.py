@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from compresskit.checkpoint.store import written
 from compresskit.data.examples import Example, ExampleSet
+from compresskit.data.store import numbers
 from compresskit.errors import UsageError
 
 _SCHEMA = pa.schema(
@@ -40,7 +41,7 @@ def convert(examples: ExampleSet, path: Path) -> None:
     OSError where it cannot be written.
     """
     write = _writer(path)
-    with written(path.resolve()) as file:  # a link stays one, and what it leads to is written
+    with written(path) as file:
         write(examples, file)
 
 
@@ -90,7 +91,7 @@ def _squad(examples: ExampleSet) -> Iterator[str]:
     """The parts of SQuAD 2.0 JSON."""
     store, questions = examples.store, iter(examples)
     following = next(questions, None)
-    of_paragraph = np.asarray(store.paragraph_table.column("article"))
+    of_paragraph = numbers(store.paragraph_table.column("article"))
     yield '{"version": "v2.0", "data": ['
     for article, title in enumerate(store.article_table.column("title")):
         yield f'{"," if article else ""}\n{{"title": {_json(title.as_py())}, "paragraphs": ['

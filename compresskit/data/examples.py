@@ -176,8 +176,7 @@ class ExampleSet:
 
     def paragraph_numbers(self) -> NDArray[np.int32]:
         """The running index of the paragraph of each question, shape (questions,)."""
-        numbers: NDArray[np.int32] = self._store.question_table.column("paragraph").to_numpy()[self._rows]
-        return numbers
+        return self._store.paragraph_numbers(self._rows)
 
     def paragraphs(self) -> Iterator[tuple[int, str]]:
         """The (running index, context) of each paragraph that a question here is about, rising, once."""

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import Literal
 
-from compresskit.checkpoint.reading import check_regular, reading
+from compresskit.checkpoint.reading import opened
 from compresskit.data.checks import Fault
 from compresskit.data.json_fault import PARSER_ERRORS
 from compresskit.data.json_pieces import Events
@@ -26,8 +26,7 @@ def form_of(path: Path, name: str) -> Form:
 
     What has no form that can be told is taken for SQuAD JSON, whose reader says what is wrong with it.
     """
-    check_regular(path)
-    with reading(path), path.open("rb") as file:
+    with opened(path) as file:
         if file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC:
             return "parquet"
     with TextStream(path, name) as stream:

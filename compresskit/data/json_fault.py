@@ -20,13 +20,10 @@ _EXPECTED = "give SQuAD JSON, or rows as JSON, CSV, TSV or Parquet"
 _LITERALS = ("true", "false", "null")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d{4300,}', re.DOTALL)
-"""A string, or one of the values that Python's json module takes and the parser does not."""
+_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?\d{4301,})', re.DOTALL)
+"""A text, or a whole number (the group) with more digits than Python reads."""
 _MOST, _MOST_LISTS = 48_000_000, 4_000_000
 """Bytes of text that are read a second time, and lists in it. Every official file has fewer."""
-
-_ESCAPE = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)|\\.", re.DOTALL)
-"""An escape: a pair of surrogates, a surrogate alone (the group), or any other."""
 
 
 def json_fault(path: Path, name: str, error: Exception, *, several: bool = False) -> InputError:
@@ -87,27 +84,19 @@ def _fault(text: str, error: Exception, several: bool) -> tuple[int | None, str]
         return len(text) if unfinished else found.pos, found.msg.removesuffix(" at")
     except RecursionError:
         return None, _reason(error)
-    return _beyond_json(text), _reason(error)
+    return _too_large(text), _reason(error)
 
 
 def _drop(_: object) -> None:
     """Stand in for whatever Python's json module would build."""
 
 
-def _beyond_json(text: str) -> int | None:
-    """The first character of a value that Python's json module takes, though JSON has no such value."""
-    for token in _TOKEN.finditer(text):
-        if not token[0].startswith('"'):
-            return token.start()
-        for escape in _ESCAPE.finditer(token[0]):
-            if escape[1]:
-                return token.start() + escape.start()
-    return None
+def _too_large(text: str) -> int | None:
+    """Where the first number is that has too many digits; None where there is none."""
+    return next((found.start() for found in _NUMBER.finditer(text) if found[1]), None)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "an escape \\uD800-\\uDFFF that stands for no character"
     if not isinstance(error, ijson.JSONError):
         return "a number that is too large"
     text = error.args[0] if error.args else ""

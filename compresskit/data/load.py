@@ -41,7 +41,7 @@ def training_set(ref: str) -> str | None:
 
     That is the same one for the built-in set and for data sets with splits; None for a file, which has no others.
     """
-    return None if _path(ref).is_file() else ref
+    return ref if has_splits(ref) else None
 
 
 def local_files(ref: str) -> list[Path]:

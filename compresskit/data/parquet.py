@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from compresskit.checkpoint.unpacking import MOST_TIMES, UNASKED
 from compresskit.data.checks import Fault, Place
 from compresskit.data.pieces import Piece, of_rows
 from compresskit.data.raw import KEYS
-from compresskit.errors import InputError, MissingError
+from compresskit.errors import InputError
 
 _ROWS = 256
 
@@ -18,13 +20,10 @@ _ROWS = 256
 def pieces(path: Path, name: str, keep: Sequence[str] = ()) -> Iterator[Piece]:
     """The pieces of a Parquet file; `keep` names further columns that go along.
 
-    Raises Fault where SQuAD's columns are missing, InputError for a file that is damaged, MissingError without pyarrow.
+    Raises Fault where SQuAD's columns are missing, InputError for a file that is damaged.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingError(f"{name} is Parquet, which needs a package: pip install pyarrow") from error
+    import pyarrow.parquet as pq
+
     try:
         columns = [column for column in pq.read_schema(path).names if column in KEYS or column in keep]
         missing = [column for column in ("context", "question") if column not in columns]

@@ -22,8 +22,7 @@ def find_repeats(examples: ExampleSet, findings: Findings) -> None:
             findings.add("same_id", place, id, told)
     for first, again in repeats(_same_question(examples)):
         _note(findings, "same_question", first, again, "the same is asked of the same passage in")
-    asked = store.question_table.column("paragraph").to_numpy()
-    begins = np.searchsorted(asked, [paragraph for paragraph, _ in examples.paragraphs()])
+    begins = np.searchsorted(examples.paragraph_numbers(), [paragraph for paragraph, _ in examples.paragraphs()])
     for first, again in repeats(text_hash(context) for _, context in examples.paragraphs()):
         _note(findings, "same_context", int(begins[first]), int(begins[again]), "its passage has the text of that of")
 

@@ -138,7 +138,7 @@ def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     return pa.ListArray.from_arrays(_array(ends, pa.int32()), inner)
 
 
-def _numbers(column: pa.ChunkedArray) -> NDArray[np.int32]:
+def numbers(column: pa.ChunkedArray) -> NDArray[np.int32]:
     """A column of whole numbers; as it lies in its file where that is in one piece."""
     chunks = [np.asarray(np.from_dlpack(chunk), np.int32) for chunk in column.chunks]
     return chunks[0] if len(chunks) == 1 else np.concatenate([np.zeros(0, np.int32), *chunks])
@@ -213,12 +213,12 @@ class QuestionWriter:
 
 
 class StoreWriter:
-    """Writes the three tables of a data set, in the order in which a file tells them."""
+    """Writes the three tables of a data set, in the order in which a file tells them; `questions` takes these."""
 
     def __init__(self) -> None:
         folder = Folder()
         self._folder = folder
-        self._questions = QuestionWriter(folder)
+        self.questions = QuestionWriter(folder)
         self._paragraphs = _TableWriter(folder.path / _PARAGRAPHS_FILE, _PARAGRAPHS)
         self._articles = _TableWriter(folder.path / _ARTICLES_FILE, _ARTICLES)
 
@@ -230,21 +230,9 @@ class StoreWriter:
         """Append a paragraph to the article that is under way; its running index."""
         return self._paragraphs.add((context, self._articles.rows), len(context))
 
-    def question(
-        self,
-        id: str,
-        question: str,
-        paragraph: int,
-        answers: Sequence[Answer],
-        repaired: int,
-        kept: Sequence[str | None] = (),
-    ) -> None:
-        """Append a question about the paragraph with index `paragraph`; see `QuestionWriter.add`."""
-        self._questions.add(id, question, paragraph, answers, repaired, kept)
-
     def close(self) -> tuple[Store, tuple[int, int] | None]:
         """The finished store, and the rows of the first two questions with one id, if there are any."""
-        questions, duplicate = self._questions.close()
+        questions, duplicate = self.questions.close()
         store = Store(questions, self._paragraphs.close(), self._articles.close(), (self._folder,))
         return store, duplicate
 
@@ -279,10 +267,10 @@ class Store:
         self._answer_starts = questions.column("starts")
         self._contexts = paragraphs.column("context")
         self._titles = articles.column("title")
-        self._paragraph: NDArray[np.int32] = _numbers(questions.column("paragraph"))
-        self._repaired: NDArray[np.int32] = _numbers(questions.column("repaired"))
+        self._paragraph: NDArray[np.int32] = numbers(questions.column("paragraph"))
+        self._repaired: NDArray[np.int32] = numbers(questions.column("repaired"))
         self._answers: NDArray[np.int32] = _lengths(self._answer_starts)
-        self._article: NDArray[np.int32] = _numbers(paragraphs.column("article"))
+        self._article: NDArray[np.int32] = numbers(paragraphs.column("article"))
 
     @classmethod
     def opened(cls, folders: Sequence[Path]) -> Store:
@@ -326,7 +314,8 @@ class Store:
 
     def kept(self, rows: NDArray[np.int64]) -> list[list[str | None]]:
         """The values of the further keys that were asked for, of the questions in these rows."""
-        values: list[list[str | None]] = self.question_table.column("kept").take(pa.array(rows)).to_pylist()
+        chosen = self.question_table.column("kept").take(_array(rows.tolist(), pa.int32()))
+        values: list[list[str | None]] = chosen.to_pylist()
         return values
 
     def id(self, row: int) -> str:
@@ -344,9 +333,13 @@ class Store:
         article = int(self._article[paragraph])
         return article, paragraph - int(np.searchsorted(self._article, article))
 
+    def paragraph_numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The paragraph that each of these rows is about, shape (rows,)."""
+        return self._paragraph[rows]
+
     def paragraphs_of(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """The paragraphs that these rows are about, each once, rising."""
-        return np.unique(self._paragraph[rows])
+        return np.unique(self.paragraph_numbers(rows))
 
     def count(self, rows: NDArray[np.int64]) -> Counts:
         """What these rows hold."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import compresskit
@@ -159,7 +160,7 @@ def fits(package: Package, version: str) -> bool:
     wanted = asked_of(package)
     if wanted is None or not wanted.versions or version == "unknown":
         return True
-    return Requirement(f"{package.name}{wanted.versions}").specifier.contains(version, prereleases=True)
+    return SpecifierSet(wanted.versions).contains(version, prereleases=True)
 
 
 def command(package: Package, version: str | None = None, *, again: bool = False) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from compresskit.errors import CompresskitError, InputError, UsageError
+from compresskit.options import nearest_or_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,7 @@ class Place:
 
     def unknown(self, what: str, key: str, known: Iterable[str]) -> CompresskitError:
         """The error of a key or a name that is none of the `known`; it tells the nearest, or all."""
-        names = list(known)
-        near = difflib.get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(names))}"
-        return self.error(f"unknown {what} {key!r:.80}; {hint}")
+        return self.error(f"unknown {what} {key!r:.80}; {nearest_or_all(key, known)}")
 
 
 def blamed(error: CompresskitError, places: Mapping[str, Place], otherwise: Place) -> CompresskitError:

@@ -10,15 +10,18 @@ from typing import Any
 from compresskit.checkpoint.manifest import FILE
 from compresskit.errors import CompresskitError
 from compresskit.methods import run as methods
+from compresskit.methods.distillation import Distillation
 from compresskit.methods.qlora import plan_qlora
+from compresskit.methods.quantize.config import QloraConfig
 from compresskit.models.architecture import ARCHITECTURES
+from compresskit.options import options_of
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
 from compresskit.recipe.run import check_places, step_named
 from compresskit.recipe.state import State, Workplace
+from compresskit.recipe.verbs import made
 from compresskit.training.plan import Plan
 
-_TAUGHT = ("distill", "teacher", "temperature", "distill_weight")
 _TOLD = {"keep": "kept", "resume": "resumed", "run": "run"}
 
 
@@ -49,7 +52,7 @@ def _own(place: Workplace, checkpoint: Checkpoint, state: State) -> Iterator[str
         yield f"planned in full once {checkpoint.base} is there"
         return
     if checkpoint.values.get("teacher") in unmade:
-        kept = {name: value for name, value in checkpoint.values.items() if name not in _TAUGHT}
+        kept = {name: value for name, value in checkpoint.values.items() if name not in options_of(Distillation)}
         checkpoint = replace(checkpoint, values=kept)
     try:
         with step_named(checkpoint):
@@ -66,7 +69,7 @@ def _planned(place: Workplace, checkpoint: Checkpoint, state: State, base: str) 
     if checkpoint.verb.trains:
         job = place.job(checkpoint, **more, resume=state.action == "resume")
         is_qlora = checkpoint.verb.name == "qlora"
-        plans = plan_qlora(job, checkpoint.values.get("bits", 4)) if is_qlora else methods.plan(job)
+        plans = plan_qlora(job, made(QloraConfig, checkpoint.values).bits) if is_qlora else methods.plan(job)
         return [_told(each) for each in plans]
     if checkpoint.verb.name != "quantize":
         return []

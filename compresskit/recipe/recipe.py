@@ -12,13 +12,15 @@ from typing import Any, get_origin
 
 from compresskit import options
 from compresskit.errors import CompresskitError
+from compresskit.models.architecture import ARCHITECTURES
 from compresskit.models.source import known_aliases
 from compresskit.options import Known
 from compresskit.recipe.document import Document, bases, change, read_document
 from compresskit.recipe.places import Place, blamed
 from compresskit.recipe.verbs import VERBS, Verb, key_of
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""What a step may be called."""
 _LONGEST = 150  # letters of a checkpoint's name
 
 
@@ -90,7 +92,7 @@ def check_values(checkpoint: Checkpoint) -> None:
 
 
 def _check_name(name: str, place: Place, taken: Mapping[str, Place]) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise place.error(f"name {name!r:.80} is not made of letters, digits, - and _; write another")
     if name in known_aliases() or name == "eval":
         raise place.error(f"name {name} means something else already; write another, such as {name}-1")
@@ -151,8 +153,6 @@ def read_value(known: Known, kinds: Sequence[type], value: Any, place: Place) ->
 
 
 def _built(name: str) -> list[type]:
-    from compresskit.models.architecture import ARCHITECTURES
-
     return [kind for kind in ARCHITECTURES.values() if name in options.options_of(kind)]
 
 

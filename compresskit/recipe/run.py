@@ -18,6 +18,7 @@ from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.evaluate.verdict import judge, rules_of
 from compresskit.methods.job import Job
 from compresskit.methods.qlora import run_qlora
+from compresskit.methods.quantize.config import QloraConfig
 from compresskit.methods.run import run
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
@@ -119,5 +120,5 @@ def run_job(job: Job, checkpoint: Checkpoint) -> Path:
     scoring = made(EvaluatorOptions, checkpoint.values)
     evaluator = scoring.evaluator(job.training) if checkpoint.verb.trains else None
     if checkpoint.verb.name == "qlora":
-        return run_qlora(job, checkpoint.values.get("bits", 4), evaluator)
+        return run_qlora(job, made(QloraConfig, checkpoint.values).bits, evaluator)
     return run(job, evaluator)

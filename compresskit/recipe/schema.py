@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 from compresskit.options import Known
 from compresskit.recipe.document import RECIPE_KEYS, STEP_KEYS
 from compresskit.recipe.evaluation import KNOWN
+from compresskit.recipe.recipe import NAME
 from compresskit.recipe.verbs import VERBS, key_of
 
 SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
@@ -38,7 +39,7 @@ def schema() -> dict[str, Any]:
 def _step(definitions: dict[str, Any]) -> dict[str, Any]:
     """A step: what its options may be depends on its method."""
     parts: Mapping[str, dict[str, Any]] = {
-        "name": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$"},
+        "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
         "base": _one_or_several({"type": "string", "minLength": 1}),
         "method": {"enum": list(VERBS)},
         "options": {"type": "object"},

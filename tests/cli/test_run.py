@@ -127,7 +127,9 @@ def test_recipes_are_listed_shown_copied_and_checked(place: Path, run: Run, refu
     assert run("recipes", "cp", "ci", "mine.yaml").code == 0
     assert run("recipes", "show", "mine.yaml").out == run("recipes", "show", "ci").out
     assert "--overwrite" in refused(2, "recipes", "cp", "ci", "mine.yaml")
-    assert run("recipes", "cp", "demo", "mine.yaml", "--overwrite").code == 0
+    Path("link.yaml").symlink_to("mine.yaml")
+    assert run("recipes", "cp", "demo", "link.yaml", "--overwrite").code == 0
+    assert Path("link.yaml").is_symlink()
     assert run("recipes", "validate", "mine.yaml", "--set", "bert-smp.sparsity=0.5").out.startswith(
         "mine.yaml is valid, and makes bert-dense, bert-smp, bert-int8"
     )

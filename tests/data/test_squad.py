@@ -285,7 +285,9 @@ def test_half_a_character_is_replaced_wherever_a_chunk_ends(tmp_path: Path, pad:
 
 
 def test_numbers_beyond_python(tmp_path: Path) -> None:
-    text = json.dumps(document()).replace('"version"', '"n": 1' + "0" * 5000 + ', "version"').encode()
+    text = (
+        json.dumps(document()).replace('"version"', '"half": "\\ud83d", "n": 1' + "0" * 5000 + ', "version"').encode()
+    )
     assert f"byte {text.index(b'1000'):,}: a number that is too large" in refusal(tmp_path, text)
 
 
