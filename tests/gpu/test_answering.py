@@ -14,7 +14,10 @@ from transformers import BertConfig, BertForQuestionAnswering
 
 from compresskit.cli.app import main
 from compresskit.data.load import load as load_data
+from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.prune.masker import Masker
 from compresskit.models.answering import AnswerOptions, Prediction
+from compresskit.models.encoder import EncoderFamily
 from compresskit.models.loaded import LoadedModel
 from compresskit.models.registry import load
 from compresskit.models.tasks import span_answers, span_passes
@@ -109,6 +112,39 @@ def test_changed_weights_are_seen(folder: Path, plain: Any) -> None:
     module.to(torch.bfloat16)
     assert passes_of(loaded.model, graphs=True) is not known
     same(answers(loaded, questions), plain(loaded, questions), 1e-4)
+
+
+def test_a_model_that_learns_in_bf16_is_asked_with_its_newest_weights(folder: Path, plain: Any) -> None:
+    """As between the steps of a training, which computes in bf16 and learns in fp32."""
+    loaded = load(str(folder), device="cuda")
+    module: torch.nn.Module = loaded.model
+    module.requires_grad_(True)  # of which autocast keeps its casts
+    questions = asked(200)
+    found = []
+    for _ in range(2):
+        with torch.autocast("cuda", torch.bfloat16):
+            found.append([answers(loaded, questions) for _ in range(3)][-1])
+            same(found[-1], plain(loaded, questions), 1e-3)
+        with torch.no_grad():
+            for parameter in loaded.model.parameters():
+                parameter.mul_(1.1)
+    assert found[0] != found[1]
+
+
+def test_each_evaluation_asks_under_its_own_masks(tmp_path: Path, plain: Any) -> None:
+    loaded = load(str(tiny.save("bert", tmp_path / "bert")), device="cuda")
+    model: Any = loaded.model
+    masker = Masker(EncoderFamily().weights(model), PruneConfig(sparsity=0.5))
+    questions = asked(200)
+    found = []
+    for _ in range(3):
+        with masker.at_target():
+            found.append([answers(loaded, questions) for _ in range(3)][-1])
+            same(found[-1], plain(loaded, questions), 1e-4)
+        with torch.no_grad():
+            for score in masker.scores():
+                score.copy_(torch.randn_like(score))
+    assert found[0] != found[1] != found[2]
 
 
 def test_two_threads_may_ask_one_model(folder: Path) -> None:
