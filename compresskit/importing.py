@@ -49,7 +49,10 @@ def findable(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class _Watch(MetaPathFinder):
-    """Sees each module that is looked for; finds the outermost of the heavy ones, to know when its import ends."""
+    """Sees each module that is looked for; finds the outermost of the heavy ones, to know when its import ends.
+
+    Finds torch too, wherever it is imported, to know when that begins.
+    """
 
     def __init__(self, told: bool) -> None:
         self._told = told
@@ -57,12 +60,11 @@ class _Watch(MetaPathFinder):
         self._status = contextlib.ExitStack()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Where an outermost module is, as the other finders have it; None for all others, which are left to them."""
-        if self._within:
-            if name == _TOLD:
-                self._meet()
-            return None
-        if name.partition(".")[0] not in _HEAVY:
+        """Where an outermost module or torch is, as the other finders have it; None for all that is left to them.
+
+        Who looks for torch may want to know whether it is there, no more: its import is told once it begins.
+        """
+        if name != _TOLD and (self._within or name.partition(".")[0] not in _HEAVY):
             return None
         found = (each.find_spec(name, path, target) for each in sys.meta_path if each is not self)
         spec = next((each for each in found if each is not None), None)
@@ -72,7 +74,11 @@ class _Watch(MetaPathFinder):
 
     @contextlib.contextmanager
     def importing(self, name: str) -> Iterator[None]:
-        """Around the import of an outermost module."""
+        """Around the import of an outermost module, or of torch within one."""
+        if self._within:
+            self._meet()
+            yield
+            return
         had_met = self._met
         gc.disable()
         self._within = True

@@ -33,6 +33,15 @@ def test_what_is_heavy_is_told_once_and_not_collected(torch: Path) -> None:
     assert done.stdout.splitlines() == ["torch False", "transformers False", "behind True True"]
 
 
+def test_to_ask_whether_torch_is_there_tells_nothing(torch: Path) -> None:
+    (torch / "transformers.py").write_text(
+        "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
+    )
+    done = run(WATCHED.format("") + "import transformers; sys.stderr.write('asked\\n'); import torch", torch)
+    assert done.stdout.splitlines() == ["True", "torch False"]
+    assert done.stderr == "asked\nloading torch and transformers\n"
+
+
 def test_what_is_light_is_not(torch: Path) -> None:
     done = run(WATCHED.format("") + "import compresskit.text, json; print(gc.get_freeze_count())", torch)
     assert (done.stdout, done.stderr) == ("0\n", "")
