@@ -137,7 +137,7 @@ class Selection:
         check_seal(self._folder)
         state.load_parameters(self._folder, self._model.named_parameters())
         known, info = self.standing, self.examples.info
-        why = f", after {self.patience} evaluations without a better EM" if self.is_over else ""
+        why = f", after {counted(self.patience or 0, 'evaluation')} without a better EM" if self.is_over else ""
         console.info(
             f"the state of step {known.step} of {steps} is kept: EM {known.em:.2f}, best of {known.evaluations}{why}"
         )
@@ -216,7 +216,7 @@ def told(options: TrainingOptions, chosen_on: ExampleSet) -> str:
     info = chosen_on.info
     number, paragraphs = counted(info.questions, "question"), counted(info.paragraphs, "paragraph")
     where = f"of {options.select_data}" if options.select_data else f"of {paragraphs}, held out of {info.path}"
-    stop = f"; {options.patience} without a better one end the run" if options.patience else ""
+    stop = f"; ends after {options.patience} without a better one" if options.patience else ""
     return (
         f"evaluates every {counted(options.eval_steps or 0, 'step')} on {number} {where} ({info.unanswerable} "
         f"unanswerable), and keeps the state of the best EM{stop}"

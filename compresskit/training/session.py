@@ -169,7 +169,7 @@ def prepare(
     examine(loaded)
     examples, selecting = training_examples(options)
     number, unanswerable = counted(len(examples), "question"), examples.info.unanswerable
-    console.info(f"{number} from {options.data}, {unanswerable} of them unanswerable")
+    console.info(f"{number} from {options.data}, {unanswerable:,} of them unanswerable")
     if selecting is not None:
         console.info(told(options, selecting))
     folder = work / "features"

@@ -116,6 +116,16 @@ def test_the_checkpoint_is_that_of_the_best_evaluation(
     assert lines[-1]["loss"] > 0
 
 
+def test_a_patience_of_one_is_told_as_one(
+    root: Path, scripted: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted([20, 15, 90])
+    module.run(job(root, tmp_path / "out", patience=1))
+    told = capsys.readouterr().err
+    assert "ends after 1 without a better one" in told
+    assert "best of 2, after 1 evaluation without a better EM" in told
+
+
 def test_patience_ends_the_run(
     root: Path, scripted: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
