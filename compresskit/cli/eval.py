@@ -38,6 +38,7 @@ def _prove(config: EvalConfig, rules: Sequence[Rule]) -> None:
     if config.delivery.files:
         console.warn("--prove-gates prints its proofs, and writes none of the report's files")
     options = config.options
-    proven = prove(rules, options.data, config.settings, options.baseline, config.gating, options.cache)
+    baseline = next(iter(options.baselines), None)  # of several runs the first stands for it
+    proven = prove(rules, options.data, config.settings, baseline, config.gating, options.cache)
     console.out(render(proven, config.delivery.format))
     proven.require()
