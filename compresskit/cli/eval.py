@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 @with_flags()
 def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     """Measure checkpoints side by side: exact match, F1, size, memory, latency."""
-    from compresskit.evaluate.config import configured
+    from compresskit.evaluate.config import configured, globbed_runs
     from compresskit.evaluate.verdict import judge, rules_of
 
-    config = configured(given, Path())
+    runs = {"runs": tuple(globbed_runs(text, Path()) for text in given["runs"])} if "runs" in given else {}
+    config = configured({**given, **runs}, Path())
     config.check_places(Path())
     rules = rules_of(config)
     if config.options.prove_gates:

@@ -63,8 +63,8 @@ def _tested(row: Row, own: Outcome, base: Outcome) -> Row:
 class _Draws:
     """The mean EM and F1 of every row in each replicate of one bootstrap, shape (replicates, 2).
 
-    None with one paragraph, from which nothing can be drawn. All rows share the draws of paragraphs. A mean draws its runs beside them; where it is compared in pairs, a run and
-    that of the baseline are drawn together.
+    None with one paragraph, from which nothing can be drawn. All rows share the draws of paragraphs. A mean draws its
+    runs beside them; where it is compared in pairs, a run and that of the baseline are drawn together.
     """
 
     def __init__(
@@ -115,7 +115,8 @@ class _Draws:
         """The mean over the runs that a replicate draws. Runs go by their names: their order decides nothing."""
         runs = sorted(self._layout.runs[mean], key=lambda run: self._rows[run].name)
         shares = drawn_shares(len(runs), [1, *self._rows[mean].name.encode()])
-        return np.einsum("nr,rnc->nc", shares, np.stack([of_runs[run] for run in runs]))
+        found: NDArray[np.float64] = np.einsum("nr,rnc->nc", shares, np.stack([of_runs[run] for run in runs]))
+        return found
 
 
 def with_differences(row: Row, base: Row) -> Row:

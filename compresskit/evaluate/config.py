@@ -185,7 +185,6 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
         )
     if "seed" in values and not {"limit", "shots", "rounds"} & set(values):
         raise UsageError(f"--seed {values['seed']} has no effect without --limit, --shots or --rounds; leave it out")
-    values["runs"] = tuple(_globbed(text, folder) for text in values.get("runs", ()))
     for key in ("metrics", "harness"):
         values[key] = tuple(name.strip() for text in values.get(key, ()) for name in text.split(","))
     return EvalConfig(
@@ -193,10 +192,13 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     )
 
 
-def _globbed(text: str, folder: Path) -> str:
-    """Runs with the checkpoints that globs among them mean; what has no such form is told later, by `parse_runs`."""
+def globbed_runs(text: str, folder: Path, where: str = "--runs") -> str:
+    """`NAME=CKPT,…` with the checkpoints that globs mean; what has no such form is told of later, by `parse_runs`.
+
+    Raises InputError, naming `where`, for a glob that finds nothing.
+    """
     name, sign, refs = text.partition("=")
-    found = _found([ref.strip() for ref in refs.split(",")], folder, f"--runs {text}") if sign else ()
+    found = _found([ref.strip() for ref in refs.split(",")], folder, where) if sign else ()
     return f"{name}={','.join(found)}" if sign else text
 
 
@@ -217,6 +219,7 @@ def read(folder: Path) -> dict[str, Any]:
     raw, where = (toml, f"{PYPROJECT} {TABLE}") if toml is not None else (yml or {}, YAML)
     values = options.read(PARTS, raw, where)
     values["checkpoints"] = _found(values.get("checkpoints", ()), folder, where)
+    values["runs"] = tuple(globbed_runs(text, folder, where) for text in values.get("runs", ()))
     return values
 
 

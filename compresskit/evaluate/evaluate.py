@@ -54,8 +54,8 @@ class Extras:
     `use_cache`: an unchanged checkpoint is not measured again. `predictions` is a folder for one `NAME.json` a
     checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
     lost. `slices` are asked for beside those that every row has. `overlap`: training data are looked through.
-    `turns` is what is measured in turns, for the ratios to the baseline. `runs` are checkpoints that make a row together,
-    the mean of theirs.
+    `turns` is what is measured in turns, for the ratios to the baseline. `runs` are checkpoints that make a row
+    together, the mean of theirs.
     """
 
     use_cache: bool = True
@@ -65,6 +65,7 @@ class Extras:
     overlap: bool = True
     turns: Plan | None = None
     runs: tuple[Runs, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class _Data:
@@ -117,10 +118,10 @@ def evaluate(
 ) -> Report:
     """Measure every one of `checkpoints` (alias, Hub id, folder, file of answers) on `data_ref`; return the report.
 
-    `baseline` is the checkpoint the others are compared with, or the name of several runs; where it is not among them it
-    becomes the first row (see `compared`). A checkpoint that cannot be scored, or whose process crashes (a signal, out of memory),
-    is a row with `error`; the others go on. `names` are those of the rows, in place of names made from the
-    references.
+    `baseline` is the checkpoint the others are compared with, or the name of several runs; where it is not among them
+    it becomes the first row (see `compared`). A checkpoint that cannot be scored, or whose process crashes (a signal,
+    out of memory), is a row with `error`; the others go on. `names` are those of the rows, in place of names made from
+    the references.
 
     Raises UsageError where there is no checkpoint, or a slice is asked for that no question is in, and whatever
     `CompresskitError` the data raises, or the baseline where its files cannot be read: then nothing is measured.

@@ -50,8 +50,8 @@ class Rule:
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
     worse end of the figure's 95 % interval has to hold the rule. With `of_baseline` it is the baseline that has to.
-    `part` is the slice whose figures count, None for all. Where a rule does not hold, `otherwise` may. With `worst` each
-    run of a mean is judged, and the worst counts; a row without runs is its own worst.
+    `part` is the slice whose figures count, None for all. Where a rule does not hold, `otherwise` may. With `worst`
+    each run of a mean is judged, and the worst counts; a row without runs is its own worst.
     """
 
     text: str
@@ -238,7 +238,9 @@ def parse(text: str) -> Rule:
     limits, at, which = rule["value"].partition("@")
     if at:
         if which.strip() != "worst" or not limits.strip():
-            raise UsageError(f"--gate {text!r}: '@{which.strip()}' is not known; write {_WORST}, or nothing for the mean")
+            raise UsageError(
+                f"--gate {text!r}: '@{which.strip()}' is not known; write {_WORST}, or nothing for the mean"
+            )
         return replace(_with_worst(parse(rule.string[: rule.start("value")] + limits)), text=text)
     first, bar, second = rule["value"].partition("|")
     if bar:

@@ -153,4 +153,3 @@ def _alike(mean: Row) -> list[str]:
         for run in mean.runs or ()
         if run.same_as in names
     ]
-

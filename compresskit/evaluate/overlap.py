@@ -63,9 +63,7 @@ def told(report: Report) -> list[str]:
         for row in rows
         if row.overlap is not None and any(row.overlap.values())
     ]
-    unknown = [
-        row.name for row in rows if row.overlap is None and {path for path, _ in training_data(row)} - {"demo"}
-    ]
+    unknown = [row.name for row in rows if row.overlap is None and {path for path, _ in training_data(row)} - {"demo"}]
     if unknown:
         lines.append(f"overlap with the training data unknown, for they are not at hand: {', '.join(unknown)}")
     return lines

@@ -37,7 +37,9 @@ def parse_runs(text: str) -> Runs:
     name, sign, refs = text.partition("=")
     found = tuple(ref.strip() for ref in refs.split(","))
     if not sign or not name.strip() or not all(found):
-        raise UsageError(f"--runs {text!r} is not NAME=CKPT,CKPT; write the row's name, and its checkpoints with commas")
+        raise UsageError(
+            f"--runs {text!r} is not NAME=CKPT,CKPT; write the row's name, and its checkpoints with commas"
+        )
     if len(found) < 2:
         raise UsageError(f"--runs {text!r} names one checkpoint; name two at least, or give it without --runs")
     return Runs(name.strip(), found)

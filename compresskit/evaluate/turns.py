@@ -155,9 +155,7 @@ def _with_ratios(row: Row, part: _Part | None, bases: Sequence[_Part]) -> Row:
     return replace(row, turns=turns, **ratios)
 
 
-def _all_rounds(
-    parts: Sequence[_Part], bases: Sequence[_Part], plan: Plan, start: Start
-) -> list[Mapping[str, Any]]:
+def _all_rounds(parts: Sequence[_Part], bases: Sequence[_Part], plan: Plan, start: Start) -> list[Mapping[str, Any]]:
     """Measure every part in each round, and return what the GPU's state was after each measurement."""
     amounts = _amounts(parts, plan)
     states: list[Mapping[str, Any]] = []

@@ -27,7 +27,8 @@ def render(report: Report) -> str:
 
     A ratio is its median. Each of the metrics that were asked for has a column of its own name; what is not a single
     value is left out. The runs of a mean stand behind it, as rows that name it under `run_of`; `KEY_sd` is the standard
-    deviation of a figure over them. A text that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
+    deviation of a figure over them. A text that a spreadsheet would compute has an apostrophe before it; numbers stay
+    numbers.
     """
     names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
     names += dict.fromkeys(f"{key}_sd" for row in report.rows for key in row.sd or {})

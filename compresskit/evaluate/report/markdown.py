@@ -33,8 +33,9 @@ def render(report: Report) -> str:
             is_best = best is not None and column.value(row) == best
             cells.append(f"**{shown}**" if is_best else shown)
         lines.append(_line(cells))
-        for run in row.runs or ():
-            lines.append(_line([f"↳ {run_name(run, row)}", *(column.show(run) for column in columns)]))
+        lines += [
+            _line([f"↳ {run_name(run, row)}", *(column.show(run) for column in columns)]) for run in row.runs or ()
+        ]
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
     for grid in filter(None, (differences(report), ratios(report))):
         lines += ["", *_grid(grid)]

@@ -171,8 +171,12 @@ class TerminalTable:
         """
         rows, columns = with_runs(self._report.rows), self._columns
         names = {id(run): run_name(run, row) for row in self._report.rows for run in row.runs or ()}
-        lines: list[list[str]] = [[printable(_INDENT + names[id(row)] if id(row) in names else marked(row))] for row in rows]
-        styles = {(line, at): "dim" for line, row in enumerate(rows) if id(row) in names for at in range(len(columns) + 1)}
+        lines: list[list[str]] = [
+            [printable(_INDENT + names[id(row)] if id(row) in names else marked(row))] for row in rows
+        ]
+        styles = {
+            (line, at): "dim" for line, row in enumerate(rows) if id(row) in names for at in range(len(columns) + 1)
+        }
         for number, column in enumerate(columns, start=1):
             best = column.best(self._report.rows)
             for line, row in enumerate(rows):
