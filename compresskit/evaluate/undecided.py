@@ -46,8 +46,8 @@ def weighed(
     """The verdict, with what the interval says of it where the limit lies inside.
 
     `holds` is the rule's operator, `point` the figure itself on `questions` questions, those of a slice where
-    `is_slice`. Where the interval is over runs too (`has_runs`), how many questions would decide is not known. A gate on
-    the interval (`ci95`) is then undecided, and does not pass; one on the point stays as it is, and says so.
+    `is_slice`. Where the interval is over runs too (`has_runs`), how many questions would decide is not known. A gate
+    on the interval (`ci95`) is then undecided, and does not pass; one on the point stays as it is, and says so.
     """
     limit = gate.limit
     if limit is None or interval is None or holds(interval[0], limit) == holds(interval[1], limit):
