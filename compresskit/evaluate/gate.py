@@ -15,6 +15,7 @@ from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED, Figure
 from compresskit.evaluate.missing import NOT_SCORED, why_missing
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
+from compresskit.evaluate.runs import with_runs
 from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
 from compresskit.evaluate.slices import lost_most
 from compresskit.evaluate.undecided import weighed
@@ -318,7 +319,7 @@ def gated(report: Report, rules: Sequence[Rule], options: GateOptions = _PLAIN) 
     for rule in rules:
         judged = baselines if rule.of_baseline else others
         found = [rule.verdict(row, _baseline_of(row, baselines), report.dataset, options) for row in judged]
-        is_known = any(row.value(rule.metric) is not None for row in judged)
+        is_known = any(row.value(rule.metric) is not None for row in with_runs(judged))
         gates += found if is_known else [_told_unknown(gate, rule.metric) for gate in found]
     is_whole = all(row.error is None for row in report.rows)
     return replace(report, gates=tuple(gates), passed=is_whole and all(gate.passed for gate in gates))

@@ -35,10 +35,10 @@ def plain_loop(own: Any, base: Any = None, *, paired: bool = False, replicates: 
     found = []
     for _ in range(replicates):
         asked = np.concatenate(draw.choices(members, k=PARAGRAPHS))
-        runs = draw.choices(range(len(own)), k=len(own))
+        runs = np.array(draw.choices(range(len(own)), k=len(own)))
         value = own[np.ix_(runs, asked)].mean()
         if base is not None:
-            theirs = runs if paired else draw.choices(range(len(base)), k=len(base))
+            theirs = runs if paired else np.array(draw.choices(range(len(base)), k=len(base)))
             value -= base[np.ix_(theirs, asked)].mean()
         found.append(100 * value)
     low, high = np.percentile(found, (2.5, 97.5))
@@ -55,7 +55,7 @@ def test_figures_are_means_and_sd_is_that_of_a_sample() -> None:
     assert row.sd is not None
     assert [run.name for run in row.runs] == names(OWN)
     for key in ("em", "f1"):
-        values = [run.value(key) for run in row.runs]
+        values: Any = [run.value(key) for run in row.runs]
         assert row.value(key) == pytest.approx(np.mean(values))
         assert row.sd[key] == pytest.approx(np.std(values, ddof=1))
     assert set(row.sd) == {"em", "f1"}, "what a sample of questions does not give has none"
@@ -147,6 +147,18 @@ def test_slices_are_of_the_mean_and_as_wide_as_runs_differ() -> None:
             of_paragraphs = [values[:, PARAGRAPH[mine] == each].mean() for each in np.unique(PARAGRAPH[mine])]
             error = np.hypot(sem(of_paragraphs), sem(values.mean(axis=1)))
             assert (span[1] - span[0]) / 2 == pytest.approx(100 * 2.201 * error, rel=1e-3)  # t of 12 paragraphs
+
+
+def test_a_ratio_in_turns_is_that_of_the_means() -> None:
+    rounds = ([[4.0, 10.0], [6.0, 10.0]], [[8.0, 10.0], [10.0, 10.0]])
+    own = [
+        (replace(row, turns={"latency_ms_p50": each}), outcome)
+        for (row, outcome), each in zip(OWN, rounds, strict=False)
+    ]
+    (row,) = rows_of(own, ["smp", *names(own)])
+    assert row.turns == {"latency_ms_p50": [[6.0, 10.0], [8.0, 10.0]]}
+    assert row.latency_ratio is not None
+    assert row.latency_ratio.median == pytest.approx(0.7)
 
 
 def test_a_run_that_is_lost_leaves_no_mean() -> None:

@@ -62,6 +62,14 @@ def test_a_run_without_the_figure_is_the_worst() -> None:
     assert (gate.passed, gate.value, gate.run) == (False, None, runs[0].name)
 
 
+def test_what_tests_two_checkpoints_is_judged_of_runs() -> None:
+    report = replace(REPORT, rows=(DENSE, SMP))
+    mean, worst = judged("questions_lost<=0", report)["smp"], judged("questions_lost<=0@worst", report)["smp"]
+    assert (mean.passed, mean.reason) == (False, "a mean of runs has no questions_lost; write @worst behind the rule")
+    assert worst.value == max(run.questions_lost or 0 for run in SMP.runs or ())
+    assert judged("questions_lost<=999@worst", report)["smp"].reason is None
+
+
 def test_slices_and_alternatives_have_a_worst_run() -> None:
     runs = SMP.runs or ()
     least = min(runs, key=lambda run: (run.slices or {})["parity"]["1"].em or 0.0)
@@ -76,7 +84,8 @@ def test_the_interval_of_a_mean_or_of_the_worst_run() -> None:
     span = SMP.delta_em_ci95
     assert span is not None
     gate = judged(f"em>=base{span[0] - 0.5:.4f}", ci95=True)["smp"]
-    assert (gate.verdict, gate.value) == ("holds", pytest.approx(em(DENSE) + span[0]))
+    assert gate.verdict == "holds"
+    assert gate.value == pytest.approx(em(DENSE) + span[0])
     middle = f"em>=base{(span[0] + span[1]) / 2:.4f}"
     inside = judged(middle, ci95=True)["smp"]
     assert (inside.verdict, inside.questions_needed) == ("undecided", None)
