@@ -121,7 +121,8 @@ class Evaluation:
     def _meant(self, ref: str, key: str) -> list[str]:
         found = self.recipe.named(ref)
         if not found:
-            check_reference(ref, key, [each.name for each in self.recipe.checkpoints], self._place(key))
+            known = [name for each in self.recipe.checkpoints for name in (each.run_of, each.name)]
+            check_reference(ref, key, known, self._place(key))
         return found or [ref]
 
     def _ref(self, name: str) -> str:

@@ -222,7 +222,7 @@ def _teacher(name: Any, place: Place, earlier: Sequence[Checkpoint]) -> Input:
 
 def _check_order(document: Document, index: int, key: str, refs: Sequence[Any], earlier: Sequence[Checkpoint]) -> None:
     """The error of a base or a teacher that is a later step, or the step itself, or nothing at all."""
-    known = {each.name for each in earlier}
+    known = {name for each in earlier for name in (each.name, each.run_of)}
     later = {step["name"] for step in document.steps[index:]}
     place = document.place("steps", index, *(("options", key) if key == "teacher" else (key,)))
     for ref in refs:

@@ -139,6 +139,15 @@ def test_a_name_of_runs_is_no_checkpoint(read) -> None:
     )
 
 
+def test_a_wrong_name_is_told_the_nearest_of_runs(read) -> None:
+    refused(read, LAB, "did you mean mask-0.9?", "eval.baseline=mask-09", kind=UsageError)
+    refused(
+        read,
+        LAB.replace("teacher: dense}", "teacher: dens}"),
+        "lab.yaml:7: unknown teacher 'dens'; did you mean dense?",
+    )
+
+
 def test_the_schema_has_the_key() -> None:
     validator = jsonschema.Draft202012Validator(schema.schema())
     validator.validate(yaml.safe_load(LAB))
