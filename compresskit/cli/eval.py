@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 @with_flags()
 def eval_(given: Annotated[dict[str, Any], Settings(PARTS)]) -> None:
     """Measure checkpoints side by side: exact match, F1, size, memory, latency."""
-    from compresskit.evaluate.config import configured
+    from compresskit.evaluate.config import configured, globbed_runs
     from compresskit.evaluate.verdict import judge, rules_of
 
-    config = configured(given, Path())
+    runs = {"runs": tuple(globbed_runs(text, Path()) for text in given["runs"])} if "runs" in given else {}
+    config = configured({**given, **runs}, Path())
     config.check_places(Path())
     rules = rules_of(config)
     if config.options.prove_gates:
@@ -38,6 +39,7 @@ def _prove(config: EvalConfig, rules: Sequence[Rule]) -> None:
     if config.delivery.files:
         console.warn("--prove-gates prints its proofs, and writes none of the report's files")
     options = config.options
-    proven = prove(rules, options.data, config.settings, options.baseline, config.gating, options.cache)
+    baseline = next(iter(options.baselines), None)  # of several runs the first stands for it
+    proven = prove(rules, options.data, config.settings, baseline, config.gating, options.cache)
     console.out(render(proven, config.delivery.format))
     proven.require()

@@ -42,6 +42,7 @@ class Checked:
 
     recipe: str = like(RunRecipe, "recipe")
     changes: tuple[str, ...] = like(RunRecipe, "changes")
+    seeds: int | None = like(RunRecipe, "seeds")
 
     def __post_init__(self) -> None:
         check(self)
@@ -96,7 +97,7 @@ def validate(options: Checked) -> None:
     from compresskit.recipe.recipe import read_recipe
     from compresskit.recipe.shipped import find
 
-    recipe = read_recipe(find(options.recipe), options.changes)
+    recipe = read_recipe(find(options.recipe), options.changes, options.seeds)
     Evaluation(recipe, Path("runs") / recipe.name).check()
     console.out(f"{options.recipe} is valid, and makes {', '.join(each.name for each in recipe.checkpoints)}")
 

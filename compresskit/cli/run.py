@@ -21,6 +21,13 @@ class RunRecipe:
         flag="--set",
         metavar="KEY=VALUE",
     )
+    seeds: int | None = option(
+        None,
+        "Make every step that trains N times, each with another seed, and tell mean and spread.",
+        metavar="N",
+        least=2,
+        most=100,
+    )
     output: Path | None = option(
         None, "Folder for the checkpoints and the report.", short="-o", metavar="DIR", shown="runs/RECIPE", panel=OUTPUT
     )
@@ -38,7 +45,7 @@ def run(options: RunRecipe) -> None:
     from compresskit.recipe.recipe import read_recipe
     from compresskit.recipe.shipped import find
 
-    recipe = read_recipe(find(options.recipe), options.changes)
+    recipe = read_recipe(find(options.recipe), options.changes, options.seeds)
     folder = options.output or Path("runs") / recipe.name
     if options.plan:
         from compresskit import console

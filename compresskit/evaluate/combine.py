@@ -52,11 +52,11 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
         begin = len(rows)
         for row in report.rows:
             compared = row if base is None else _against(row, base, report.baseline)
-            known = replace(compared, kept=False)  # measured once, and told again from the cache
+            known = _as_measured(compared)  # measured once, and told again from the cache
             if known in seen:
                 index = seen.index(known)
                 names[row.name] = rows[index].name
-                rows[index] = rows[index] if compared.kept else replace(rows[index], kept=False)
+                rows[index] = rows[index] if compared.kept else _as_measured(rows[index])
                 continue
             seen.append(known)
             names[row.name] = _free_name(compared.name, Path(source).stem, rows)
@@ -64,6 +64,9 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
         rows[begin:] = [replace(row, same_as=names.get(row.same_as)) for row in rows[begin:]]
     nothing = next((each.dataset.nothing for each in reports if each.dataset.nothing is not None), None)
     return replace(first, dataset=replace(first.dataset, nothing=nothing), rows=tuple(rows), gates=(), passed=True)
+
+
+_DIFFERENCES = ("delta_em", "delta_f1")
 
 
 def _data(report: Report) -> str:
@@ -85,10 +88,18 @@ def _against(row: Row, base: Row, former: Row | None) -> Row:
     """A row compared with `base`: with all its statistics where `former` was it, else plain differences."""
     if former is not None and _same_answers(former, base):
         return row  # a former baseline is the same one, measured on another machine, and stays one
+    is_base = row == base
+    unpaired = _unpaired(row, base)
+    runs = None if row.runs is None else tuple(replace(_unpaired(run, base), baseline=is_base) for run in row.runs)
+    sd = None if row.sd is None else {key: each for key, each in row.sd.items() if key not in _DIFFERENCES}
+    return replace(unpaired, baseline=is_base, runs=runs, sd=sd)
+
+
+def _unpaired(row: Row, base: Row) -> Row:
+    """A row with plain differences from `base`, and nothing that was paired with another baseline."""
     no_ratios: dict[str, Any] = dict.fromkeys(RATIOS)
     unpaired = replace(
         row,
-        baseline=row == base,
         delta_em_ci95=None,
         delta_f1_ci95=None,
         p_value=None,
@@ -108,7 +119,14 @@ def _same_answers(one: Row, other: Row) -> bool:
     def key(row: Row) -> tuple[object, ...]:
         return (row.sha256, row.em, row.f1, row.has_ans_em, row.has_ans_f1, row.no_ans_em, row.null_threshold)
 
+    if one.runs is not None and other.runs is not None and len(one.runs) == len(other.runs):
+        return all(_same_answers(ours, theirs) for ours, theirs in zip(one.runs, other.runs, strict=True))
     return one == other or (one.sha256 is not None and key(one) == key(other))
+
+
+def _as_measured(row: Row) -> Row:
+    """A row without whether it was measured in its own call, or told again from the cache."""
+    return replace(row, kept=False, runs=None if row.runs is None else tuple(map(_as_measured, row.runs)))
 
 
 def _free_name(name: str, stem: str, rows: Sequence[Row]) -> str:

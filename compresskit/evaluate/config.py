@@ -18,6 +18,8 @@ from compresskit.checkpoint.reading import read_text
 from compresskit.data import DEFAULT_DATA
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.delivery import Delivery, GateOptions
+from compresskit.evaluate.refs import same
+from compresskit.evaluate.runs import Runs, meant, parse_runs
 from compresskit.evaluate.settings import METRICS, TIMING, EvalSettings
 from compresskit.evaluate.settings_text import MOST_TOML, MOST_YAML, from_toml, from_yaml
 from compresskit.options import OUTPUT, check, option, options_of
@@ -49,7 +51,14 @@ class EvalOptions:
         "A file (SQuAD JSON, rows as JSON, CSV or Parquet), a folder, a Hub data set, or demo.",
         metavar="DATA",
     )
-    baseline: str | None = option(None, "The checkpoint that the others are compared with.", metavar="CKPT")
+    runs: tuple[str, ...] = option(
+        (),
+        "Checkpoints that are runs of one with other seeds: one row, their mean. May be globs; may be repeated.",
+        metavar="NAME=CKPT,…",
+    )
+    baseline: str | None = option(
+        None, "The checkpoint that the others are compared with, or the NAME of runs.", metavar="CKPT"
+    )
     show_flips: int = option(
         0, "Tell N questions lost against the baseline, and N won.", metavar="N", least=0, panel=METRICS
     )
@@ -83,6 +92,37 @@ class EvalOptions:
         # What the system says of a name, such as that it is too long, is told where the files in it are checked.
         if self.predictions is not None and os.path.exists(self.predictions) and not self.predictions.is_dir():
             raise UsageError(f"--predictions {self.predictions} is not a folder; give the name of one")
+        self._check_runs()
+
+    @property
+    def means(self) -> tuple[Runs, ...]:
+        """The runs that make a row together."""
+        return tuple(map(parse_runs, self.runs))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """All checkpoints, those that are runs behind the others."""
+        return (*self.checkpoints, *(ref for each in self.means for ref in each.refs))
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """The checkpoints that are the baseline: one, or all of its runs."""
+        return meant(self.baseline, self.means)
+
+    def _check_runs(self) -> None:
+        """UsageError where a checkpoint is a run twice, two rows have one name, or a run alone is the baseline."""
+        seen: list[str] = []
+        names: set[str] = set()
+        for each in self.means:
+            if each.name in names:
+                raise UsageError(f"--runs {each.text}: there are other runs of the name {each.name}; write another")
+            names.add(each.name)
+            for ref in each.refs:
+                if any(same(ref, other) for other in seen):
+                    raise UsageError(f"--runs {each.text}: {ref} is named twice; name each checkpoint once")
+                seen.append(ref)
+            if self.baseline not in (None, each.name) and any(same(ref, str(self.baseline)) for ref in each.refs):
+                raise UsageError(f"--baseline {self.baseline} is one of the runs of {each.name}; name {each.name}")
 
 
 # All that can be told on the command line or in the project's file.
@@ -111,6 +151,7 @@ class EvalConfig:
             flips=self.options.show_flips,
             slices=(*told, *(rule.part for rule in rules if rule.part is not None)),
             turns=plan_of(rules, self.options.rounds),
+            runs=self.options.means,
         )
 
     def check_places(self, folder: Path) -> None:
@@ -120,7 +161,7 @@ class EvalConfig:
         """
         from compresskit.evaluate.reading import read_by
 
-        refs = [*self.options.checkpoints, *([self.options.baseline] if self.options.baseline is not None else [])]
+        refs = [*self.options.measured, *self.options.baselines]
         read = read_by(refs, self.options.data, self.settings)
         self.delivery.check_apart([folder / PYPROJECT, folder / YAML, *read])
 
@@ -132,12 +173,12 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     names a checkpoint and one is needed, or a value cannot be.
     """
     values = dict(given)
-    if not values.get("checkpoints"):
+    if not values.get("checkpoints") and not values.get("runs"):
         found = read(folder)
         if values.get("null_threshold", "auto") != "auto":  # a number on the line wins over tuning in the file
             found.pop("tune_data", None)
         values = {**found, **{key: value for key, value in values.items() if key != "checkpoints"}}
-    if not values.get("checkpoints") and not values.get("prove_gates"):  # which needs none
+    if not any(values.get(key) for key in ("checkpoints", "runs", "prove_gates")):  # to prove gates needs none
         raise UsageError(
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "
             f"or list them in {TABLE} of {PYPROJECT}, or in {YAML}"
@@ -149,6 +190,16 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
     return EvalConfig(
         _made(EvalOptions, values), _made(EvalSettings, values), _made(GateOptions, values), _made(Delivery, values)
     )
+
+
+def globbed_runs(text: str, folder: Path, where: str = "--runs") -> str:
+    """`NAME=CKPT,…` with the checkpoints that globs mean; what has no such form is told of later, by `parse_runs`.
+
+    Raises InputError, naming `where`, for a glob that finds nothing.
+    """
+    name, sign, refs = text.partition("=")
+    found = _found([ref.strip() for ref in refs.split(",")], folder, where) if sign else ()
+    return f"{name}={','.join(found)}" if sign else text
 
 
 def _made(part: type[Part], values: Mapping[str, Any]) -> Part:
@@ -168,6 +219,7 @@ def read(folder: Path) -> dict[str, Any]:
     raw, where = (toml, f"{PYPROJECT} {TABLE}") if toml is not None else (yml or {}, YAML)
     values = options.read(PARTS, raw, where)
     values["checkpoints"] = _found(values.get("checkpoints", ()), folder, where)
+    values["runs"] = tuple(globbed_runs(text, folder, where) for text in values.get("runs", ()))
     return values
 
 

@@ -26,6 +26,7 @@ from compresskit.evaluate.answers import check_size, read_answers
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.explained import bytes_explained
+from compresskit.evaluate.mean import folded, with_means
 from compresskit.evaluate.measure import disk_bytes
 from compresskit.evaluate.measurement import PREDICTIONS_FILE, Measurement, Outcome
 from compresskit.evaluate.nothing import answering_nothing, as_figures
@@ -34,6 +35,7 @@ from compresskit.evaluate.process import measure_in_process
 from compresskit.evaluate.reading import read_by
 from compresskit.evaluate.refs import same, unique_names, with_baseline
 from compresskit.evaluate.row import Dataset, Report, Row
+from compresskit.evaluate.runs import Layout, Runs, check_names, meant
 from compresskit.evaluate.same import with_same
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.evaluate.shard import Shard
@@ -52,7 +54,8 @@ class Extras:
     `use_cache`: an unchanged checkpoint is not measured again. `predictions` is a folder for one `NAME.json` a
     checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
     lost. `slices` are asked for beside those that every row has. `overlap`: training data are looked through.
-    `turns` is what is measured in turns, for the ratios to the baseline.
+    `turns` is what is measured in turns, for the ratios to the baseline. `runs` are checkpoints that make a row
+    together, the mean of theirs.
     """
 
     use_cache: bool = True
@@ -61,6 +64,7 @@ class Extras:
     slices: tuple[SliceName, ...] = ()
     overlap: bool = True
     turns: Plan | None = None
+    runs: tuple[Runs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +118,21 @@ def evaluate(
 ) -> Report:
     """Measure every one of `checkpoints` (alias, Hub id, folder, file of answers) on `data_ref`; return the report.
 
-    `baseline` is the checkpoint the others are compared with; where it is not among them it becomes the
-    first row (see `compared`). A checkpoint that cannot be scored, or whose process crashes (a signal, out of memory),
-    is a row with `error`; the others go on. `names` are those of the rows, in place of names made from the
-    references.
+    `baseline` is the checkpoint the others are compared with, or the name of several runs; where it is not among them
+    it becomes the first row (see `compared`). A checkpoint that cannot be scored, or whose process crashes (a signal,
+    out of memory), is a row with `error`; the others go on. `names` are those of the rows, in place of names made from
+    the references.
 
     Raises UsageError where there is no checkpoint, or a slice is asked for that no question is in, and whatever
     `CompresskitError` the data raises, or the baseline where its files cannot be read: then nothing is measured.
     """
     extras, cache, load = extras or Extras(), Cache(), {"before": machine.load()}
-    refs = with_baseline(checkpoints, baseline)
+    bases = meant(baseline, extras.runs)
+    refs = with_baseline([*checkpoints, *(ref for each in extras.runs for ref in each.refs)], next(iter(bases), None))
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
+    check_names(names, extras.runs)
     targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
     read = list(read_by(refs, data_ref, settings)) if targets else []
     for path in targets.values():
@@ -139,27 +145,29 @@ def evaluate(
         measurements = _measurements(refs, names, data, settings, folder)
         # The baseline first: without it the others, which may take their time, are compared with nothing.
         found: dict[str, _Result] = {}
-        for each in sorted(measurements, key=lambda each: baseline is None or not same(each.ref, baseline)):
+        is_base = {each.ref: any(same(each.ref, base) for base in bases) for each in measurements}
+        for each in sorted(measurements, key=lambda each: not is_base[each.ref]):
             found[each.ref] = result = _measure(each, data.hashes, dataset, extras, cache)
-            if baseline is not None and same(each.ref, baseline):
+            if is_base[each.ref]:
                 _require_read(each, result.outcome)
             if result.outcome.error is not None and len(measurements) > 1:
                 console.warn(f"{each.name} cannot be scored, as the report will say")
         results = [found[each.ref] for each in measurements]
         _tell_too_long([result.outcome for result in results], settings, data_ref)
         rows = [
-            _row(each, result, targets.get(each.name), is_baseline=baseline is not None and same(each.ref, baseline))
+            _row(each, result, targets.get(each.name), is_baseline=is_base[each.ref])
             for each, result in zip(measurements, results, strict=True)
         ]
-        outcomes = [result.outcome for result in results]
-        rows = with_same(compared(rows, outcomes, nothing), outcomes)
-        rows = with_slices(rows, outcomes, divisions)
+        rows, outcomes, layout = with_means(rows, [result.outcome for result in results], extras.runs)
+        rows = with_same(compared(rows, outcomes, nothing, layout), outcomes)
+        rows = with_slices(rows, outcomes, divisions, layout)
         rows = with_overlap(rows, data.asked) if extras.overlap else rows
         if extras.flips:
-            rows = list(_with_flips(rows, results, data.asked, extras.flips))
+            rows = list(_with_flips(rows, results, data.asked, extras.flips, layout))
         if extras.turns is not None:
-            rows, during = in_turns(rows, measurements, extras.turns)
+            rows[: len(results)], during = in_turns(rows[: len(results)], measurements, extras.turns)
             load |= {"during": during} if during else {}
+        rows = folded(rows, layout)
     load["after"] = machine.load()
     device = next(({**row.device, "load": load} for row in rows if row.device), {})
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
@@ -349,15 +357,20 @@ def _copied(source: Path, target: Path) -> Path:
         raise RunFailed(f"{target}: cannot be written ({reason}); free some space, or choose another") from error
 
 
-def _with_flips(rows: Sequence[Row], results: Sequence[_Result], asked: ExampleSet, count: int) -> Iterator[Row]:
-    base = next((result for row, result in zip(rows, results, strict=True) if row.baseline), None)
-    base_answers = None if base is None else base.answers()
-    for row, result in zip(rows, results, strict=True):
-        answers = {} if base_answers is None or result is base else result.answers()
-        if base is None or base_answers is None or not answers:
+def _with_flips(
+    rows: Sequence[Row], results: Sequence[_Result], asked: ExampleSet, count: int, layout: Layout
+) -> Iterator[Row]:
+    """Yield the rows, those of checkpoints that are compared with one other with what flipped between the two."""
+    for at, row in enumerate(rows):
+        versus = layout.versus.get(at, len(results))
+        if max(at, versus) >= len(results):  # of a mean no answer can be told
             yield row
-        else:
-            yield replace(row, flips=flips(result.outcome, base.outcome, answers, base_answers, asked, count))
+            continue
+        own, base = results[at], results[versus]
+        answers, base_answers = own.answers(), base.answers()
+        is_told = answers is not None and base_answers is not None
+        found = flips(own.outcome, base.outcome, answers or {}, base_answers or {}, asked, count) if is_told else ()
+        yield replace(row, flips=found)
 
 
 def _now() -> str:

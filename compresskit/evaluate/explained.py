@@ -13,6 +13,7 @@ from compresskit.checkpoint.manifest import FILE as MANIFEST
 from compresskit.checkpoint.store import indexed_names
 from compresskit.evaluate.measure import folder_files
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import singles
 from compresskit.evaluate.units import count, size
 from compresskit.models.source import NOT_NEEDED, TEXTS, own_files
 
@@ -76,7 +77,7 @@ def _formats(read: list[Path]) -> Mapping[str, int]:
 
 def told_bytes(report: Report) -> list[str]:
     """A line for each row whose files are larger or smaller than its parameters explain."""
-    return [line for row in report.rows if (line := _told(row)) is not None]
+    return [line for row in singles(report.rows) if (line := _told(row)) is not None]
 
 
 def _told(row: Row) -> str | None:

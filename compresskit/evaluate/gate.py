@@ -15,6 +15,7 @@ from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.figures import ASKED, Figure
 from compresskit.evaluate.missing import NOT_SCORED, why_missing
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
+from compresskit.evaluate.runs import with_runs
 from compresskit.evaluate.slice import GATED, Slice, SliceName, slice_name
 from compresskit.evaluate.slices import lost_most
 from compresskit.evaluate.undecided import weighed
@@ -34,6 +35,7 @@ _VALUE = re.compile(rf"(?:(?P<base>base)\s*(?:(?P<sign>[+-])\s*)?)?(?P<number>-?
 _FAIR: Mapping[str, Figure] = {name: figure for name, figure in FIGURES.items() if figure.unfair is None}
 _BY_SHORT_NAME: Mapping[str, str] = {figure.short: name for name, figure in _FAIR.items() if figure.short is not None}
 _OF_BASELINE = "baseline."
+_WORST = "@worst"
 _PLAIN = GateOptions()
 # What a rule can name, as a message lists it: the short names stand behind EM and F1.
 _NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED]))
@@ -49,7 +51,8 @@ class Rule:
 
     `text` is the rule as the user wrote it; `metric` is a key of `Row`, or a name among its `metrics`. With `ci95` the
     worse end of the figure's 95 % interval has to hold the rule. With `of_baseline` it is the baseline that has to.
-    `part` is the slice whose figures count, None for all. Where a rule does not hold, `otherwise` may.
+    `part` is the slice whose figures count, None for all. Where a rule does not hold, `otherwise` may. With `worst`
+    each run of a mean is judged, and the worst counts; a row without runs is its own worst.
     """
 
     text: str
@@ -61,6 +64,7 @@ class Rule:
     of_baseline: bool = False
     part: SliceName | None = None
     otherwise: Rule | None = None
+    worst: bool = False
 
     @property
     def is_relative(self) -> bool:
@@ -90,6 +94,9 @@ class Rule:
             return row.interval(figure)
         found = None if figure.difference is None else row.interval(FIGURES[figure.difference])
         shift = None if baseline is None else _value(baseline, self.metric)
+        if self.worst and figure.difference is not None:  # a run may be compared with the baseline's of its seed
+            own, less = _value(row, self.metric), _value(row, figure.difference)
+            shift = None if own is None or less is None else own - less
         if found is None or shift is None:
             return None
         low, high = (0.0, 100.0) if figure.unit is PER_CENT else (-math.inf, math.inf)
@@ -107,6 +114,9 @@ class Rule:
 
         So does a rule relative to a baseline that does not beat answering nothing, or whose limit does not.
         """
+        if self.worst and row.runs is not None:
+            gate = worst([self.verdict(run, baseline, dataset, options) for run in row.runs], self.op)
+            return replace(gate, row=row.name, run=gate.row)
         judge = self._in_turns if timed.is_in_turns(self) else self._plain
         gate = judge(row, baseline, dataset, options)
         if gate.undecided:
@@ -134,7 +144,8 @@ class Rule:
         plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95, blamed)
         is_slice = isinstance(own, Slice)
         questions = own.questions if isinstance(own, Slice) else dataset.questions
-        gate = weighed(plain, holds, point, interval, questions, is_slice=is_slice)
+        has_runs = row.runs is not None or (self.is_relative and baseline is not None and baseline.runs is not None)
+        gate = weighed(plain, holds, point, interval, questions, is_slice=is_slice, has_runs=has_runs)
         return gate if gate.reason else replace(gate, reason=self._held_anyway(None, limit, dataset))
 
     @property
@@ -172,6 +183,21 @@ def _value(row: Judged, metric: str) -> float | None:
     return None if value is None else float(value)
 
 
+def worst(gates: Sequence[Gate], op: str) -> Gate:
+    """The worst of the verdicts of one rule: that fails before one that is undecided, then the one nearest to failing.
+
+    A figure that was not measured is worse than any.
+    """
+    sign = 1.0 if op in (">=", ">") else -1.0
+
+    def rank(gate: Gate) -> tuple[bool, int, float]:
+        known = gate.value is not None and gate.limit is not None
+        room = sign * ((gate.value or 0.0) - (gate.limit or 0.0)) if known else -math.inf
+        return gate.passed, ("fails", "undecided", "holds").index(gate.verdict), room
+
+    return min(gates, key=rank)
+
+
 def parse_rules(texts: Sequence[str], *, has_baseline: bool, ci95: bool = False) -> list[Rule]:
     """Read every rule; UsageError where one is not understood, or needs a baseline and there is none.
 
@@ -205,11 +231,18 @@ def parse(text: str) -> Rule:
     METRIC is a key of a row or a short name (em, f1, size, memory, latency); VALUE a number, one with a unit (300MB,
     20ms), one relative to the baseline (0.3x), or an offset from it (base-1.0). em[KEY=VALUE] is that of one slice,
     `baseline.METRIC` the baseline's own figure. After a bar there may be another VALUE (1.1x|+2ms, where the sign alone
-    is an offset): the rule holds where either does.
+    is an offset): the rule holds where either does. `@worst` at the end judges the worst run of a mean.
     """
     rule = _RULE.fullmatch(text.strip())
     if rule is None:
         raise UsageError(f"--gate {text!r} is not a rule; write METRIC OP VALUE, such as 'em>=base-1' or 'size<=0.3x'")
+    limits, at, which = rule["value"].partition("@")
+    if at:
+        if which.strip() != "worst" or not limits.strip():
+            raise UsageError(
+                f"--gate {text!r}: '@{which.strip()}' is not known; write {_WORST}, or nothing for the mean"
+            )
+        return replace(_with_worst(parse(rule.string[: rule.start("value")] + limits)), text=text)
     first, bar, second = rule["value"].partition("|")
     if bar:
         if not first.strip() or not second.strip():
@@ -248,6 +281,11 @@ def _named(metric: str) -> tuple[str, bool]:
     return metric.removeprefix(_OF_BASELINE), metric.startswith(_OF_BASELINE)
 
 
+def _with_worst(rule: Rule) -> Rule:
+    """The rule, and its alternative where it has one, for the worst run."""
+    return replace(rule, worst=True, otherwise=None if rule.otherwise is None else _with_worst(rule.otherwise))
+
+
 def _with_alternative(rule: Rule, value: str, text: str) -> Rule:
     """A rule that may hold by another limit, `value`; UsageError where that is none."""
     sign = "base" if value.startswith(("+", "-")) else ""
@@ -281,7 +319,7 @@ def gated(report: Report, rules: Sequence[Rule], options: GateOptions = _PLAIN) 
     for rule in rules:
         judged = baselines if rule.of_baseline else others
         found = [rule.verdict(row, _baseline_of(row, baselines), report.dataset, options) for row in judged]
-        is_known = any(row.value(rule.metric) is not None for row in judged)
+        is_known = any(row.value(rule.metric) is not None for row in with_runs(judged))
         gates += found if is_known else [_told_unknown(gate, rule.metric) for gate in found]
     is_whole = all(row.error is None for row in report.rows)
     return replace(report, gates=tuple(gates), passed=is_whole and all(gate.passed for gate in gates))
@@ -331,7 +369,8 @@ def explain(gate: Gate) -> str:
     if gate.spread is not None:
         reason += f"; measured in turns, spread {100 * gate.spread:.1f} %"
         reason += "; more --rounds or a quieter machine may tell" if gate.undecided else ""
-    told = f"{gate.rule} {said} for {gate.row} ({which}{value}, limit {limit}{reason})"
+    run = f"{gate.run}: " if gate.run is not None else ""
+    told = f"{gate.rule} {said} for {gate.row} ({run}{which}{value}, limit {limit}{reason})"
     return told if gate.lost_most is None else f"{told}: {gate.lost_most}"
 
 

@@ -28,7 +28,8 @@ def why_missing(rule: Rule, row: Row, baseline: Row | None, own: Judged, limit: 
     if limit is None:
         return _no_limit(rule, baseline)
     if own.value(rule.metric) is None:
-        return None
+        is_of_one = any(run.value(rule.metric) is not None for run in row.runs or ())
+        return f"a mean of runs has no {rule.metric}; write @worst behind the rule" if is_of_one else None
     if not rule.ci95:  # what stands in the table, and is not judged
         return f"{rule.metric} is of an earlier call, which no gate judges"
     is_paired = rule.kind != "absolute" or rule.metric.startswith("delta_")

@@ -21,6 +21,7 @@ from compresskit.data.raw import raw_question
 from compresskit.data.reading import joined_hash, pieces_of
 from compresskit.errors import CompresskitError
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import singles
 from compresskit.text import counted
 
 
@@ -54,16 +55,15 @@ def training_data(row: Row) -> list[tuple[str, str]]:
 
 def told(report: Report) -> list[str]:
     """A line for each row whose training data hold a part of the evaluation data, and one on what is not known."""
+    rows = singles(report.rows)
     lines = [
         f"of these data {counted(row.overlap['questions'], 'question')} and "
         f"{counted(row.overlap['paragraphs'], 'paragraph')} stand in the training data of {row.name}, "
         "whose scores may show what it remembers"
-        for row in report.rows
+        for row in rows
         if row.overlap is not None and any(row.overlap.values())
     ]
-    unknown = [
-        row.name for row in report.rows if row.overlap is None and {path for path, _ in training_data(row)} - {"demo"}
-    ]
+    unknown = [row.name for row in rows if row.overlap is None and {path for path, _ in training_data(row)} - {"demo"}]
     if unknown:
         lines.append(f"overlap with the training data unknown, for they are not at hand: {', '.join(unknown)}")
     return lines

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def judged(checkpoints: Sequence[str], baseline: str | None) -> list[str]:
-    """The checkpoints but for the baseline, each once."""
-    return [ref for ref in with_baseline(checkpoints, baseline) if baseline is None or not same(ref, baseline)]
+def judged(checkpoints: Sequence[str], baselines: Sequence[str]) -> list[str]:
+    """The checkpoints but for those of the baseline, each once."""
+    return [ref for ref in with_baseline(checkpoints, None) if not any(same(ref, base) for base in baselines)]
 
 
 def with_baseline(checkpoints: Sequence[str], baseline: str | None) -> list[str]:

@@ -10,7 +10,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -103,6 +103,9 @@ class Row:
 
     `same_as` is the name of the row that computes the same (`same.py`), `bytes_explained` what the folder's bytes are
     (`explained.py`).
+
+    A row of several runs holds these in `runs`, whole; its own figures are their means (see `mean.py`), and `sd` holds
+    the sample standard deviations of those that a sample of questions gives, by their keys. Both are None elsewhere.
     """
 
     name: str
@@ -168,6 +171,8 @@ class Row:
     slices: Slices | None = None
     overlap: Mapping[str, int] | None = None
     flips: tuple[Flip, ...] = ()
+    runs: tuple[Row, ...] | None = None
+    sd: Mapping[str, float] | None = None
     error: str | None = None
     error_code: int | None = None
 
@@ -190,7 +195,8 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as it stands in the JSON, in the order of the schema; an error only where there is one."""
-        values = asdict(self)
+        values = asdict(replace(self, runs=None))
+        values["runs"] = None if self.runs is None else [run.to_dict() for run in self.runs]
         return values if self.error is not None else {k: v for k, v in values.items() if k not in _ERROR}
 
     @classmethod
@@ -204,6 +210,8 @@ class Row:
             values["slices"] = {
                 key: {name: Slice.from_dict(each) for name, each in of_key.items()} for key, of_key in slices.items()
             }
+        if (runs := value.get("runs")) is not None:
+            values["runs"] = tuple(map(cls.from_dict, runs))
         values |= {key: Ratio(**value[key]) for key in RATIOS if value.get(key) is not None}
         return cls(**values)
 
@@ -248,7 +256,7 @@ class Dataset:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-_TOLD_IF_SO = ("ci95", "lost_most", "spread")
+_TOLD_IF_SO = ("ci95", "lost_most", "spread", "run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +267,8 @@ class Gate:
     where the row lost quality, in words. `spread` is that of a value that was measured in turns (see
     `compresskit.evaluate.ratio.spread`). `verdict` is what the data say (by default as `passed` does): "undecided"
     where they cannot tell. `questions_needed` is how many questions would decide, where these are too few. `reason`
-    says in words what the figures do not: why the gate cannot hold, or how sure its verdict is.
+    says in words what the figures do not: why the gate cannot hold, or how sure its verdict is. `run` is the name of
+    the run that was judged, where the rule asks for the worst of several.
     """
 
     rule: str
@@ -273,6 +282,7 @@ class Gate:
     verdict: Verdict | Literal[""] = ""
     questions_needed: int | None = None
     reason: str | None = None
+    run: str | None = None
 
     def __post_init__(self) -> None:
         if not self.verdict:  # a file of an earlier version has none

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from compresskit.data.examples import Example
 from compresskit.evaluate.measurement import Outcome
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import with_runs
 
 if TYPE_CHECKING:
     from compresskit.models.answering import Prediction
@@ -51,9 +52,14 @@ def _alike(one: Outcome, other: Outcome) -> bool:
 
 
 def told_same(report: Report) -> list[str]:
-    """A line for each row that computes the same as another."""
-    rows = {row.name: row for row in report.rows}
-    return [_told(row, rows[row.same_as]) for row in report.rows if row.same_as in rows]
+    """A line for each row that computes the same as another; of a mean that does, its runs need none."""
+    rows = {row.name: row for row in with_runs(report.rows)}
+    found: list[str] = []
+    for row in report.rows:
+        own = {run.name for run in row.runs or ()}
+        told = [row] if row.same_as in rows or row.runs is None else row.runs
+        found += [_told(each, rows[each.same_as]) for each in told if each.same_as in rows.keys() - own]
+    return found
 
 
 def _told(row: Row, other: Row) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compresskit.errors import UsageError
 from compresskit.evaluate.measurement import Outcome
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import Layout
 from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.slicing import Division
 from compresskit.evaluate.stats import Clusters, holm, mcnemar_each
@@ -20,26 +21,35 @@ from compresskit.text import counted
 SURE = 0.05
 """A slice stands out where its corrected p-value is below."""
 
+_Pair = tuple[NDArray[np.float64], ...]
+"""EM and F1 of the questions."""
 
-def with_slices(rows: Sequence[Row], outcomes: Sequence[Outcome], divisions: Mapping[str, Division]) -> list[Row]:
+
+def with_slices(
+    rows: Sequence[Row],
+    outcomes: Sequence[Outcome],
+    divisions: Mapping[str, Division],
+    layout: Layout | None = None,
+) -> list[Row]:
     """`rows` with their slices; a row without scores of single questions has none.
 
     Windows are those that the baseline read, so that all rows are divided alike; where it is no model, those of the
-    row. A row without a model has none then.
+    row. A row without a model has none then. `layout` says which rows are means, and what each is compared with.
     """
-    base = next((outcome for row, outcome in zip(rows, outcomes, strict=True) if row.baseline), None)
+    layout = layout or Layout.of(rows)
+    base = None if layout.base is None else outcomes[layout.base]
     base = base if base is not None and len(base.question_em) else None
     paragraph = next((np.asarray(outcome.paragraph) for outcome in outcomes if len(outcome.question_em)), None)
     if paragraph is None:
         return list(rows)
     shared = _clustered({**divisions, **({} if base is None else _windows(base))}, paragraph)
     result = []
-    for row, outcome in zip(rows, outcomes, strict=True):
+    for at, (row, outcome) in enumerate(zip(rows, outcomes, strict=True)):
         if not len(outcome.question_em):
             result.append(row)
             continue
         own = shared if "windows" in shared else {**shared, **_clustered(_windows(outcome), paragraph)}
-        scores = _Scores(outcome, None if row.baseline else base)
+        scores = _Scores(outcomes, at, layout)
         found = {key: dict(zip(values, scores.slices(each), strict=True)) for key, (values, each) in own.items()}
         result.append(replace(row, slices=_corrected(found)))
     return result
@@ -58,30 +68,66 @@ def _clustered(
 
 
 class _Scores:
-    """A row's scores of the questions one by one, and those of its baseline."""
+    """A row's scores of the questions one by one, and those of what it is compared with.
 
-    def __init__(self, own: Outcome, base: Outcome | None) -> None:
-        self._own = np.asarray(own.question_em, dtype=np.float64), np.asarray(own.question_f1, dtype=np.float64)
-        self._less: tuple[NDArray[np.float64], ...] | None = None
-        if base is not None:
-            self._less = self._own[0] - np.asarray(base.question_em), self._own[1] - np.asarray(base.question_f1)
+    Of a mean these are the mean scores, and the intervals are as wide as its runs differ too.
+    """
+
+    def __init__(self, outcomes: Sequence[Outcome], at: int, layout: Layout) -> None:
+        self._own = _scores(outcomes[at])
+        self._own_runs = [_scores(outcomes[run]) for run in layout.runs.get(at, ())]
+        self._less: _Pair | None = None
+        self._less_runs: list[list[_Pair]] = []
+        base = layout.versus.get(at)
+        self._is_tested = base is not None and layout.is_single(at) and layout.is_single(base)
+        if base is not None and len(outcomes[base].question_em):
+            self._less = _less(self._own, _scores(outcomes[base]))
+            if (pairs := layout.pairs.get(at)) is not None:
+                self._less_runs = [[_less(_scores(outcomes[run]), _scores(outcomes[pairs[run]])) for run in pairs]]
+            else:
+                self._less_runs = [self._own_runs, [_scores(outcomes[run]) for run in layout.runs.get(base, ())]]
 
     def slices(self, clusters: Clusters) -> list[Slice]:
         """The figures of each slice, but for the correction."""
         em, f1 = (_means(clusters, each) for each in self._own)
-        em_ci95, f1_ci95 = ([_within(span) for span in clusters.intervals(each)] for each in self._own)
+        em_ci95, f1_ci95 = (
+            [_within(span) for span in clusters.intervals(each, _columns([self._own_runs], which))]
+            for which, each in enumerate(self._own)
+        )
         found = list(map(Slice, clusters.questions.tolist(), em, em_ci95, f1, f1_ci95))
         if self._less is None:
             return found
         delta_em, delta_f1 = (_means(clusters, each) for each in self._less)
-        spans_em, spans_f1 = (clusters.intervals(each) for each in self._less)
-        won, lost = (clusters.sums((sign * self._less[0] > 0).astype(np.float64)).astype(np.int64) for sign in (1, -1))
-        p_values = mcnemar_each(won, lost).tolist()
+        spans_em, spans_f1 = (
+            clusters.intervals(each, _columns(self._less_runs, which)) for which, each in enumerate(self._less)
+        )
+        p_values = self._p_values(clusters, self._less[0])
         paired = zip(found, delta_em, spans_em, delta_f1, spans_f1, p_values, strict=True)
         return [
             replace(each, delta_em=by_em, delta_em_ci95=em95, delta_f1=by_f1, delta_f1_ci95=f195, p_value=p)
             for each, by_em, em95, by_f1, f195, p in paired
         ]
+
+    def _p_values(self, clusters: Clusters, less: NDArray[np.float64]) -> Sequence[float | None]:
+        """McNemar's of each slice; None each where a mean takes part: the test is of two checkpoints."""
+        if not self._is_tested:
+            return [None] * clusters.count
+        won, lost = (clusters.sums((sign * less > 0).astype(np.float64)).astype(np.int64) for sign in (1, -1))
+        found: list[float | None] = mcnemar_each(won, lost).tolist()
+        return found
+
+
+def _scores(outcome: Outcome) -> _Pair:
+    return np.asarray(outcome.question_em, dtype=np.float64), np.asarray(outcome.question_f1, dtype=np.float64)
+
+
+def _less(one: _Pair, other: _Pair) -> _Pair:
+    return one[0] - other[0], one[1] - other[1]
+
+
+def _columns(groups: Sequence[Sequence[_Pair]], which: int) -> list[list[NDArray[np.float64]]]:
+    """The scores of one kind (0 is EM, 1 is F1) of each run, by groups."""
+    return [[each[which] for each in group] for group in groups if group]
 
 
 def _means(clusters: Clusters, values: NDArray[np.float64]) -> list[float]:

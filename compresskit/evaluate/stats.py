@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,16 @@ def bootstrap_intervals(
 ) -> list[tuple[float, float] | None]:
     """The 95 % percentile interval of the mean of each column of `values`, in per cent.
 
-    None with a single paragraph, from which nothing can be drawn.
+    None with a single paragraph, from which nothing can be drawn. The draws are those of `bootstrap_means`.
+    """
+    means = bootstrap_means(values, paragraph, seed, replicates)
+    return [None] * values.shape[1] if means is None else intervals_of(means)
+
+
+def bootstrap_means(
+    values: NDArray[np.float64], paragraph: NDArray[np.int64], seed: int = 0, replicates: int = REPLICATES
+) -> NDArray[np.float64] | None:
+    """The mean of each column of `values` in each replicate, shape (replicates, columns); None with one paragraph.
 
     `values` has the shape (questions, columns): scores 0-1, or differences between two checkpoints' scores;
     `paragraph` is the number of each question's paragraph, shape (questions,). Whole paragraphs are drawn with
@@ -29,13 +39,28 @@ def bootstrap_intervals(
     sums = np.stack([np.bincount(index, weights=column) for column in values.T], axis=1)
     size, rng = len(counts), np.random.default_rng(seed)
     if size < 2:
-        return [None] * values.shape[1]
+        return None
     means, step = [], max(1, _COUNTS // size)
     for begin in range(0, replicates, step):
         drawn = rng.multinomial(size, np.full(size, 1 / size), size=min(step, replicates - begin))
         means.append(drawn @ sums / (drawn @ counts)[:, None])
-    low, high = np.percentile(np.concatenate(means), (2.5, 97.5), axis=0)
+    return np.concatenate(means)
+
+
+def intervals_of(means: NDArray[np.float64]) -> list[tuple[float, float] | None]:
+    """The 95 % percentile interval of each column of replicates, in per cent."""
+    low, high = np.percentile(means, (2.5, 97.5), axis=0)
     return [(100 * float(a), 100 * float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def drawn_shares(count: int, seed: Sequence[int], replicates: int = REPLICATES) -> NDArray[np.float64]:
+    """The share of each of `count` runs in each replicate, shape (replicates, count): runs drawn with replacement.
+
+    Every run answers every question, so runs and paragraphs are drawn independently of each other (pigeonhole
+    bootstrap: Owen 2007, Annals of Applied Statistics 1, 386-411).
+    """
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.multinomial(count, np.full(count, 1 / count), size=replicates) / count, dtype=np.float64)
 
 
 def mcnemar(won: int, lost: int) -> float:
@@ -87,23 +112,32 @@ class Clusters:
         self._clusters = np.bincount(self._slice_of_cluster, minlength=count)
         # Of one paragraph nothing is known, whatever stands here.
         several = np.maximum(self._clusters, 2)
-        self._width = t.ppf(0.975, several - 1) * np.sqrt(several / (several - 1)) / self.questions
+        self._quantile = t.ppf(0.975, several - 1)
+        self._width = self._quantile * np.sqrt(several / (several - 1)) / self.questions
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum of `values`, one a question, in each slice: shape (count,)."""
         return np.bincount(self._slices, weights=values, minlength=self.count).astype(np.float64)
 
-    def intervals(self, values: NDArray[np.float64]) -> list[tuple[float, float] | None]:
+    def intervals(
+        self, values: NDArray[np.float64], groups: Sequence[Sequence[NDArray[np.float64]]] = ()
+    ) -> list[tuple[float, float] | None]:
         """The 95 % interval of the mean of `values` (one a question) in each slice, per cent.
 
         None for a slice of one paragraph alone. The mean is a ratio of two sums over paragraphs; its error is that of
         the ratio's linear part (Cochran 1977, chapter 6), and Student's t has one degree of freedom less than there
         are paragraphs. So it takes one pass, where the bootstrap of many slices would take seconds.
+
+        Where `values` are means over runs, `groups` have the values of the runs, those that were drawn together in one:
+        the variance of the mean over each group is added.
         """
         means = self.sums(values) / self.questions
         totals = np.bincount(self._cluster, weights=values)
         rest = totals - means[self._slice_of_cluster] * self._questions_of_cluster
         squares = np.bincount(self._slice_of_cluster, weights=rest**2, minlength=self.count)
         margin = np.sqrt(squares) * self._width
+        for group in groups:
+            of_runs = np.stack([self.sums(run) / self.questions for run in group])
+            margin = np.hypot(margin, self._quantile * of_runs.std(axis=0, ddof=1) / math.sqrt(len(group)))
         ends = zip((100 * (means - margin)).tolist(), (100 * (means + margin)).tolist(), strict=True)
         return [span if several else None for span, several in zip(ends, self._clusters > 1, strict=True)]

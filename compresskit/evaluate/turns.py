@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -109,13 +110,18 @@ class _Part:
     costs: list[Mapping[str, float]] = field(default_factory=list)
     error: str | None = None
 
-    def pairs(self, key: str, base: _Part) -> list[list[float]]:
-        """A figure and the baseline's, of each round in which both were told.
+    def pairs(self, key: str, bases: Sequence[_Part]) -> list[list[float]]:
+        """A figure and the baseline's, of each round in which both were told; of several baselines their mean.
 
         What is told once a process is there once where processes are kept.
         """
-        rounds = [*zip(self.costs, base.costs, strict=True), *zip(self.found, base.found, strict=True)]
-        return [[own[key], other[key]] for own, other in rounds if key in own and key in other]
+        rounds = [*zip(self.costs, *(base.costs for base in bases), strict=True)]
+        rounds += zip(self.found, *(base.found for base in bases), strict=True)
+        return [
+            [own[key], statistics.fmean(other[key] for other in others)]
+            for own, *others in rounds
+            if key in own and all(key in other for other in others)
+        ]
 
 
 def in_turns(
@@ -124,30 +130,32 @@ def in_turns(
     """The rows with their ratios to the baseline, and what slowed the GPU meanwhile, for `device.load`.
 
     A row that could not be scored, or is a file of answers, takes no part and stays as it is; so do all of them where
-    the baseline takes none. One that fails here is warned of, and has no ratio.
+    the baseline takes none. One that fails here is warned of, and has no ratio. Several rows that are marked as the
+    baseline are runs of it, and their mean is what the others are compared with.
     """
     pairs = zip(rows, measurements, strict=True)
     parts = [_Part(row, each) for row, each in pairs if row.error is None and not Path(each.ref).is_file()]
-    base = next((part for part in parts if part.row.baseline), None)
-    if base is None or len(parts) < 2:
+    bases = [part for part in parts if part.row.baseline]
+    if not bases or len(bases) < sum(row.baseline for row in rows) or len(parts) < 2:
         return list(rows), {}
-    states = _all_rounds(parts, base, plan, start or _start)
+    states = _all_rounds(parts, bases, plan, start or _start)
     for part in parts:
         if part.error is not None:
             console.warn(f"{part.row.name} cannot be measured in turns, and has no ratio: {part.error}")
-    done = {part.row.name: part for part in parts if part.error is None and base.error is None}
-    return [_with_ratios(row, done.get(row.name), base) for row in rows], machine.slowed(states)
+    has_base = all(base.error is None for base in bases)
+    done = {part.row.name: part for part in parts if part.error is None and has_base}
+    return [_with_ratios(row, done.get(row.name), bases) for row in rows], machine.slowed(states)
 
 
-def _with_ratios(row: Row, part: _Part | None, base: _Part) -> Row:
+def _with_ratios(row: Row, part: _Part | None, bases: Sequence[_Part]) -> Row:
     if part is None:
         return row
-    turns = {key: pairs for key in FIGURES if (pairs := part.pairs(key, base))}
+    turns = {key: pairs for key in FIGURES if (pairs := part.pairs(key, bases))}
     ratios: dict[str, Any] = {name: ratio_of(turns.get(key, ())) for name, key in RATIOS.items()}
     return replace(row, turns=turns, **ratios)
 
 
-def _all_rounds(parts: Sequence[_Part], base: _Part, plan: Plan, start: Start) -> list[Mapping[str, Any]]:
+def _all_rounds(parts: Sequence[_Part], bases: Sequence[_Part], plan: Plan, start: Start) -> list[Mapping[str, Any]]:
     """Measure every part in each round, and return what the GPU's state was after each measurement."""
     amounts = _amounts(parts, plan)
     states: list[Mapping[str, Any]] = []
@@ -156,9 +164,9 @@ def _all_rounds(parts: Sequence[_Part], base: _Part, plan: Plan, start: Start) -
     console.info(f"{', '.join(names)}: measured in turns, {counted(plan.rounds, 'round')}")
     with ExitStack() as stack, console.progress(plan.rounds * len(parts), "measure in turns") as bar:
         alive = [] if plan.fresh else _alive(parts, start, stack)
-        for number, index in enumerate(_sequence(len(parts), plan.rounds, base.measurement.settings.seed), start=1):
+        for number, index in enumerate(_sequence(len(parts), plan.rounds, parts[0].measurement.settings.seed), start=1):
             part = parts[index]
-            if part.error is None and base.error is None:
+            if part.error is None and all(base.error is None for base in bases):
                 _once(part, amounts, start, alive[index] if alive else None)
             states += [machine.gpu()] if on_gpu else []
             bar.update(number)

@@ -13,6 +13,7 @@ from compresskit.evaluate.units import per_cent
 _OF_INTERVAL, _OF_POWER = 1.959964, 0.841621
 # Points; a figure that is nearer to its limit differs from it by how floats add up.
 _NEAR = 1e-9
+_MORE_RUNS = "more questions or more runs may decide"
 
 
 def questions_needed(point: float, interval: Interval, limit: float, questions: int) -> int | None:
@@ -40,28 +41,31 @@ def weighed(
     questions: int,
     *,
     is_slice: bool = False,
+    has_runs: bool = False,
 ) -> Gate:
     """The verdict, with what the interval says of it where the limit lies inside.
 
     `holds` is the rule's operator, `point` the figure itself on `questions` questions, those of a slice where
-    `is_slice`. A gate on the interval (`ci95`) is then undecided, and does not pass; one on the point stays as it is,
-    and says so.
+    `is_slice`. Where the interval is over runs too (`has_runs`), how many questions would decide is not known. A gate
+    on the interval (`ci95`) is then undecided, and does not pass; one on the point stays as it is, and says so.
     """
     limit = gate.limit
     if limit is None or interval is None or holds(interval[0], limit) == holds(interval[1], limit):
         return gate
-    needed = questions_needed(point, interval, limit, questions)
-    known = replace(gate, questions_needed=needed, reason=_reason(interval, needed, is_slice))
+    needed = None if has_runs else questions_needed(point, interval, limit, questions)
+    told = _reason(interval, _MORE_RUNS if has_runs else _enough(needed, is_slice))
+    known = replace(gate, questions_needed=needed, reason=told)
     return replace(known, verdict="undecided", passed=False) if gate.ci95 else known
 
 
-def _reason(interval: Interval, needed: int | None, is_slice: bool) -> str:
-    ends = " to ".join(map(per_cent, interval))
-    mend = "no number of questions tells a figure from its equal"
-    if needed is not None:
-        which = "questions of this slice" if is_slice else "questions"
-        mend = f"some {_two_digits(needed):,} {which} would decide"
-    return f"the limit lies inside the 95 % interval {ends}; {mend}"
+def _enough(needed: int | None, is_slice: bool) -> str:
+    if needed is None:
+        return "no number of questions tells a figure from its equal"
+    return f"some {_two_digits(needed):,} {'questions of this slice' if is_slice else 'questions'} would decide"
+
+
+def _reason(interval: Interval, mend: str) -> str:
+    return f"the limit lies inside the 95 % interval {' to '.join(map(per_cent, interval))}; {mend}"
 
 
 def _two_digits(count: int) -> int:

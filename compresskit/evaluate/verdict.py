@@ -32,8 +32,8 @@ def judge(config: EvalConfig, rules: Sequence[Rule]) -> None:
     Raises GateFailed where a gate does not, the error of a row that could not be scored, and what `evaluate` raises.
     """
     options, settings = config.options, config.settings
-    check_language_figures(options.checkpoints, settings)
-    check_judged(rules, has_others=bool(judged(options.checkpoints, options.baseline)))
+    check_language_figures(options.measured, settings)
+    check_judged(rules, has_others=bool(judged(options.measured, options.baselines)))
     report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
     report = gated(report, rules, config.gating)
     config.delivery.deliver(report)

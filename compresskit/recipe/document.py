@@ -25,6 +25,7 @@ STEP_KEYS: Mapping[str, str] = {
     "name": "What the step is called; its checkpoint lies in a folder of that name.",
     "base": "What it starts from: an earlier step, or a MODEL (an alias, a Hub id, a folder).",
     "method": "The verb that it runs.",
+    "seeds": "How many times it is made, each with another seed: its own `seed` and the next ones.",
     "options": "The flags of the verb; several values of one make several checkpoints.",
 }
 _MEND = "give a recipe"
@@ -85,7 +86,8 @@ def change(document: Document, text: str) -> None:
     """Change a recipe as `--set text` says: `KEY=VALUE`, `STEP.KEY=VALUE` or `eval.KEY=VALUE`; null takes a key away.
 
     A key alone is that of every step that takes it, as it is with shared options; `base` is that of every step that
-    starts from a MODEL. Raises UsageError where the text has another form, or nothing takes the key.
+    starts from a MODEL, `seeds` that of every step that trains. Raises UsageError where the text has another form, or
+    nothing takes the key.
     """
     place = Place(f"--set {text}", typed=True)
     key, sign, written = text.partition("=")
@@ -109,8 +111,23 @@ def change(document: Document, text: str) -> None:
         for index in [names.index(owner)] if dot else first:
             _put(document, document.steps[index], ("steps", index, key), value, place)
         return
+    if key == "seeds":
+        change_seeds(document, value, place, names.index(owner) if dot else None)
+        return
     for index in [names.index(owner)] if dot else takers(document, key, place, clears=value is None):
         _put(document, document.steps[index]["options"], ("steps", index, "options", key), value, place)
+
+
+def change_seeds(document: Document, value: Any, place: Place, step: int | None = None) -> None:
+    """Put the key `seeds` of one step, or of every step that trains.
+
+    Raises the error of `place` where none trains, or the value cannot be.
+    """
+    training = [index for index, each in enumerate(document.steps) if VERBS[each["method"]].trains]
+    if step is None and not training:
+        raise place.error("the recipe has no step that trains; leave seeds out")
+    for index in training if step is None else [step]:
+        _put(document, document.steps[index], ("steps", index, "seeds"), value, place)
 
 
 def _put(document: Document, holder: dict[str, Any], keys: Keys, value: Any, place: Place) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compresskit.errors import CompresskitError
-from compresskit.evaluate.config import PARTS, EvalConfig, configured
+from compresskit.errors import CompresskitError, UsageError
+from compresskit.evaluate.config import PARTS, EvalConfig, configured, globbed_runs
 from compresskit.evaluate.verdict import rules_of
 from compresskit.options import Known, options_of
 from compresskit.recipe.places import Place, blamed
@@ -79,17 +79,50 @@ class Evaluation:
         if not values["checkpoints"]:
             raise self._place().error("eval measures no checkpoint; write steps:, or checkpoints: in eval")
         if "baseline" in values:
-            meant = self._meant(values["baseline"], "baseline")
-            if len(meant) > 1:
-                told = f"baseline {values['baseline']} makes several checkpoints; name one: {', '.join(meant)}"
-                raise self._place("baseline").error(told)
-            values["baseline"] = self._ref(meant[0])
+            values["baseline"] = self._baseline(values["baseline"])
+        values["runs"] = (*map(self._named_runs, values.get("runs", ())), *self._seeded(values))
         return values
+
+    def _baseline(self, ref: str) -> str:
+        """The checkpoint that a baseline means, or the name of several seeds."""
+        if ref in self.recipe.runs:
+            return ref
+        meant = self._meant(ref, "baseline")
+        if len(meant) == 1:
+            return self._ref(meant[0])
+        names = dict.fromkeys(each.run_of for each in self.recipe.checkpoints if each.name in meant)
+        if len(names) == 1:
+            return next(iter(names))
+        told = f"baseline {ref} makes several checkpoints; name one: {', '.join(names)}"
+        raise self._place("baseline").error(told)
+
+    def _named_runs(self, text: str) -> str:
+        """Runs that the recipe names, where names of its checkpoints stand for their folders."""
+        name, sign, refs = text.partition("=")
+        named = {ref: self.recipe.named(ref) for ref in map(str.strip, refs.split(","))}
+        try:
+            found = [",".join(map(self._ref, own)) or globbed_runs(f"={ref}", Path())[1:] for ref, own in named.items()]
+        except CompresskitError as error:
+            raise self._place("runs").error(str(error)) from error
+        return f"{name}={','.join(found)}" if sign else text
+
+    def _seeded(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the runs of several seeds that are all measured, or are the baseline."""
+        for name, runs in self.recipe.runs.items():
+            refs = [self._ref(run) for run in runs]
+            if name != values.get("baseline") and not all(ref in values["checkpoints"] for ref in refs):
+                continue
+            if "," in str(self.folder):
+                raise UsageError(
+                    f"-o {self.folder}: runs of several seeds lie in no folder with a comma; choose another"
+                )
+            yield f"{name}={','.join(refs)}"
 
     def _meant(self, ref: str, key: str) -> list[str]:
         found = self.recipe.named(ref)
         if not found:
-            check_reference(ref, key, [each.name for each in self.recipe.checkpoints], self._place(key))
+            known = [name for each in self.recipe.checkpoints for name in (each.run_of, each.name)]
+            check_reference(ref, key, known, self._place(key))
         return found or [ref]
 
     def _ref(self, name: str) -> str:

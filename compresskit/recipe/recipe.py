@@ -15,8 +15,9 @@ from compresskit.errors import CompresskitError
 from compresskit.models.architecture import ARCHITECTURES
 from compresskit.models.source import known_aliases
 from compresskit.options import Known
-from compresskit.recipe.document import Document, bases, change, read_document
+from compresskit.recipe.document import Document, bases, change, change_seeds, read_document
 from compresskit.recipe.places import Place, blamed
+from compresskit.recipe.seeds import Input, counted_seeds, inputs, seeds_of
 from compresskit.recipe.verbs import VERBS, Verb, key_of
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -29,11 +30,14 @@ class Checkpoint:
     """A checkpoint that a step makes: the verb, what it starts from, and the values given of the verb's options.
 
     `base` and the option `teacher` are the names of earlier checkpoints, or what MODEL may be. `places` tells where
-    each value stands, by the name of its field, `place` where the step does.
+    each value stands, by the name of its field, `place` where the step does. Of one that is made with several seeds,
+    `run_of` is what all of them are called together, and `seed` its own; else its name, and None.
     """
 
     name: str
     step: str
+    run_of: str
+    seed: int | None
     base: str
     verb: Verb
     values: Mapping[str, Any]
@@ -57,17 +61,29 @@ class Recipe:
     document: Document
 
     def named(self, name: str) -> list[str]:
-        """The checkpoints of a step or of one of their own names; none where no step is called so."""
+        """The checkpoints of a step, of several seeds, or of their own names; none where nothing is called so."""
         own = [each.name for each in self.checkpoints if each.name == name]
-        return own or [each.name for each in self.checkpoints if each.step == name]
+        runs = [each.name for each in self.checkpoints if each.run_of == name]
+        return own or runs or [each.name for each in self.checkpoints if each.step == name]
+
+    @property
+    def runs(self) -> Mapping[str, Sequence[str]]:
+        """The checkpoints of each name that stands for several seeds."""
+        found: dict[str, list[str]] = {}
+        for each in self.checkpoints:
+            if each.seed is not None:
+                found.setdefault(each.run_of, []).append(each.name)
+        return found
 
 
-def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
-    """The recipe in a file, with the `changes` of `--set`.
+def read_recipe(path: Path, changes: Sequence[str] = (), seeds: int | None = None) -> Recipe:
+    """The recipe in a file, with the `changes` of `--set`; `seeds` is how many each step that trains has, as `--seeds`.
 
     Raises InputError, naming line and key, for what cannot be; UsageError for a change that cannot.
     """
     document = read_document(path)
+    if seeds is not None:
+        change_seeds(document, seeds, Place(f"--seeds {seeds}", typed=True))
     for text in changes:
         change(document, text)
     made: list[Checkpoint] = []
@@ -101,28 +117,56 @@ def _check_name(name: str, place: Place, taken: Mapping[str, Place]) -> None:
 
 
 def _checkpoints(document: Document, index: int, earlier: Sequence[Checkpoint]) -> Iterator[Checkpoint]:
-    """Yield what a step makes: one checkpoint for each combination of the values of its options and its bases."""
+    """Yield what a step makes: one checkpoint for each combination of the values of its options and its bases.
+
+    Each is made once for each of its seeds, from the base and the teacher of that seed.
+    """
     step, place = document.steps[index], document.place("steps", index)
     verb = VERBS[step["method"]]
     places, choices = {}, {}
     for key, value in step["options"].items():
-        own, name = document.place("steps", index, "options", key), key.replace("-", "_")
+        where, name = document.place("steps", index, "options", key), key.replace("-", "_")
         if name not in verb.options:
-            raise own.unknown(f"key of {verb.name}", key, map(key_of, verb.options))
-        places[name] = own
-        choices[name] = alternatives(verb.options[name], value, own)
-    if "teacher" in choices:
-        choices["teacher"] = _teachers(choices["teacher"], places["teacher"], earlier)
-    froms = [name for base in bases(step) for name in _expanded(base, earlier)]
-    _check_order(document, index, "base", froms, earlier)
-    _check_order(document, index, "teacher", choices.get("teacher", ()), earlier)
+            raise where.unknown(f"key of {verb.name}", key, map(key_of, verb.options))
+        places[name] = where
+        choices[name] = alternatives(verb.options[name], value, where)
+    teachers = [_teacher(name, places["teacher"], earlier) for name in choices.get("teacher", ())]
+    froms = [each for base in bases(step) for each in inputs(base, earlier)]
+    _check_order(document, index, "base", [each.name for each in froms if not each.of], earlier)
+    _check_order(document, index, "teacher", [each.name for each in teachers if not each.of], earlier)
+    count = _seeds(document, index, choices)
     for base, *values in itertools.product(froms, *choices.values()):
-        several = [_shown(base)] if len(froms) > 1 else []
+        several = [_shown(base.name)] if len(froms) > 1 else []
         several += [
             _shown(value, name) for (name, all_), value in zip(choices.items(), values, strict=True) if all_[1:]
         ]
         given = {name: _read(verb, name, value, places[name]) for name, value in zip(choices, values, strict=True)}
-        yield Checkpoint("-".join([step["name"], *several]), step["name"], base, verb, given, places, place)
+        above = {"base": base}
+        if "teacher" in given:
+            above["teacher"] = teachers[choices["teacher"].index(given["teacher"])]
+        name = "-".join([step["name"], *several])
+        own = places.get("seed") if verb.trains else None
+        own = None if own == document.places.get(("options", "seed")) else own  # what all share gives way
+        for seed in seeds_of(count, given.get("seed"), above, document.place("steps", index, "seeds"), own):
+            made = dict(given)
+            if "teacher" in above:
+                made["teacher"] = above["teacher"].at(seed)
+            if seed is not None and verb.trains:
+                made["seed"] = seed
+            whole = name if seed is None else f"{name}-seed{seed}"
+            yield Checkpoint(whole, step["name"], name, seed, base.at(seed), verb, made, places, place)
+
+
+def _seeds(document: Document, index: int, choices: Mapping[str, Sequence[Any]]) -> int | None:
+    """How many seeds a step is given; None for none. The error of its place where it cannot have some."""
+    step, place = document.steps[index], document.place("steps", index, "seeds")
+    count = counted_seeds(step.get("seeds"), place)
+    if count is not None and not VERBS[step["method"]].trains:
+        told = "of a base with several seeds there is one for each anyway"
+        raise place.error(f"{step['method']} learns nothing, so it has no seeds; leave seeds out: {told}")
+    if count is not None and len(choices.get("seed", ())) > 1:
+        raise place.error("seed has several values, so it cannot have seeds too; leave one of the two out")
+    return count
 
 
 def alternatives(known: Known, value: Any, place: Place) -> list[Any]:
@@ -169,25 +213,16 @@ def _plain(known: Known, value: Any) -> Any:
     return value
 
 
-def _teachers(names: Sequence[Any], place: Place, earlier: Sequence[Checkpoint]) -> list[Any]:
-    found: list[Any] = []
-    for name in names:
-        meant = _expanded(name, earlier) if isinstance(name, str) else [name]
-        if len(meant) > 1:
-            raise place.error(f"teacher {name} makes several checkpoints; name one: {', '.join(meant)}")
-        found += meant
-    return found
-
-
-def _expanded(name: str, earlier: Sequence[Checkpoint]) -> list[str]:
-    """The checkpoints of an earlier step; anything else stands for itself."""
-    own = [each.name for each in earlier if name in (each.name, each.step)]
-    return [name] if name in own or not own else own
+def _teacher(name: Any, place: Place, earlier: Sequence[Checkpoint]) -> Input:
+    meant = inputs(name, earlier) if isinstance(name, str) else [Input(name, {})]
+    if len(meant) > 1:
+        raise place.error(f"teacher {name} makes several checkpoints; name one: {', '.join(one.name for one in meant)}")
+    return meant[0]
 
 
 def _check_order(document: Document, index: int, key: str, refs: Sequence[Any], earlier: Sequence[Checkpoint]) -> None:
     """The error of a base or a teacher that is a later step, or the step itself, or nothing at all."""
-    known = {each.name for each in earlier}
+    known = {name for each in earlier for name in (each.name, each.run_of)}
     later = {step["name"] for step in document.steps[index:]}
     place = document.place("steps", index, *(("options", key) if key == "teacher" else (key,)))
     for ref in refs:
@@ -215,7 +250,10 @@ def _shown(value: Any, name: str = "") -> str:
 def _check_folders(made: Sequence[Checkpoint]) -> None:
     """The error of a checkpoint whose folder would be that of another, or has too long a name."""
     taken: dict[str, Checkpoint] = {}
+    runs = {each.run_of: each for each in made if each.seed is not None}
     for each in made:
+        if (other := runs.get(each.name)) is not None:
+            raise each.place.error(f"{each.name} is what the seeds of the step {other.step} are called; rename a step")
         for folder in each.folders:
             if folder in taken:
                 raise each.place.error(

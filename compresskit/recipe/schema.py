@@ -10,6 +10,7 @@ from compresskit.options import Known
 from compresskit.recipe.document import RECIPE_KEYS, STEP_KEYS
 from compresskit.recipe.evaluation import KNOWN
 from compresskit.recipe.recipe import NAME
+from compresskit.recipe.seeds import LEAST, MOST
 from compresskit.recipe.verbs import VERBS, key_of
 
 SCHEMA_FILE = Path(__file__).with_name("recipe.schema.json")
@@ -42,6 +43,7 @@ def _step(definitions: dict[str, Any]) -> dict[str, Any]:
         "name": {"type": "string", "pattern": f"^{NAME.pattern}$"},
         "base": _one_or_several({"type": "string", "minLength": 1}),
         "method": {"enum": list(VERBS)},
+        "seeds": {"type": "integer", "minimum": LEAST, "maximum": MOST},
         "options": {"type": "object"},
     }
     properties = {key: {"description": told, **parts[key]} for key, told in STEP_KEYS.items()}

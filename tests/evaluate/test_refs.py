@@ -43,4 +43,4 @@ def test_each_is_measured_once_and_the_baseline_is_not_judged(
     checkpoints: list[str], baseline: str | None, measured: list[str], held: list[str], folder: Path
 ) -> None:
     assert with_baseline(checkpoints, baseline) == measured
-    assert judged(checkpoints, baseline) == held
+    assert judged(checkpoints, [] if baseline is None else [baseline]) == held

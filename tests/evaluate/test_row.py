@@ -32,6 +32,7 @@ texts = st.none() | st.text()
 slices = st.builds(
     Slice, st.integers(0, 9), per_cents, st.none() | st.tuples(numbers, numbers), delta_em=st.none() | numbers
 )
+single_rows = st.builds(Row, *[st.text()] * 4, st.booleans(), em=per_cents, error=texts, disk_bytes=counts)
 by_kind = {
     "float | None": st.none() | numbers,
     "int | None": counts,
@@ -54,6 +55,8 @@ by_kind = {
     "Mapping[str, list[list[float]]]": st.dictionaries(
         st.text(), st.lists(st.lists(numbers, min_size=2, max_size=2), max_size=2), max_size=2
     ),
+    "tuple[Row, ...] | None": st.none() | st.lists(single_rows, min_size=2, max_size=2).map(tuple),
+    "Mapping[str, float] | None": st.none() | st.dictionaries(st.text(), st.floats(0, 100), max_size=2),
     "tuple[Flip, ...]": st.lists(
         st.builds(Flip, *[st.text()] * 3, st.lists(st.text()).map(tuple), *[st.text()] * 2, st.booleans()), max_size=2
     ).map(tuple),
@@ -85,7 +88,7 @@ reports = st.builds(
             st.none() | st.just("slice"),
             st.sampled_from([None, 0.25]),
             st.sampled_from(["holds", "fails", "undecided"]),
-            *(counts, texts),
+            *(counts, texts, st.none() | st.just("smp-seed42")),
         ),
         max_size=2,
     ).map(tuple),
@@ -151,6 +154,11 @@ IN_SCHEMA: dict[str, dict[str, Any]] = {
         "additionalProperties": {"type": "array", "items": {"$ref": "#/$defs/interval"}},
     },
     "tuple[Flip, ...]": {"type": "array", "items": {"$ref": "#/$defs/flip"}},
+    "tuple[Row, ...] | None": {"type": ["array", "null"], "items": {"$ref": "#/$defs/row"}, "minItems": 2},
+    "Mapping[str, float] | None": {
+        "type": ["object", "null"],
+        "additionalProperties": {"type": "number", "minimum": 0},
+    },
 }
 
 

@@ -72,6 +72,19 @@ def test_a_steady_machine(tmp_path: Path) -> None:
     assert (clock.most_alive, clock.alive, len(clock.started), during) == (3, 0, 3, {})
 
 
+def test_runs_of_the_baseline_are_its_mean(tmp_path: Path) -> None:
+    clock = Clock({"dense-1": 8.0, "dense-2": 12.0, "half": 5.0})
+    rows, measurements = a_call(tmp_path, "dense-1", "dense-2", "half")
+    rows[1] = replace(rows[1], baseline=True)
+    found, _ = in_turns(rows, measurements, LATENCY, clock.start)
+    assert [row.latency_ratio for row in found] == [Ratio(each, 0.0, 6) for each in (0.8, 1.2, 0.5)]
+    assert found[2].turns["latency_ms_p50"] == [[5.0, 10.0]] * 6
+
+    broken = Clock({"dense-1": 8.0, "dense-2": 12.0, "half": 5.0}, fails={"dense-2": 1})
+    found, _ = in_turns(rows, measurements, LATENCY, broken.start)
+    assert [row.latency_ratio for row in found] == [None] * 3, "there is no mean of half a baseline"
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_machine_that_gets_slower_all_the_time(tmp_path: Path, seed: int) -> None:
     """Each measurement takes 5 % longer than the one before; one after the other, the last would seem twice as slow."""

@@ -6,7 +6,7 @@ from compresskit.evaluate.ratio import MOST_SPREAD, Ratio
 from compresskit.evaluate.report.grid import Grid
 from compresskit.evaluate.report.slice_table import span
 from compresskit.evaluate.row import Report, Row
-from compresskit.evaluate.units import PROBABILITY, UNMEASURED, signed
+from compresskit.evaluate.units import PROBABILITY, UNMEASURED, per_cent, signed
 from compresskit.text import printable
 
 WIDE = "!"
@@ -22,15 +22,21 @@ def differences(report: Report) -> Grid | None:
     """A line for each row that was paired with the baseline; None where there is none."""
     if report.baseline is None:
         return None
-    lines = [_difference(row) for row in report.rows if row.delta_em_ci95 is not None and row.p_value is not None]
+    lines = [_difference(row) for row in report.rows if row.delta_em_ci95 is not None]
     return Grid(_QUALITY, lines, _QUALITY_RANKS) if lines else None
 
 
 def _difference(row: Row) -> list[str]:
     counts = (UNMEASURED if count is None else f"{count:,}" for count in (row.questions_won, row.questions_lost))
     p_value = UNMEASURED if row.p_value is None else PROBABILITY.cell(row.p_value)
-    em, f1 = (UNMEASURED if each is None else signed(each) for each in (row.delta_em, row.delta_f1))
+    em, f1 = (_around(row, key) for key in ("delta_em", "delta_f1"))
     return [printable(row.name), em, span(row.delta_em_ci95), p_value, *counts, f1, span(row.delta_f1_ci95)]
+
+
+def _around(row: Row, key: str) -> str:
+    """A difference, with the standard deviation over the runs of a mean."""
+    value, sd = row.value(key), (row.sd or {}).get(key)
+    return UNMEASURED if value is None else signed(value) + ("" if sd is None else f" ± {per_cent(sd)}")
 
 
 def ratios(report: Report) -> Grid | None:

@@ -27,11 +27,13 @@ _LINE_HEIGHT = 1.25 * LETTERS
 _BASELINE = 4.0
 # A diamond of the same half diagonal looks smaller than a circle of that radius.
 _DIAMOND = 1.35 * MARK_RADIUS
+# Half the bar at the end of an error bar.
+_BAR = 0.8 * MARK_RADIUS
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Straight from point to point; `role` is grid, axis, front or leader."""
+    """Straight from point to point; `role` is grid, axis, front, leader or spread."""
 
     points: tuple[Position, ...]
     role: str
@@ -108,7 +110,7 @@ def draw(scatter: Scatter, letter_width: float) -> Drawing:
         scatter.heading,
         f"{scatter.heading}: a scatter plot of {counted(len(scatter.points), 'checkpoint')}. "
         f"On the Pareto front, from the smallest {scatter.cost}: {', '.join(point.name for point in front)}.",
-        (*_grid(scatter), _AXIS, Line(tuple(corners), "front"), *leaders),
+        (*_grid(scatter), _AXIS, Line(tuple(corners), "front"), *leaders, *_spreads(scatter)),
         (*_ticks(scatter), *_quantities(scatter), *names),
         tuple(_mark(scatter, point, front) for point in scatter.points),
         tuple(_keys(scatter, unnamed)),
@@ -150,6 +152,17 @@ def _grid(scatter: Scatter) -> Iterator[Line]:
         yield Line(((PLANE.left, y), (PLANE.right, y)), "grid")
 
 
+def _spreads(scatter: Scatter) -> Iterator[Line]:
+    """Yield an error bar for each mean of several runs: one standard deviation up and down, with a bar at each end."""
+    for point in scatter.points:
+        if point.spread is None:
+            continue
+        x, (low, high) = _across(scatter, point.x), (_down(scatter, end) for end in point.ends)
+        yield Line(((x, low), (x, high)), "spread")
+        for end in (low, high):
+            yield Line(((x - _BAR, end), (x + _BAR, end)), "spread")
+
+
 def _ticks(scatter: Scatter) -> Iterator[Text]:
     for value, text in scatter.x.ticks:
         yield Text(text, _across(scatter, value), PLANE.bottom + 17, "middle", "tick")
@@ -169,7 +182,8 @@ def _name(label: Label, point: Point, front: Sequence[Point]) -> Text:
 
 def _mark(scatter: Scatter, point: Point, front: Sequence[Point]) -> Mark:
     name = f"{point.name} (baseline)" if point.is_baseline else point.name
-    title = f"{name}: EM {point.y:.2f}, {scatter.text(point.x)}"
+    spread = "" if point.spread is None else f" ± {point.spread:.2f}"
+    title = f"{name}: EM {point.y:.2f}{spread}, {scatter.text(point.x)}"
     if point in front:
         title += ", on the Pareto front"
     return _symbol(*_place(scatter, point), point.is_baseline, point in front, title)
@@ -185,6 +199,8 @@ def _keys(scatter: Scatter, unnamed: tuple[str, ...]) -> Iterator[Key]:
     yield Key(_symbol(0, 0, False, False), "beaten")
     if any(point.is_baseline for point in scatter.points):
         yield Key(_symbol(0, 0, True, True), "baseline")
+    if any(point.spread is not None for point in scatter.points):
+        yield Key(None, "bars: one standard deviation over runs")
     if unnamed:
         yield Key(None, "Not named, for want of room:", unnamed)
     if scatter.missing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate import gate as gates
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
+from compresskit.evaluate.mean import told_of_runs
 from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.gate_lines import groups
 from compresskit.evaluate.report.page.columns import Cell, PageColumn, page_columns
 from compresskit.evaluate.report.page.lineage import Lineage, Pairs, lineage, pairs
 from compresskit.evaluate.report.scatter import scatters
 from compresskit.evaluate.report.slice_table import MEANING, TEXTS, slice_table
-from compresskit.evaluate.report.table import foot
+from compresskit.evaluate.report.table import around, foot, run_name
 from compresskit.evaluate.report.times import told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Gate, Report, Row
 from compresskit.evaluate.same import told_same
@@ -31,6 +32,9 @@ from compresskit.text import printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+_REMARKS = (told_of_runs, told_same, told_bytes, told_of_times, overlap.told)
+"""What is told below the table."""
 
 # Of the usual system fonts, in parts of their size.
 _LETTER_WIDTH = 0.56
@@ -59,10 +63,11 @@ class FlipView:
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row with its cells, and all that its details tell."""
+    """A row with its cells, and all that its details tell; `runs` are those of a mean. `key` is its own on the page."""
 
     row: Row
-    number: int
+    key: str
+    name: str
     cells: tuple[Cell, ...]
     failed: int
     figures: str
@@ -72,6 +77,7 @@ class RowView:
     lineage: Lineage | None
     lost: tuple[FlipView, ...]
     won: tuple[FlipView, ...]
+    runs: tuple[RowView, ...] = ()
 
     @property
     def is_measured(self) -> bool:
@@ -82,7 +88,6 @@ class RowView:
 def render(report: Report) -> str:
     """The page; the same report gives the same text."""
     columns = page_columns(report)
-    cells = [tuple(column.cells[index] for column in columns) for index in range(len(report.rows))]
     devices = [row.device for row in report.rows if row.device] or [report.device]
     failed, held = ([gate for gate in report.gates if gate.passed is passed] for passed in (False, True))
     page = (
@@ -98,9 +103,10 @@ def render(report: Report) -> str:
             columns=columns,
             groups=_groups(columns),
             folded=sum(column.is_lesser for column in columns),
-            rows=[_row(report, index, cells[index]) for index in range(len(report.rows))],
+            rows=list(_rows(report, columns)),
+            runs=sum(len(row.runs or ()) for row in report.rows),
             foot=foot(report),
-            remarks=[*told_same(report), *told_bytes(report), *told_of_times(report), *overlap.told(report)],
+            remarks=[line for told in _REMARKS for line in told(report)],
             slices=[slice_table(report, key) for key in keys_of(report)],
             slice_texts=TEXTS,
             slice_meaning=MEANING,
@@ -136,11 +142,21 @@ def _groups(columns: Sequence[PageColumn]) -> list[tuple[str, int, int]]:
     return found
 
 
-def _row(report: Report, index: int, cells: tuple[Cell, ...]) -> RowView:
-    row = report.rows[index]
+def _rows(report: Report, columns: Sequence[PageColumn]) -> Iterator[RowView]:
+    """Yield the views of all rows, each with those of its runs."""
+    lines = (tuple(cells) for cells in zip(*(column.cells for column in columns), strict=True))
+    for number, row in enumerate(report.rows, start=1):
+        whole = _row(report, row, f"row-{number}", row.name, next(lines))
+        runs = enumerate(row.runs or (), start=1)
+        views = [_row(report, run, f"{whole.key}-{at}", run_name(run, row), next(lines)) for at, run in runs]
+        yield replace(whole, runs=tuple(views))
+
+
+def _row(report: Report, row: Row, key: str, name: str, cells: tuple[Cell, ...]) -> RowView:
     return RowView(
         row,
-        index + 1,
+        key,
+        name,
         cells,
         sum(gate.row == row.name and not gate.passed for gate in report.gates),
         _figures(row),
@@ -156,7 +172,7 @@ def _row(report: Report, index: int, cells: tuple[Cell, ...]) -> RowView:
 def _figures(row: Row) -> str:
     """What matters most of a row, in one line."""
     figures = (
-        None if row.em is None else f"EM {per_cent(row.em)}",
+        None if row.em is None else f"EM {per_cent(row.em)}{around(row, 'em', FIGURES['em'])}",
         *(_alone(row, name) for name in ("deploy_bytes", "latency_ms_p50")),
     )
     return " · ".join(filter(None, figures))
@@ -177,6 +193,7 @@ def _facts(row: Row) -> Pairs:
     return pairs(
         {
             "Path": row.path,
+            "Runs": None if row.runs is None else [run.name for run in row.runs],
             "Family": row.family,
             "Method": row.method,
             "SHA-256": row.sha256,

@@ -10,7 +10,7 @@ from compresskit.evaluate.report.against import differences, ratios
 from compresskit.evaluate.report.gate_lines import gate_lines
 from compresskit.evaluate.report.grid import Grid
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
-from compresskit.evaluate.report.table import columns_of, foot, notes
+from compresskit.evaluate.report.table import columns_of, foot, notes, run_name
 from compresskit.evaluate.row import Report
 from compresskit.text import printable
 
@@ -33,6 +33,9 @@ def render(report: Report) -> str:
             is_best = best is not None and column.value(row) == best
             cells.append(f"**{shown}**" if is_best else shown)
         lines.append(_line(cells))
+        lines += [
+            _line([f"↳ {run_name(run, row)}", *(column.show(run) for column in columns)]) for run in row.runs or ()
+        ]
     lines += ["", _escaped(foot(report)), *([""] + [f"- {_escaped(line)}" for line in notes(report)])]
     for grid in filter(None, (differences(report), ratios(report))):
         lines += ["", *_grid(grid)]

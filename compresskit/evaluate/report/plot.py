@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 _SCALE = 0.92
 _POINTS_PER_INCH = 72
 # In units of a drawing: between the panels and around them, above a drawing for its heading, a line below it for each
-# key of the legend (five at most), and below all a line on the data.
+# key of the legend (six at most), and below all a line on the data.
 _GAP = 20.0
-_ABOVE, _LINE, _BELOW = 26.0, 17.0, 91.0
+_ABOVE, _LINE, _BELOW = 26.0, 17.0, 108.0
 _FOOT = 26.0
 _FIGURE = (2 * WIDTH + 3 * _GAP, _GAP + _ABOVE + HEIGHT + _BELOW + _FOOT)
 _INCHES = (_FIGURE[0] * _SCALE / _POINTS_PER_INCH, _FIGURE[1] * _SCALE / _POINTS_PER_INCH)
@@ -38,6 +38,7 @@ _LINES: Mapping[str, Mapping[str, Any]] = {
     "axis": {"color": _MUTED, "linewidth": 0.9},
     "front": {"color": _ACCENT, "linewidth": 1.25, "alpha": 0.55},
     "leader": {"color": _MUTED, "linewidth": 0.6},
+    "spread": {"color": _MUTED, "linewidth": 1.0},
 }
 # A label has a ground of its own, so that no line goes through its letters.
 _GROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}

@@ -6,18 +6,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from compresskit.evaluate.report.scale import Axis, cost_axis, quality_axis
-from compresskit.evaluate.row import FIGURES, Report
+from compresskit.evaluate.row import FIGURES, Report, Row
 from compresskit.evaluate.units import size
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One checkpoint: `y` is its EM in per cent, `x` what it costs (bytes or milliseconds)."""
+    """One row: `y` is its EM in per cent, `x` what it costs (bytes or milliseconds).
+
+    `spread` is the standard deviation of the EM over the runs of a mean, None for any other.
+    """
 
     name: str
     x: float
     y: float
     is_baseline: bool = False
+    spread: float | None = None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """One standard deviation below and above; no EM is below 0 or above 100."""
+        around = self.spread or 0.0
+        return max(self.y - around, 0.0), min(self.y + around, 100.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,8 @@ class Scatter:
 def scatters(report: Report) -> tuple[Scatter, Scatter]:
     """EM against deploy size, and EM against latency (p50, one question at a time); both have the same y axis."""
     costs = ("deploy_bytes", "latency_ms_p50")
-    y = quality_axis([row.em for row in report.rows if row.em is not None and any(map(row.value, costs))])
+    shown = [_point(row, 0.0, row.em) for row in report.rows if row.em is not None and any(map(row.value, costs))]
+    y = quality_axis([end for point in shown for end in point.ends])
     return (
         _scatter(report, "deploy size", "smaller", "Deploy size", costs[0], y, _size_tick),
         _scatter(report, "latency", "faster", "Latency p50, ms", costs[1], y, _plain_tick),
@@ -72,9 +83,13 @@ def _scatter(
         if x is None or row.em is None:
             missing.append(row.name)
         else:
-            points.append(Point(row.name, float(x), row.em, row.baseline))
+            points.append(_point(row, float(x), row.em))
     x_axis = cost_axis([point.x for point in points], tick)
     return Scatter(cost, advantage, quantity, tuple(points), tuple(missing), x_axis, y, FIGURES[key].unit.alone)
+
+
+def _point(row: Row, x: float, em: float) -> Point:
+    return Point(row.name, x, em, row.baseline, (row.sd or {}).get("em"))
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:

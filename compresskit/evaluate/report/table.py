@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
+from compresskit.evaluate.mean import told_of_runs
 from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.nothing import told as told_of_nothing
 from compresskit.evaluate.report.against import differences, ratios
@@ -17,8 +18,9 @@ from compresskit.evaluate.report.grid import Grid, folded
 from compresskit.evaluate.report.slice_table import MEANING, NO_SLICES, TEXTS, SliceTable, slice_table
 from compresskit.evaluate.report.times import RATIO_FIGURES, any_ratio, ratio_in, told_of_times
 from compresskit.evaluate.row import FIGURES, Flip, Report, Row
+from compresskit.evaluate.runs import singles, with_runs
 from compresskit.evaluate.same import told_same
-from compresskit.evaluate.units import UNMEASURED, bounded, per_cent, threshold
+from compresskit.evaluate.units import PER_CENT, POINTS, UNMEASURED, bounded, per_cent, threshold
 from compresskit.text import counted, printable
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 MARK = "*"
 """Stands behind the best value of a column where the terminal has no colours; elsewhere that is bold and
 green."""
+
+_INDENT = "  "
 
 _VALUE_WIDTH = 24
 """Values of slices are folded to so many characters."""
@@ -61,7 +65,9 @@ class Column:
             text = printable(str(getattr(row, self.key)))
             return UNMEASURED if text == "-" else text
         value = self.value(row)
-        return UNMEASURED if value is None else bounded(self.figure.unit.cell(value), value)
+        if value is None:
+            return UNMEASURED
+        return bounded(self.figure.unit.cell(value), value) + around(row, self.key, self.figure)
 
     def best(self, rows: Sequence[Row]) -> float | None:
         """The best figure; None where there is nothing to compare."""
@@ -69,6 +75,19 @@ class Column:
         if self.figure is None or self.figure.better is None or len(values) < 2:
             return None
         return max(values) if self.figure.better == "higher" else min(values)
+
+
+def around(row: Row, key: str, figure: Figure) -> str:
+    """How far the runs of a mean lie from it, as it stands behind a figure: ` ± 0.42`; empty where there are none."""
+    spread = (row.sd or {}).get(key)
+    if spread is None:
+        return ""
+    return f" ± {(PER_CENT if figure.unit is POINTS else figure.unit).cell(spread)}"
+
+
+def run_name(run: Row, mean: Row) -> str:
+    """The name of a run below the row that it is of: without the beginning that is the row's own name."""
+    return run.name.removeprefix(f"{mean.name}-") or run.name
 
 
 def _column(key: str, figure: Figure) -> Column:
@@ -135,7 +154,7 @@ class TerminalTable:
             yield Text(note, style="dim")
         for key in self._report.shown:
             yield from _slices(slice_table(self._report, key), options.max_width)
-        for row in self._report.rows:
+        for row in singles(self._report.rows):
             for flip in row.flips:
                 yield Text(tell(flip, row), style="")
         for line in gate_lines(self._report.gates):
@@ -146,14 +165,22 @@ class TerminalTable:
                 yield Text(f"{row.name}: not scored: {row.error}", style="red")
 
     def _grid(self, colored: bool) -> Grid:
-        """All columns, with the best of each in bold, or behind a mark where there are no colours."""
-        rows, columns = self._report.rows, self._columns
-        lines: list[list[str]] = [[printable(marked(row))] for row in rows]
-        styles = {}
+        """All columns, with the best of each in bold, or behind a mark where there are no colours.
+
+        The runs of a mean stand below it, indented and dim; they are no rows of their own, so none of them is best.
+        """
+        rows, columns = with_runs(self._report.rows), self._columns
+        names = {id(run): run_name(run, row) for row in self._report.rows for run in row.runs or ()}
+        lines: list[list[str]] = [
+            [printable(_INDENT + names[id(row)] if id(row) in names else marked(row))] for row in rows
+        ]
+        styles = {
+            (line, at): "dim" for line, row in enumerate(rows) if id(row) in names for at in range(len(columns) + 1)
+        }
         for number, column in enumerate(columns, start=1):
-            best = column.best(rows)
+            best = column.best(self._report.rows)
             for line, row in enumerate(rows):
-                is_best = best is not None and column.value(row) == best
+                is_best = best is not None and column.value(row) == best and id(row) not in names
                 mark = "" if colored or best is None else MARK if is_best else " "
                 lines[line].append(column.show(row) + mark)
                 if is_best:
@@ -194,7 +221,8 @@ def notes(report: Report) -> list[str]:
         scored = sum(row.em is not None for row in report.rows)
         known = "; ".join(_of_rows(value, names, scored) for value, names in given.items())
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {known}")
-    lines = [*told_of_nothing(report), *lines, *told_same(report), *told_bytes(report), *_unlike_settings(report.rows)]
+    lines = [*told_of_runs(report), *told_of_nothing(report), *lines, *told_same(report), *told_bytes(report)]
+    lines += _unlike_settings(singles(report.rows))
     return lines + told_of_times(report) + overlap.told(report)
 
 

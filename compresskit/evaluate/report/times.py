@@ -9,6 +9,7 @@ from compresskit.evaluate.figures import Figure, Group
 from compresskit.evaluate.ratio import MOST_SPREAD, Ratio
 from compresskit.evaluate.report.against import WIDE, is_wide
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import singles
 from compresskit.evaluate.units import TIMES
 
 RATIO_FIGURES: Mapping[str, Figure] = {
@@ -40,7 +41,7 @@ def told_of_times(report: Report) -> list[str]:
             f"the rounds differ by more than {100 * MOST_SPREAD:.0f} % ({WIDE}), so a limit within the spread cannot "
             f"be told; give more --rounds, or a quieter machine: {', '.join(wide)}"
         )
-    if kept := [f"{row.name} ({row.created})" for row in report.rows if row.kept and _has_times(row)]:
+    if kept := [f"{row.name} ({row.created})" for row in singles(report.rows) if row.kept and _has_times(row)]:
         lines.append(f"time and memory from an earlier call, which no gate judges: {', '.join(kept)}")
     return lines + machine.told(report.device)
 

@@ -13,6 +13,7 @@ import pytest
 from compresskit.evaluate.report import html
 from tests.evaluate.report import fifteen
 from tests.evaluate.report.samples import REPORT
+from tests.evaluate.several import a_report
 
 pytestmark = pytest.mark.slow
 NAMES = [row.name for row in REPORT.rows]
@@ -248,3 +249,20 @@ def test_nothing_is_asked_of_the_network(page):
     assert blocked == "http://elsewhere.invalid/x"
     page.get("data:text/html,<img src='http://elsewhere.invalid/y.png'>")
     assert "http://elsewhere.invalid/y.png" in _requests(page)
+
+
+def test_runs_are_shown_when_asked_for_and_stay_below_their_mean(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "runs.html"
+    path.write_text(html.render(a_report()), encoding="utf-8")
+    browser.get(path.as_uri())
+    lines = browser.find_elements("css selector", "#results tbody tr.run")
+    assert [line.is_displayed() for line in lines] == [False] * 4
+    browser.find_element("id", "all-runs").click()
+    assert [line.is_displayed() for line in lines] == [True] * 4
+    runs = ["seed42", "seed43"]
+    assert _order(browser) == ["dense", *runs, "smp", *runs, "one"]
+    _heading(browser, "EM").click()  # the best first
+    best_first = [row.name for row in sorted(a_report().rows, key=lambda row: -(row.em or 0.0))]
+    assert _order(browser) == [each for name in best_first for each in (name, *(runs if name != "one" else ()))]
+    _heading(browser, "EM").click()
+    assert _order(browser) == [each for name in best_first[::-1] for each in (name, *(runs if name != "one" else ()))]

@@ -10,6 +10,7 @@ from compresskit.evaluate.report.page.fitting import Texts, lesser
 from compresskit.evaluate.report.table import PAGE_COLUMNS, Column, columns_of
 from compresskit.evaluate.report.times import RATIO_FIGURES
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import with_runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class PageColumn:
-    """A column with its group; `cells` are one for each row of the report, in its order.
+    """A column with its group; `cells` are one for each row of the report, in its order, runs below their mean.
 
     One that is lesser is folded, until all columns are asked for.
     """
@@ -47,7 +48,7 @@ def page_columns(report: Report) -> list[PageColumn]:
         for column in columns_of(report, PAGE_COLUMNS)
         if column.rank is not None or any(column.value(row) is not None for row in report.rows)
     ]
-    filled = [_filled(column, report.rows) for column in known]
+    filled = [_filled(column, report.rows, with_runs(report.rows)) for column in known]
     folded = lesser([_texts(column, each.cells) for column, each in zip(known, filled, strict=True)])
     return [replace(each, is_lesser=number in folded) for number, each in enumerate(filled)]
 
@@ -58,12 +59,13 @@ def _texts(column: Column, cells: Sequence[Cell]) -> Texts:
     return Texts(column.heading, parts, [cell.note for cell in cells], column.rank)
 
 
-def _filled(column: Column, rows: Sequence[Row]) -> PageColumn:
-    best, figure = column.best(rows), column.figure
-    values = [column.value(row) for row in rows]
+def _filled(column: Column, rows: Sequence[Row], lines: Sequence[Row]) -> PageColumn:
+    """A column of all `lines`; the best is that of the `rows`, which runs are not."""
+    best, figure, own = column.best(rows), column.figure, {id(row) for row in rows}
+    values = [column.value(row) for row in lines]
     cells = tuple(
-        Cell(column.show(row), _note(column, row), value, value is not None and value == best)
-        for row, value in zip(rows, values, strict=True)
+        Cell(column.show(row), _note(column, row), value, value is not None and value == best and id(row) in own)
+        for row, value in zip(lines, values, strict=True)
     )
     group = "" if figure is None or figure.group is None else figure.group.value
     return PageColumn(column.heading, group, figure is not None, figure is None or figure.better != "lower", cells)

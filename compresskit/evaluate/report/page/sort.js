@@ -24,13 +24,18 @@ function sort(heading, first) {
   for (const other of table.querySelectorAll("th[aria-sort]")) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", order);
   const sign = order === "ascending" ? 1 : -1;
-  const rows = Array.from(body.rows, (row) => ({ row, value: valueOf(row, heading.cellIndex) }));
+  // The runs of a mean stay below it.
+  const rows = [];
+  for (const row of body.rows) {
+    if (row.classList.contains("run")) rows.at(-1).runs.push(row);
+    else rows.push({ row, value: valueOf(row, heading.cellIndex), runs: [] });
+  }
   // Array.sort is stable: rows of the same value keep their order, and what was not measured comes last either way.
   rows.sort((a, b) => {
     if (a.value === null || b.value === null) return (a.value === null) - (b.value === null);
     return sign * compare(a.value, b.value);
   });
-  body.append(...rows.map((entry) => entry.row));
+  body.append(...rows.flatMap((entry) => [entry.row, ...entry.runs]));
 }
 
 for (const button of table.querySelectorAll("thead button")) {
