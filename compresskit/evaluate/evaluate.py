@@ -23,6 +23,7 @@ from compresskit.errors import CompresskitError, InputError, MissingError, RunFa
 from compresskit.evaluate import machine
 from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
+from compresskit.evaluate.blind_record import check_not_blind
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.explained import bytes_explained
@@ -52,7 +53,8 @@ class Extras:
     `use_cache`: an unchanged checkpoint is not measured again. `predictions` is a folder for one `NAME.json` a
     checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
     lost. `slices` are asked for beside those that every row has. `overlap`: training data are looked through.
-    `turns` is what is measured in turns, for the ratios to the baseline.
+    `turns` is what is measured in turns, for the ratios to the baseline. `blind`: the data are a blind set, whose
+    record is kept by who asks, and of which nothing goes to the cache.
     """
 
     use_cache: bool = True
@@ -61,6 +63,7 @@ class Extras:
     slices: tuple[SliceName, ...] = ()
     overlap: bool = True
     turns: Plan | None = None
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def evaluate(
     refs = with_baseline(checkpoints, baseline)
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
+    if not extras.blind:
+        check_not_blind(data_ref, "--data")
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
     targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
     read = list(read_by(refs, data_ref, settings)) if targets else []
@@ -287,7 +292,7 @@ def _measure(
         return _Result(outcome, folder)
     row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions(), settings=settings.to_dict())
     outcome = replace(outcome, row=row)
-    return _Result(outcome, folder, None if shard.rank else cache.keep(key, outcome, folder, dataset))
+    return _Result(outcome, folder, None if shard.rank or extras.blind else cache.keep(key, outcome, folder, dataset))
 
 
 def _checkpoint_hash(ref: str) -> str:

@@ -25,6 +25,7 @@ from compresskit.evaluate.compare import compared
 from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.evaluate import Known, known
 from compresskit.evaluate.gate import Rule, gated
+from compresskit.evaluate.look import PREFIX
 from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Report, Row, figure_of
@@ -275,7 +276,8 @@ class _Stage:
     def _base_for(self, rule: Rule) -> Row | None:
         """The baseline; where it is made up, with a figure that the rule may be relative to, of the usual size."""
         figure = figure_of(rule.metric)
-        if self.base is None or not self._is_made_up or rule.metric in OF_ANSWERS or figure is None:
+        is_known = not self._is_made_up and not rule.metric.startswith(PREFIX)  # nothing is scored on a blind set
+        if self.base is None or is_known or rule.metric in OF_ANSWERS or figure is None:
             return self.base
         usual = _USUAL.get(figure.unit, 0.5 if figure.unit is PROBABILITY else 50.0)
         return with_figure(self.base, rule.metric, max(usual, 4 * abs(rule.number)) if rule.kind == "offset" else usual)

@@ -16,7 +16,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # What is not a single value; the JSON has it.
 _NESTED = (
     *("metrics", "device", "versions", "settings", "manifest", "flips"),
-    *("slices", "overlap", "turns", "bytes_explained"),
+    *("slices", "overlap", "blind", "turns", "bytes_explained"),
 )
 
 
@@ -26,7 +26,7 @@ def render(report: Report) -> str:
     A ratio is its median. Each of the metrics that were asked for has a column of its own name; what is not a single
     value is left out. A text that a spreadsheet would compute has an apostrophe before it; numbers stay numbers.
     """
-    names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
+    names = list(dict.fromkeys(name for row in report.rows for name in row.named))
     keys = [field.name for field in fields(Row) if field.name not in _NESTED]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -47,4 +47,4 @@ def _flat(row: Row) -> Mapping[str, object]:
     values = {key: _cell(value) for key, value in row.to_dict().items() if key not in _NESTED}
     joined = {key: " ".join(map(str, value)) for key, value in values.items() if isinstance(value, tuple)}
     medians = {key: value["median"] for key, value in values.items() if isinstance(value, dict)}
-    return {**values, **joined, **medians, **row.metrics}
+    return {**values, **joined, **medians, **row.named}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate import gate as gates
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
+from compresskit.evaluate.look import told, told_blind
 from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.gate_lines import groups
 from compresskit.evaluate.report.page.columns import Cell, PageColumn, page_columns
@@ -100,7 +101,13 @@ def render(report: Report) -> str:
             folded=sum(column.is_lesser for column in columns),
             rows=[_row(report, index, cells[index]) for index in range(len(report.rows))],
             foot=foot(report),
-            remarks=[*told_same(report), *told_bytes(report), *told_of_times(report), *overlap.told(report)],
+            remarks=[
+                *told_same(report),
+                *told_bytes(report),
+                *told_of_times(report),
+                *overlap.told(report),
+                *told_blind(report),
+            ],
             slices=[slice_table(report, key) for key in keys_of(report)],
             slice_texts=TEXTS,
             slice_meaning=MEANING,
@@ -184,6 +191,7 @@ def _facts(row: Row) -> Pairs:
             "Weights in 8 bits": row.arithmetic,
             "Null threshold": row.null_threshold,
             "Best EM": best,
+            "Blind set": None if row.blind is None else told(row.blind),
             "Measured": row.created,
             "Predictions": row.predictions,
         }
