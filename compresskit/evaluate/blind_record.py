@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from compresskit import console
 from compresskit.checkpoint.outputs import check_file
 from compresskit.checkpoint.reading import read_bytes
 from compresskit.data.load import local_files
 from compresskit.errors import InputError, RunFailed, UsageError
-from compresskit.text import from_json, to_json
+from compresskit.text import from_json, one_line, to_json
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = "compresskit.blind/1"
 ENDING = ".blind.jsonl"
@@ -31,8 +35,12 @@ class Entry:
     """A checkpoint that was scored: `data` and `checkpoint` are SHA-256 of all their files, `path` names the data.
 
     `base` is what it was made of, by name, and `steps` are the methods of its history; `figures` are per cents by
-    their keys in a row, `overlap` what of the data stands in its training data.
+    their keys in a row, `overlap` what of the data stands in its training data. Raises ValueError where EM or F1 is not
+    among them, or the look is below 1.
     """
+
+    # How pydantic reads it back: no text for a number, no key that is not known.
+    __pydantic_config__: ClassVar[Mapping[str, object]] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
 
     scored: str
     data: str
@@ -49,6 +57,10 @@ class Entry:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        if not {"em", "f1"} <= self.figures.keys() or self.look < 1:
+            raise ValueError("has no EM, no F1, or no look")
+
     def akin(self, other: Entry) -> bool:
         """Whether two checkpoints are of one lineage: of one name, or made of one base by the same methods."""
         same_way = bool(self.steps) and (self.base, self.steps) == (other.base, other.steps)
@@ -64,10 +76,18 @@ class Entry:
         """Read a line back; ValueError where it is not as it was written."""
         value = from_json(line)
         if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            raise ValueError(f"has no schema {SCHEMA!r}")
+            raise ValueError(f"it has no schema {SCHEMA!r}")
         if value.pop("sha256", None) != _hash(value):
-            raise ValueError("was changed after it was written")
-        return cls(**{field.name: value[field.name] for field in fields(cls)} | {"steps": tuple(value["steps"])})
+            raise ValueError("its hash is another")
+        del value["schema"]
+        return _reader().validate_json(to_json(value))
+
+
+@functools.cache
+def _reader() -> TypeAdapter[Entry]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Entry)
 
 
 def _hash(value: Mapping[str, Any]) -> str:
@@ -170,11 +190,9 @@ class Book:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:
                 entries.append(Entry.from_line(line))
-            except (ValueError, KeyError, TypeError) as error:
-                told = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-                raise InputError(
-                    f"{self._path}: line {number} {told}; restore the record, for it counts looks"
-                ) from error
+            except ValueError as error:
+                told = f"line {number} is not as it was written ({one_line(str(error))})"
+                raise InputError(f"{self._path}: {told}; restore the record, for it counts looks") from error
         return entries
 
 

@@ -15,6 +15,7 @@ from compresskit.evaluate import blind as module
 from compresskit.evaluate.blind import BlindSet
 from compresskit.evaluate.cache import Cache
 from compresskit.evaluate.combine import combined
+from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.evaluate.gate import gated, parse, parse_rules
 from compresskit.evaluate.look import Blind, ordinal, told_blind
@@ -122,10 +123,8 @@ def test_what_is_shared_is_told(place: Path, evaluated: Evaluated) -> None:
 def test_a_checkpoint_that_cannot_be_scored_on_it_is_not_recorded(
     place: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    true = module.evaluate
-
     def broken(*words: Any, **more: Any) -> Report:
-        report = true(*words, **more)
+        report = evaluate(*words, **more)
         return replace(report, rows=(replace(report.rows[0], error="out of memory", error_code=5),))
 
     monkeypatch.setattr(module, "evaluate", broken)
@@ -263,6 +262,20 @@ def test_blind_gates_are_proven_without_a_look(place: Path, measured_here: None)
     for baseline in ("answers.json", "not-yet"):
         found = prove(rules, "dev.json", EvalSettings(), baseline)
         assert [proof.problem for proof in found.proofs] == [None, None]
+
+
+def test_a_recipe_passes_it_on(place: Path, measured_here: None, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["checkpoints: [dense]", "data: dev.json", "blind: held.json", "max-length: 48", "stride: 8", "device: cpu"]
+    (place / "lab.yaml").write_text(
+        "\n  ".join(["eval:", *lines, "gates: ['baseline.blind.em>=0']", "baseline: dense\n"])
+    )
+    capsys.readouterr()
+    assert main(["run", "lab.yaml", "-o", "made", "--set", "eval.blind=null"]) == 3
+    assert "lab.yaml:4: --gate 'baseline.blind.em>=0': no row will have blind.em" in capsys.readouterr().err
+    assert main(["run", "lab.yaml", "-o", "made"]) == 0
+    (row,) = json.loads((place / "made" / "eval.json").read_text())["rows"]
+    assert row["blind"]["look"] == 1
+    assert len((place / "held.json.blind.jsonl").read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The record of a blind set: nothing in it is lost or doubled, whoever writes, and what was changed is told."""
 
+import hashlib
 import json
 import os
 import threading
@@ -102,11 +103,29 @@ def test_two_branches_that_were_merged_count_as_both(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [{"figures": {"em": 70.0}}, {"figures": {"em": "70", "f1": 1.0}}, {"look": 0}, {"more": 1}, {"name": None}],
+)
+def test_a_line_that_somebody_made_up(changes: dict[str, Any], path: Path) -> None:
+    value = {**json.loads(ENTRY.to_line()), **changes}
+    del value["sha256"]
+    path.write_text(json.dumps({**value, "sha256": hashlib.sha256(json.dumps(value).encode()).hexdigest()}) + "\n")
+    with pytest.raises(InputError, match="line 1 is not as it was written"), opened(path):
+        pass
+
+
+@pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda text: text.replace('"em": 70.0', '"em": 90.0', 1), "line 1 was changed after it was written"),
-        (lambda text: text.replace("compresskit.blind/1", "compresskit.blind/2", 1), "line 1 has no schema"),
-        (lambda text: "{}\n" + text, "line 1 has no schema"),
+        (
+            lambda text: text.replace('"em": 70.0', '"em": 90.0', 1),
+            "line 1 is not as it was written (its hash is another)",
+        ),
+        (
+            lambda text: text.replace("compresskit.blind/1", "compresskit.blind/2", 1),
+            "line 1 is not as it was written (it has no schema",
+        ),
+        (lambda text: "{}\n" + text, "line 1 is not as it was written (it has no schema"),
         (lambda text: text + "<<<<<<< HEAD\n", "line 3 "),
         (lambda text: text.replace("{", "[", 1), "line 1 "),
     ],

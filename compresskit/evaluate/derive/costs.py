@@ -14,6 +14,7 @@ from compresskit.text import counted
 
 ROOM = 0.02
 """A share of what was measured that a limit leaves at least: files of another version of a library, pages of memory."""
+_MOST = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ def _bytes(cost: Cost, row: Row, source: Source) -> CostLimit | str:
     own, base = row.value(cost.metric), source.baseline.value(cost.metric)
     if own is None or not base:
         return f"no bytes were measured of {row.name if own is None else source.baseline.name}"
+    if not _is_sensible(own / base):
+        return f"the bytes of {row.name} and of the baseline cannot be"
     write = FIGURES[cost.metric].unit.alone
     reason = f"{row.name}: {write(own)} of the baseline's {write(base)}, {own / base:.4g}x, and {ROOM:.0%} more."
     return CostLimit(row.name, own / base * (1 + ROOM), reason)
@@ -64,8 +67,10 @@ def _in_turns(cost: Cost, row: Row, sure: float) -> CostLimit | str:
     """By the rounds: the prediction bound of one more round, which the median of several holds the more."""
     ratios = [own / base for own, base in row.turns.get(cost.metric, ()) if base > 0]
     if len(ratios) < 2:
-        how_often = "in one round alone" if ratios else "not in turns with the baseline"
-        return f"{row.name} was measured {how_often}; {cost.without}"
+        how_often = "measured in one round alone" if ratios else "not measured in turns with the baseline"
+        return f"{row.name} was {how_often}; {cost.without}"
+    if not all(map(_is_sensible, ratios)):
+        return f"the rounds of {row.name} tell no times and no bytes that can be"
     around = spread(ratios)
     if around is not None and around > MOST_SPREAD:
         return (
@@ -79,6 +84,10 @@ def _in_turns(cost: Cost, row: Row, sure: float) -> CostLimit | str:
         f"the more so; {ROOM:.0%} is the least room."
     )
     return CostLimit(row.name, bound, reason)
+
+
+def _is_sensible(ratio: float) -> bool:
+    return 1 / _MOST < ratio < _MOST
 
 
 def _shown(ratio: float) -> str:

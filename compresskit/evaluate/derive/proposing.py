@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.derive.costs import COSTS, cost_of, weakest
@@ -149,6 +150,7 @@ def _with(row: Row, rule: Rule, value: float, source: Source) -> Row:
         return with_figure(row, rule.metric, value)
     own = rule.part.of(row.slices)
     base_value = own.of_baseline.value(rule.metric) or 0.0
-    made: Slice = replace(own, **{rule.metric: value, f"delta_{rule.metric}": value - base_value})
+    changes: dict[str, Any] = {rule.metric: value, f"delta_{rule.metric}": value - base_value}
+    made: Slice = replace(own, **changes)
     slices = {**(row.slices or {}), rule.part.key: {**(row.slices or {})[rule.part.key], rule.part.value or "": made}}
     return replace(row, slices=slices)

@@ -15,6 +15,7 @@ from compresskit.evaluate.units import per_cent, signed
 from compresskit.text import counted
 
 ANSWERED, UNANSWERABLE = SliceName("answerable", "yes"), SliceName("answerable", "no")
+_MOST = 100.0
 _OF_MODELS = "windows"  # which tell of the tokenizer, and which made-up rows do not have
 
 
@@ -99,6 +100,8 @@ def _by_interval(quality: Quality, row: Row, source: Source, sure: float) -> Lim
     base, (delta, interval) = quality.value(source.baseline), quality.paired(row)
     if base is None or delta is None or interval is None:
         return f"{row.name} was not compared with the baseline question by question, over several paragraphs"
+    if max(abs(each) for each in (base, delta, *interval)) > _MOST or interval[0] > interval[1]:
+        return f"the difference of {row.name} from the baseline cannot be"
     parts = [of_interval(interval)]
     questions = quality.questions(row, source.report.dataset.questions)
     offset = delta - max(room(parts, sure), 100.0 / questions)
@@ -116,6 +119,8 @@ def _by_runs(quality: Quality, row: Row, runs: Sequence[Row], source: Source, su
     values, base_values = ([each for each in found if each is not None] for found in (own, base))
     if len(values) < len(own) or len(base_values) < len(base):
         return f"not all runs of {row.name} and of the baseline have it"
+    if max(map(abs, (*values, *base_values))) > _MOST:
+        return f"the figures of {row.name} or of the baseline cannot be"
     parts = [of_values(values)]
     parts += [of_values(base_values)] if len(base_values) > 1 else []
     at = statistics.fmean(base_values)

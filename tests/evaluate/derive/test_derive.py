@@ -23,7 +23,7 @@ from compresskit.recipe.recipe import read_recipe
 
 
 def answerable(yes: float, no: float, lost: float = 0.0) -> Any:
-    spans = {} if not lost else {"delta_em_ci95": (-lost - 1.0, -lost + 1.0), "delta_em": -lost}
+    spans: dict[str, Any] = {} if not lost else {"delta_em_ci95": (-lost - 1.0, -lost + 1.0), "delta_em": -lost}
     return {
         "answerable": {"yes": Slice(1000, em=yes, **spans), "no": Slice(1000, em=no, **spans)},
         "question": {
@@ -72,7 +72,7 @@ def saved(report: Report, folder: Path, runs: dict[str, list[Row]] | None = None
     for row in value["rows"]:
         own = (runs or {}).get(row["name"])
         row["runs"] = None if own is None else [{**each.to_dict(), "runs": None, "sd": None} for each in own]
-        row["sd"] = None if own is None else {"em": float(np.std([each.em for each in own], ddof=1))}
+        row["sd"] = None if own is None else {"em": float(np.std([each.em or 0.0 for each in own], ddof=1))}
     path = folder / "eval.json"
     path.write_text(json.dumps(value))
     return path
@@ -95,7 +95,8 @@ def test_the_limit_of_one_run_is_that_of_another_sample_of_questions(tmp_path: P
     found = proposed(REPORT, tmp_path)
     expected = -2.0 - stats.norm.ppf(0.95) * math.sqrt(2) * 2.0 / (2 * stats.norm.ppf(0.975))
     rule = parse(rules_of(found)["em"])
-    assert (rule.kind, rule.number) == ("offset", pytest.approx(expected, abs=0.011))
+    assert rule.kind == "offset"
+    assert rule.number == pytest.approx(expected, abs=0.011)
     assert rule.number <= expected
     (reason,) = [each.reason for each in found.gates if each.rule == rule.text]
     assert "EM 78.00, -2.00 against the baseline's; 95 % interval over paragraphs -3.00 to -1.00" in reason
@@ -180,7 +181,7 @@ def test_time_by_its_rounds(tmp_path: Path) -> None:
     wild = replace(SMALL, turns={"latency_ms_p50": [[each, 10.0] for each in (3.0, 5.0, 9.0, 4.0, 6.0, 5.0)]})
     left = proposed(replace(REPORT, rows=(DENSE, wild)), tmp_path).left_out
     assert "latency: the 6 rounds of small differ by 60%; give more, or a quiet machine" in left
-    assert any(each.startswith("memory: small was measured not in turns with the baseline; ") for each in left)
+    assert any(each.startswith("memory: small was not measured in turns with the baseline; ") for each in left)
     once = replace(SMALL, turns={"peak_memory_bytes": [[5.0, 10.0]]})
     left = proposed(replace(REPORT, rows=(DENSE, once)), tmp_path).left_out
     assert any(each.startswith("memory: small was measured in one round alone; ") for each in left)
@@ -274,6 +275,20 @@ def test_other_wrong_usage(tmp_path: Path, refused: Any) -> None:
     lost = replace(SMALL, name="lost", error="broken", error_code=3)
     path = saved(replace(REPORT, rows=(DENSE, SMALL, lost)), tmp_path)
     assert main(["gates", "derive", str(path), "--row", "small"]) == 0
+
+
+def test_figures_that_cannot_be(tmp_path: Path, refused: Any) -> None:
+    odd = replace(
+        SMALL,
+        delta_em=-1e300,
+        delta_f1_ci95=(5.0, -5.0),
+        slices=None,
+        deploy_bytes=10**300,
+        turns={"latency_ms_p50": [[5.0, 1e-320]] * 6},
+    )
+    line = refused(3, saved(replace(REPORT, rows=(DENSE, odd)), tmp_path))
+    assert line.count("cannot be") == 3
+    assert "the rounds of small tell no times" in line
 
 
 def test_runs_that_are_no_rows(tmp_path: Path, refused: Any) -> None:
