@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compresskit.errors import InputError
 from compresskit.evaluate.figures import (
     ASKED,
+    BLIND,
     Figure,
     Group,
     asked_figure,
@@ -27,6 +28,7 @@ from compresskit.evaluate.figures import (
     paired,
     quality,
 )
+from compresskit.evaluate.look import Blind
 from compresskit.evaluate.ratio import RATIOS, Ratio
 from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.units import (
@@ -85,11 +87,10 @@ class Row:
     """One checkpoint in figures, each of which is described by its field.
 
     Metrics are per cent (0-100), times milliseconds (`load_s` seconds); what was not measured is None. `*_ci95`
-    are bootstrap intervals over paragraphs, `questions_per_s_range` holds the least and most of the repetitions.
-
-    `em` is the EM at `null_threshold`. `beats_nothing` says whether it is above that of answering nothing by its paired
-    interval, None where nobody can tell. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch
-    allocated on CUDA, or the resident set elsewhere.
+    are bootstrap intervals over paragraphs, `questions_per_s_range` holds the least and most of the repetitions. `em`
+    is the EM at `null_threshold`. `beats_nothing` says whether it is above that of answering nothing by its paired
+    interval, None where nobody can tell. `peak_memory_kind` says what `peak_memory_bytes` counts: what torch allocated
+    on CUDA, or the resident set elsewhere.
 
     `metrics` holds figures asked for by name. `settings` are how it was asked and measured. `sha256` is that of all
     files needed to run the checkpoint, `manifest` its compresskit.json, `predictions` the file of its answers. `slices`
@@ -102,10 +103,10 @@ class Row:
     `*_ratio` are what they say of p50 latency, questions per second and peak memory.
 
     `same_as` is the name of the row that computes the same (`same.py`), `bytes_explained` what the folder's bytes are
-    (`explained.py`).
+    (`explained.py`), `blind` what the row has on a blind set (`look.py`).
 
-    A row of several runs holds these in `runs`, whole; its own figures are their means (see `mean.py`), and `sd` holds
-    the sample standard deviations of those that a sample of questions gives, by their keys. Both are None elsewhere.
+    A row of several runs holds these in `runs`, whole; its own figures are their means (`mean.py`), and `sd` holds the
+    sample standard deviations, by key, of those that a sample of questions gives. Both are None elsewhere.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Row:
     manifest: Mapping[str, Any] | None = None
     slices: Slices | None = None
     overlap: Mapping[str, int] | None = None
+    blind: Blind | None = None
     flips: tuple[Flip, ...] = ()
     runs: tuple[Row, ...] | None = None
     sd: Mapping[str, float] | None = None
@@ -183,9 +185,14 @@ class Row:
             return None
         return 100.0 * self.params_nonzero / self.params_total
 
+    @property
+    def named(self) -> Mapping[str, float | None]:
+        """The figures that were asked for: those on a blind set, and the metrics."""
+        return self.metrics if self.blind is None else {**self.blind.figures(), **self.metrics}
+
     def value(self, name: str) -> float | None:
         """A figure by its key, or by its name among the metrics that were asked for."""
-        found: float | None = getattr(self, name) if name in FIGURES else self.metrics.get(name)
+        found: float | None = getattr(self, name) if name in FIGURES else self.named.get(name)
         return found
 
     def interval(self, figure: Figure) -> Interval | None:
@@ -213,6 +220,8 @@ class Row:
         if (runs := value.get("runs")) is not None:
             values["runs"] = tuple(map(cls.from_dict, runs))
         values |= {key: Ratio(**value[key]) for key in RATIOS if value.get(key) is not None}
+        if (blind := value.get("blind")) is not None:
+            values["blind"] = Blind(**blind)
         return cls(**values)
 
 
@@ -232,7 +241,7 @@ def figure_of(name: str) -> Figure | None:
     """
     if name in FIGURES:
         return FIGURES[name]
-    return asked_figure(name) if name in ASKED or "/" in name else None
+    return asked_figure(name) if name in ASKED or name in BLIND or "/" in name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,8 @@ class Dataset:
     """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions.
 
     Where only a part was asked, whole paragraphs drawn with `seed`, `sampled_from` is the number of all questions.
-    `nothing` holds "em" and "f1" of answering nothing at all, per cent.
+    `nothing` holds "em" and "f1" of answering nothing at all, per cent. `blind` is what is known of a blind set
+    (`compresskit.evaluate.blind.BlindSet.facts`), and how many checkpoints were scored on it.
     """
 
     path: str
@@ -250,6 +260,14 @@ class Dataset:
     sampled_from: int | None = None
     seed: int | None = None
     nothing: Mapping[str, float] | None = None
+    blind: Mapping[str, Any] | None = None
+
+    @property
+    def scores_of_nothing(self) -> Mapping[str, float] | None:
+        """What answering nothing has of each figure that a gate names, those on a blind set too."""
+        if self.blind is None:
+            return self.nothing
+        return {**(self.nothing or {}), **{f"blind.{key}": value for key, value in self.blind["nothing"].items()}}
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as it stands in the JSON; what tells of a sample only where it is one."""
