@@ -144,7 +144,8 @@ class Rule:
         plain = Gate(self.text, row.name, holds(value, limit), value, limit, self.ci95, blamed)
         is_slice = isinstance(own, Slice)
         questions = own.questions if isinstance(own, Slice) else dataset.questions
-        has_runs = row.runs is not None or (self.is_relative and baseline is not None and baseline.runs is not None)
+        of_runs = self.is_relative and baseline is not None and baseline.runs is not None
+        has_runs = row.runs is not None or (of_runs and row.p_value is None)  # which a run has that is one of a pair
         gate = weighed(plain, holds, point, interval, questions, is_slice=is_slice, has_runs=has_runs)
         return gate if gate.reason else replace(gate, reason=self._held_anyway(None, limit, dataset))
 

@@ -90,6 +90,7 @@ def test_the_interval_of_a_mean_or_of_the_worst_run() -> None:
     inside = judged(middle, ci95=True)["smp"]
     assert (inside.verdict, inside.questions_needed) == ("undecided", None)
     assert "more runs" in (inside.reason or "")
+    assert "more runs" in (judged(f"em>=base{ONE.delta_em or 0.0:.4f}", ci95=True)["one"].reason or "")
     worst = judged(f"{middle}@worst", ci95=True)["smp"]
     run = next(each for each in SMP.runs or () if each.name == worst.run)
     assert run.delta_em_ci95 is not None
