@@ -32,6 +32,7 @@ from compresskit.cli.prune import prune
 from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.recipes import recipes
+from compresskit.cli.replay import replay
 from compresskit.cli.report import report
 from compresskit.cli.run import run
 from compresskit.cli.train import train
@@ -63,6 +64,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     export,
     run,
     recipes,
+    replay,
     demo,
     doctor,
 )
