@@ -36,9 +36,7 @@ def replay(options: ReplayOptions) -> None:
     else:
         _show(likeness)
     if likeness.verdict == "differs":
-        raise GateFailed(
-            f"{likeness.replay} is not {likeness.checkpoint} again: {likeness.told}; {_mend(likeness)}"
-        )
+        raise GateFailed(f"{likeness.replay} is not {likeness.checkpoint} again: {likeness.told}; {_mend(likeness)}")
 
 
 def _mend(likeness: Likeness) -> str:

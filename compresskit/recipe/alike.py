@@ -43,7 +43,7 @@ class FileAlike:
     """A file of two folders: the number of `tensors` that were compared, and those that are `apart`.
 
     `problem` is why it cannot be the same: it is in one folder alone, or a tensor is. `change` says how a file without
-    tensors differs. Both are "" where there is nothing to say; a file without tensors that `is_same` has the same bytes.
+    tensors differs. Both are "" where there is nothing to say. `is_same` tells that all bytes are the same.
     """
 
     name: str

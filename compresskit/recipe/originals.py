@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from compresskit.checkpoint.manifest import Base, Step
@@ -15,18 +15,17 @@ from compresskit.errors import CompresskitError, InputError, MissingError, Usage
 from compresskit.models.source import Source, resolve
 
 
-def base_again(checkpoint: Path, base: Base, named: str, given: str | None) -> tuple[str, str | None]:
+def base_again(checkpoint: Path, base: Base, named: str, given: str | None, mend: str) -> tuple[str, str | None]:
     """The checkpoint with the weights of a `base`: its reference, and of a model of the Hub its revision.
 
     It is the `given` one, or the one that was `named` then, or lies where the manifest of `checkpoint` says. Raises
-    InputError, with the mend, where none is there that has these weights.
+    InputError, with the `mend`, where none is there that has these weights.
     """
     if given is not None:
         source = resolve(given)
         if (found := sha256_weights(source.path)) != base.sha256:
-            raise InputError(f"--base {given} has weights sha256 {found}, and {checkpoint} stands on {base.sha256}")
+            raise InputError(f"--base {given} has weights sha256 {found}, and it was made from {base.sha256}; {mend}")
         return given, source.revision
-    mend = "give it as --base PATH, or make it again too with --all"
     if base.revision is not None:
         return base.ref, _on_the_hub(base, mend)
     beside = os.path.normpath(checkpoint / base.ref)
@@ -35,8 +34,8 @@ def base_again(checkpoint: Path, base: Base, named: str, given: str | None) -> t
         if os.path.isdir(ref):
             if (found := sha256_weights(Path(ref))) == base.sha256:
                 return ref, None
-            other = other or f"{ref} has weights sha256 {found}, and {checkpoint} was made from {base.sha256}"
-    raise InputError(f"{other or f'there is no {beside}, from which {checkpoint} was made'}; {mend}")
+            other = other or f"{ref} has weights sha256 {found}, and it was made from {base.sha256}"
+    raise InputError(f"{other or f'there is no {beside}, which it was made from'}; {mend}")
 
 
 def _on_the_hub(base: Base, mend: str) -> str | None:
@@ -46,23 +45,23 @@ def _on_the_hub(base: Base, mend: str) -> str | None:
     except (InputError, MissingError) as error:
         raise type(error)(f"{str(error).partition(';')[0]}; {mend}") from error
     if found != base.sha256:
-        raise InputError(f"{base.ref} has weights sha256 {found}, and the manifest tells of {base.sha256}; {mend}")
+        raise InputError(f"{base.ref} has weights sha256 {found}, and it was made from {base.sha256}; {mend}")
     return base.revision
 
 
-def history_again(checkpoint: Path, named: str, given: str | None, steps: Sequence[Step]) -> str:
-    """The checkpoint of which the manifest holds no hash, told by the `steps` that made it.
+def history_again(named: str, given: str | None, steps: Sequence[Step]) -> str:
+    """The checkpoint of which a manifest holds no hash, told by the `steps` that made it.
 
     Raises InputError, with the mend, where it is not there, or has another history.
     """
     ref = given or named
-    mend = f"give what {checkpoint} was made from as --base PATH"
+    mend = "give what it was made from as --base PATH"
     try:
         source = resolve(ref)
     except CompresskitError as error:
         raise type(error)(f"{str(error).partition(';')[0]}; {mend}") from error
     if source.manifest is None or list(source.manifest.steps) != list(steps):
-        raise InputError(f"{ref} did not come to be by the steps that {checkpoint} tells of; {mend}")
+        raise InputError(f"{ref} did not come to be by the steps that its manifest tells of; {mend}")
     return ref
 
 

@@ -197,7 +197,7 @@ def _starting(job: Job, ref: str, revision: str | None = None) -> Job:
 
 def _first_job(job: Job, is_last: bool, options: ReplayOptions, source: Source, manifest: Manifest) -> Job:
     """The job of the first step, starting from the checkpoint of then."""
-    base, named, folder = manifest.base, job.options.model, source.path
+    base, named = manifest.base, job.options.model
     training = job.options if isinstance(job.options, TrainingOptions) else None
     if named in BUILT_IN or (training is not None and training.architecture is not None):
         if options.base is not None:
@@ -209,8 +209,11 @@ def _first_job(job: Job, is_last: bool, options: ReplayOptions, source: Source, 
         _check_there(options.base or named)
         return _starting(job, options.base or named, job.options.revision if options.base is None else None)
     if job.method == "export" and job.config.peft_plain:  # whose base is what the adapter stands on
-        return _starting(job, history_again(folder, named, options.base, manifest.steps[:-1]))
-    return _starting(job, *base_again(folder, base, named, options.base))
+        return _starting(job, history_again(named, options.base, manifest.steps[:-1]))
+    mend = "give it as --base PATH"
+    if len(manifest.steps) > 1 and not options.all:
+        mend += ", or make it again too with --all"
+    return _starting(job, *base_again(source.path, base, named, options.base, mend))
 
 
 def _check_there(ref: str) -> None:

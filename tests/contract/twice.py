@@ -1,17 +1,18 @@
 """Every method with every family, as jobs on tiny models: what is made twice, and what is made again of its manifest.
 
-`python -m tests.contract.twice ROOT OUT` makes all of it, in a process of its own.
+`python -m tests.contract.twice FOLDER` makes all of it in a folder beside `root`, in a process of its own.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from compresskit.evaluate.evaluator import EvaluatorOptions
+from compresskit.checkpoint.manifest import FILE
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.export.config import ExportConfig, ExportOptions
 from compresskit.methods.job import Job, MergeConfig, MergeOptions, TrainConfig
@@ -127,20 +128,39 @@ def make(name: str) -> None:
         run(CASES[name](name))
 
 
-def make_all() -> None:
-    """Run all cases in the working folder."""
-    for name in CASES:
-        make(name)
+def unlike(first: Path, second: Path) -> list[str]:
+    """The files of two folders that are not the same byte for byte; of a manifest, what differs beside its times.
+
+    Where a base lies is seen from its folder, and so differs from folder to folder.
+    """
+    names = sorted({path.name for folder in (first, second) for path in folder.iterdir()} - {FILE})
+    odd = [name for name in names if _bytes(first / name) != _bytes(second / name)]
+    manifests = [json.loads((folder / FILE).read_text()) for folder in (first, second)]
+    return odd + [f"{FILE}: {key}" for key in _differing(*manifests)]
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
+MAY_DIFFER = ("created", "wall_time_s", "examples_per_s", "ref")
+
+
+def _differing(then: Any, now: Any, key: str = "") -> Iterator[str]:
+    """Where two values of JSON are not the same, their keys in one order too; but for what may differ."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        if list(then) != list(now):
+            yield f"{key}: its keys"
+        for name in then.keys() & now.keys() - {*MAY_DIFFER}:
+            yield from _differing(then[name], now[name], f"{key}.{name}")
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for index, (one, two) in enumerate(zip(then, now, strict=True)):
+            yield from _differing(one, two, f"{key}[{index}]")
+    elif then != now:
+        yield key
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).mkdir()
     os.chdir(sys.argv[1])
-    import time
-
-    start = time.perf_counter()
-    for name in sys.argv[2:] or CASES:
-        t = time.perf_counter()
-        make(name)
-        print(f"{name} {time.perf_counter() - t:.2f}", file=sys.stderr)
-    print(time.perf_counter() - start)
+    for case in CASES:
+        make(case)
