@@ -45,7 +45,7 @@ def job_of(step: Step, output: Path) -> Job:
         made_by = step.versions.get("compresskit", "?")
         raise InputError(
             f"its manifest tells of a {step.method} that this version cannot make ({_fault(error)}); "
-            f"take the compresskit that made it ({made_by})"
+            f"take the version that made it, {made_by}"
         ) from error
 
 

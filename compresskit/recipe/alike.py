@@ -127,7 +127,7 @@ def _read(path: Path) -> _Content:
 
 def _safetensors(path: Path) -> _Content:
     read_safetensors_metadata(path)  # whether it is whole
-    file = safe_open(path, framework="pt")
+    file: Any = safe_open(path, framework="pt")
     names = dict.fromkeys(file.keys())
 
     def get(name: str) -> Tensor:
@@ -178,4 +178,5 @@ def _apart(name: str, then: Tensor, now: Tensor) -> Apart | None:
 
 def _chunks(then: Tensor, now: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Equal parts of two tensors of one shape, as rows of numbers."""
-    return zip(*(each.contiguous().reshape(-1).split(_CHUNK) for each in (then, now)), strict=True)
+    parts = [torch.split(each.contiguous().reshape(-1), _CHUNK) for each in (then, now)]
+    return zip(*parts, strict=True)

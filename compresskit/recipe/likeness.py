@@ -20,7 +20,7 @@ Pair = tuple[Any, Any]
 
 Verdict = Literal["same", "within", "differs"]
 
-NAMED = ("model", "checkpoint", "train_data", "teacher", "select_data")
+NAMED = ("model", "checkpoint", "revision", "train_data", "teacher", "select_data")
 """Settings that name what a run reads. That may lie elsewhere now; it is compared by its hash."""
 
 

@@ -72,7 +72,7 @@ def check_built(source: Source, base: Base | None) -> None:
     if (found := sha256_weights(source.path)) != base.sha256:
         raise InputError(
             f"{source.ref} is built with weights sha256 {found} here, and had {base.sha256} then; "
-            "take the versions of compresskit and torch that the manifest names"
+            "take the package versions that the manifest names"
         )
 
 
@@ -114,14 +114,17 @@ class Data:
         return found_again(step.data.path, step.data.sha256, "train", "--train-data")
 
 
-def found_again(ref: str, wanted: str, split: Split, flag: str) -> str:
-    """The reference of a data set that has the hash of then. Raises InputError, with the mend, where it is not so."""
+def found_again(ref: str, wanted: str | None, split: Split, flag: str) -> str:
+    """The reference of a data set that has the hash of then, where that is known.
+
+    Raises InputError, with the mend, where it is not there, or has another.
+    """
     mend = f"give the data of then as {flag} PATH"
     try:
         found = _hash(ref, split)
     except (InputError, MissingError) as error:
         raise type(error)(f"{str(error).partition(';')[0]}; {mend}") from error
-    if found != wanted:
+    if wanted is not None and found != wanted:
         raise InputError(f"{shlex.quote(ref)} has sha256 {found} now, and had {wanted} then; {mend}")
     return ref
 

@@ -35,7 +35,7 @@ from compresskit.recipe.originals import (
 from compresskit.recipe.plan import outlined
 from compresskit.recipe.replay_options import ReplayOptions
 from compresskit.recipe.run import check_alone
-from compresskit.training.arguments import TrainingOptions
+from compresskit.training.arguments import Evaluator, TrainingOptions
 from compresskit.training.session import starting_point
 
 
@@ -62,7 +62,7 @@ class Replay:
     source: Source
     manifest: Manifest
     makings: Sequence[Making]
-    scoring: EvaluatorOptions
+    evaluator: Evaluator | None
 
     @property
     def output(self) -> Path:
@@ -105,7 +105,7 @@ class Replay:
     def _make(self, making: Making) -> None:
         if making.trains:
             is_last = making is self.makings[-1]
-            run(making.job, self.scoring.evaluator(making.job.training) if is_last else None)
+            run(making.job, self.evaluator if is_last else None)
         elif self.options.resume and _is_made(making.job):
             console.info(f"{making.job.options.target} is complete already")
         else:
@@ -123,7 +123,7 @@ def prepared(options: ReplayOptions) -> Replay:
     if manifest is None or not manifest.steps:
         raise InputError(
             f"{options.checkpoint} has no manifest that tells how it was made; "
-            "give a checkpoint that a verb of compresskit has left"
+            "give a checkpoint that has a compresskit.json"
         )
     check_own_files(source)
     try:
@@ -131,16 +131,16 @@ def prepared(options: ReplayOptions) -> Replay:
     except InputError as error:
         raise InputError(f"{options.checkpoint}: {error}") from error
     last = makings[-1]
-    scored = options.eval_data or (last.job.training.select_data if last.trains else None)
-    scoring = EvaluatorOptions(scored)
     if options.eval_data is not None and not last.trains:
         raise UsageError(f"--eval-data has no effect with {last.job.method}, which scores nothing; leave it out")
+    scoring = EvaluatorOptions(options.eval_data or (last.job.training.select_data if last.trains else None))
     reads = (source.path, *scoring.reads)
     makings = [replace(each, job=replace(each.job, reads=reads)) for each in makings]
     for each in makings:
         if not options.resume:
             check_folder(each.job.options.target, reads, overwrite=options.overwrite)
-    return Replay(options, source, manifest, makings, scoring)
+    evaluator = scoring.evaluator(last.job.training) if last.trains else None
+    return Replay(options, source, manifest, makings, evaluator)
 
 
 def _makings(options: ReplayOptions, source: Source, manifest: Manifest) -> list[Making]:
@@ -181,7 +181,8 @@ def _with_inputs(job: Job, step: Step, data: Data, options: ReplayOptions) -> Jo
     if isinstance(job.options, TrainingOptions):
         more |= {"resume": options.resume, "train_data": found}
         if (chosen_on := job.options.select_data) is not None:
-            wanted = str(step.metrics.get("selection", {}).get("sha256"))
+            selection = step.metrics.get("selection")
+            wanted = selection.get("sha256") if isinstance(selection, dict) else None
             more["select_data"] = found_again(options.eval_data or chosen_on, wanted, "eval", "--eval-data")
     elif step.data is not None and found != step.data.path:
         job = replace(job, config=replace(job.config, train_data=found))

@@ -43,9 +43,7 @@ def test_a_replay_is_the_same(name: str, place: Path, tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["merge-mask", "quantize-calibrated", "qlora-encoder", "prune-built", "merge-int8"])
-def test_the_whole_history_is_the_same(
-    name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_whole_history_is_the_same(name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place / "one")
     replay = prepared(ReplayOptions(name, tmp_path / "again", all=True))
     assert len(replay.makings) == {"qlora-encoder": 2, "prune-built": 1}.get(name, 2)

@@ -131,7 +131,9 @@ def test_other_files(tmp_path: Path) -> None:
     save_tensors(tmp_path / "now" / "w.safetensors", {"a": torch.ones(2)})
     (tmp_path / "then" / "README.md").write_text("mine")
     names = ["config.json", "vocab.txt", "same.txt", "w.safetensors", "README.md"]
-    assert [(each.is_same, each.change, each.problem) for each in alike(tmp_path / "then", tmp_path / "now", names)] == [
+    assert [
+        (each.is_same, each.change, each.problem) for each in alike(tmp_path / "then", tmp_path / "now", names)
+    ] == [
         (False, "version was 'then' and is 'now'", ""),
         (False, "4 bytes then, 3 now", ""),
         (True, "", ""),

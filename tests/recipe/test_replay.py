@@ -19,7 +19,7 @@ from compresskit import console
 from compresskit.checkpoint.manifest import FILE, read_manifest
 from compresskit.checkpoint.store import sha256_weights
 from compresskit.cli.app import main
-from compresskit.errors import CompresskitError, InputError, UsageError
+from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, TrainConfig
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
@@ -129,11 +129,26 @@ def no_base() -> None:
 
 WRONG: list[tuple[Callable[[], None], ReplayOptions, int, str]] = [
     (no_base, ReplayOptions("int8"), 3, "int8: there is no dense, which it was made from; give it as --base PATH, or"),
-    (changed_base, ReplayOptions("int8"), 3, "int8: dense has weights sha256 CHANGED, and it was made from DENSE; give"),
-    (no_base, ReplayOptions("int8", base="model"), 3, "--base model has weights sha256 MODEL, and it was made from DENSE"),
+    (
+        changed_base,
+        ReplayOptions("int8"),
+        3,
+        "int8: dense has weights sha256 CHANGED, and it was made from DENSE",
+    ),
+    (
+        no_base,
+        ReplayOptions("int8", base="model"),
+        3,
+        "--base model has weights sha256 MODEL, and it was made from",
+    ),
     (no_history, ReplayOptions("int8"), 3, "int8 has no manifest that tells how it was made; give a checkpoint that"),
     (another_method, ReplayOptions("int8"), 3, "'shrink/int8', and this version makes checkpoints by train, prune"),
-    (changed_data, ReplayOptions("dense", base="model", teacher="model"), 3, "/gone/data.json: no such file; give the data"),
+    (
+        changed_data,
+        ReplayOptions("dense", base="model", teacher="model"),
+        3,
+        "/gone/data.json: no such file; give the data",
+    ),
     (
         changed_data,
         ReplayOptions("dense", base="model", teacher="model", train_data=("data.json",)),
@@ -152,7 +167,12 @@ WRONG: list[tuple[Callable[[], None], ReplayOptions, int, str]] = [
         3,
         "dense: the teacher dense has weights sha256 DENSE, and taught with MODEL; give it as --teacher PATH",
     ),
-    (lambda: None, ReplayOptions("int8", teacher="model"), 2, "--teacher model has no effect, as the manifest names no"),
+    (
+        lambda: None,
+        ReplayOptions("int8", teacher="model"),
+        2,
+        "--teacher model has no effect, as the manifest",
+    ),
     (lambda: None, ReplayOptions("int8", train_data=("data.json",)), 2, "--train-data data.json has no effect"),
     (lambda: None, ReplayOptions("int8", eval_data="demo"), 2, "--eval-data has no effect with quantize"),
     (lambda: None, ReplayOptions("int8", Path("int8/again")), 2, "-o int8/again lies in int8, which is read"),
@@ -241,4 +261,45 @@ def test_a_plan_writes_nothing(place: Path, capsys: pytest.CaptureFixture[str]) 
     ]
     assert main(["-q", "replay", "int8", "--plan"]) == 0
     assert " parameters, about " in capsys.readouterr().out
+    console.configure()
+
+
+def test_a_model_of_the_hub_at_its_revision(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the newest one is by now."""
+    kept, commit = place / "cache" / "models--someone--reader", "a" * 40
+    shutil.copytree("model", kept / "snapshots" / commit)
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(place / "cache"))
+    run(Job("quantize", QuantizeOptions("someone/reader", Path("packed")), QuantizeConfig()))
+    (kept / "refs" / "main").write_text("b" * 40)
+    likeness = prepared(ReplayOptions("packed", Path("again"))).run()
+    assert (likeness.verdict, likeness.settings) == ("same", "")
+    (again,) = prepared(ReplayOptions("packed", Path("other"), base="model")).makings
+    assert (again.job.options.model, again.job.options.revision) == ("model", None)
+    shutil.rmtree(place / "cache")
+    with pytest.raises(MissingError, match=r"the Hub cannot be reached .*; give it as --base PATH$"):
+        prepared(ReplayOptions("packed", Path("other")))
+
+
+@pytest.mark.slow
+def test_a_state_chosen_and_scored_on_questions(place: Path, measured_here: None) -> None:
+    """They are found by their hash, and the figures are counted on them again."""
+    makers.data(Path("eval.json"))
+    known = ["train", "model", "-o", "chosen", "--train-data", "data.json", "--eval-data", "eval.json", "--max-steps"]
+    words = [*known, "3", "--eval-steps", "1", "--select-on", "eval", "--max-length", "48", "--stride", "8"]
+    assert main([*words, "--batch-size", "4", "--device", "cpu"]) == 0
+    likeness = prepared(ReplayOptions("chosen", Path("again"))).run()
+    assert likeness.verdict == "same"
+    then, now = likeness.metrics["em"]
+    assert then == now is not None
+    shutil.move("eval.json", "moved.json")
+    with pytest.raises(InputError, match=r"eval\.json: no such file; give the data of then as --eval-data PATH"):
+        prepared(ReplayOptions("chosen", Path("more")))
+    changed_data()
+    shutil.copy("moved.json", "train.json")
+    with pytest.raises(InputError, match=r"has sha256 .* now, and had .* then; give the data of then as --eval-data"):
+        prepared(ReplayOptions("chosen", Path("more"), eval_data="data.json", train_data=("train.json",)))
+    found = prepared(ReplayOptions("chosen", Path("more"), eval_data="moved.json", train_data=("train.json",)))
+    assert found.makings[0].job.training.select_data == "moved.json"
     console.configure()
