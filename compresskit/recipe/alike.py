@@ -42,8 +42,8 @@ class Apart:
 class FileAlike:
     """A file of two folders: the number of `tensors` that were compared, and those that are `apart`.
 
-    `problem` is why it cannot be the same: it is in one folder alone, or a tensor is. `change` says how a file without
-    tensors differs. Both are "" where there is nothing to say. `is_same` tells that all bytes are the same.
+    `problem` is why it cannot be the same: it is in one folder alone, or a tensor is. `change` says how it differs but
+    for tensors. Both are "" where there is nothing to say. `is_same` tells that all bytes are the same.
     """
 
     name: str
@@ -83,7 +83,8 @@ def _file(then: Path, now: Path) -> FileAlike:
             return FileAlike(name, False, len(first.entries), problem=told)
         if (found := _apart(key, one, two)) is not None:
             apart.append(found)
-    return FileAlike(name, is_same, len(first.entries), tuple(apart))
+    change = "" if is_same or apart else "the same tensors, in other bytes"
+    return FileAlike(name, is_same, len(first.entries), tuple(apart), change=change)
 
 
 def _told(tensor: Tensor) -> str:

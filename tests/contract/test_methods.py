@@ -163,13 +163,6 @@ def test_it_opens_and_answers(case: Case) -> None:
         assert all(torch.equal(tensor, opened[name]) for name, tensor in ours.state_dict().items())
 
 
-def test_a_seed_repeats(case: Case, tmp_path: Path) -> None:
-    if not case.method.trains:
-        pytest.skip("the job of its manifest, made again below, is the same")
-    run(case.job(tmp_path / "again"))
-    assert twice.unlike(case.out, tmp_path / "again") == []
-
-
 def test_a_run_that_was_killed_goes_on(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its first state; what has no states leaves nothing. Nothing carries the final name meanwhile."""
     commit, output = state.commit_state, tmp_path / "killed"
@@ -211,5 +204,6 @@ def test_it_refuses_other_kinds_and_names_the_mend(case: Case, tmp_path: Path) -
 
 
 def test_the_job_in_its_manifest_made_again_gives_the_same_bytes(case: Case, tmp_path: Path) -> None:
+    """So a seed repeats."""
     run(job_of(last_step(case.out), tmp_path / "again"))
     assert twice.unlike(case.out, tmp_path / "again") == []

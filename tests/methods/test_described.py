@@ -79,7 +79,8 @@ def other(known: Known) -> Iterator[Any]:
         most = own.most if own.most is not None else own.below if own.below is not None else least + 14
         yield known.kind(least + (most - least) / 2)
     elif known.kind in (str, Any) or get_args(known.kind):
-        yield from {"block": [(4, 2)], "train_data": ["demo"], "embeddings": ["words.txt"]}.get(known.name, [])
+        others: dict[str, Any] = {"block": (4, 2), "train_data": "demo", "embeddings": "words.txt"}
+        yield from [others[known.name]] if known.name in others else []
 
 
 def jobs(verb: Verb, reader: str) -> Iterator[tuple[str, Job]]:

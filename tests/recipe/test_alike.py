@@ -40,6 +40,14 @@ def test_numbers(dtype: torch.dtype, chunk: int, tmp_path: Path, monkeypatch: py
     assert (apart.name, apart.shape, found.tensors, found.is_same, found.problem) == ("a", (6, 5), 2, False, "")
 
 
+def test_the_same_tensors_in_other_bytes(tmp_path: Path) -> None:
+    for name in ("then", "now"):
+        (tmp_path / name).mkdir()
+        save_tensors(tmp_path / name / "w.safetensors", {"a": torch.ones(2)}, {"made": name})
+    (found,) = alike(tmp_path / "then", tmp_path / "now", ["w.safetensors"])
+    assert (found.apart, found.is_same, found.change) == ((), False, "the same tensors, in other bytes")
+
+
 def test_bits_that_are_the_same_number(tmp_path: Path) -> None:
     then, now = torch.tensor([0.0, 1.0, float("nan")]), torch.tensor([-0.0, 1.0, float("nan")])
     (apart,) = both(tmp_path, "w.safetensors", {"a": then[:2], "b": then}, {"a": now[:2], "b": then}).apart

@@ -70,7 +70,7 @@ def test_a_checkpoint_whose_base_lies_beside_it(place: Path) -> None:
 def test_everything_that_moved_is_given(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And a run that was interrupted goes on; then all steps of another checkpoint, one after another."""
     shutil.move("model", "first")
-    given = {"train_data": ("data.json",), "teacher": "first", "base": "first"}
+    given: dict[str, Any] = {"train_data": ("data.json",), "teacher": "first", "base": "first"}
     interrupt = pytest.MonkeyPatch()
 
     def killed(*arguments: Any) -> None:
