@@ -22,7 +22,7 @@ class CompresskitError(Exception):
 
 
 class GateFailed(CompresskitError):
-    """A gate of an evaluation did not hold."""
+    """A gate of an evaluation did not hold, or a checkpoint that was made again is another."""
 
     exit_code = 1
 

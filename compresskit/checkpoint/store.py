@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from compresskit.checkpoint.finite import check_files
 from compresskit.checkpoint.jobs import check_same_job, without_length
+from compresskit.checkpoint.ordering import order_metadata
 from compresskit.checkpoint.outputs import check_apart, check_folder, check_name, placing
 from compresskit.checkpoint.reading import check_header, opened, read_bytes
 from compresskit.checkpoint.temporary import new_folder
@@ -193,6 +194,7 @@ def save_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mappin
 
     with _disk_errors(path):
         save_file(dict(arrays), path, metadata=dict(metadata or {}))
+    order_metadata(path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
@@ -202,6 +204,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapp
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _disk_errors(path):
         save_file(contiguous, path, metadata={"format": "pt", **(metadata or {})})
+    order_metadata(path)
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -33,6 +33,7 @@ from compresskit.cli.prune import prune
 from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.recipes import recipes
+from compresskit.cli.replay import replay
 from compresskit.cli.report import report
 from compresskit.cli.run import run
 from compresskit.cli.train import train
@@ -65,6 +66,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     export,
     run,
     recipes,
+    replay,
     demo,
     doctor,
 )

@@ -20,6 +20,10 @@ class Config(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values, as they take effect."""
 
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """The options that `describe` tells so. Raises TypeError for a key that is none of theirs."""
+
 
 @runtime_checkable
 class ByFamily(Protocol):
@@ -71,6 +75,11 @@ class TrainConfig:
         """All settings as JSON values."""
         return {}
 
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """What `describe` tells so."""
+        return cls(**told)
+
 
 @dataclass(frozen=True, slots=True)
 class MergeOptions(RunOptions):
@@ -93,6 +102,11 @@ class MergeConfig:
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values."""
         return {"dtype": self.dtype}
+
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """What `describe` tells so."""
+        return cls(**told)
 
 
 def model_defaults(options: TrainingOptions) -> TrainingDefaults | None:

@@ -70,7 +70,7 @@ def _planned(place: Workplace, checkpoint: Checkpoint, state: State, base: str) 
         job = place.job(checkpoint, **more, resume=state.action == "resume")
         is_qlora = checkpoint.verb.name == "qlora"
         plans = plan_qlora(job, made(QloraConfig, checkpoint.values).bits) if is_qlora else methods.plan(job)
-        return [_told(each) for each in plans]
+        return [outlined(each) for each in plans]
     if checkpoint.verb.name != "quantize":
         return []
     outline = methods.outline(place.job(checkpoint, **more))
@@ -94,7 +94,8 @@ def _stand_in(place: Workplace, name: str) -> str | None:
     return _stand_in(place, own.base)
 
 
-def _told(plan: Plan) -> str:
+def outlined(plan: Plan) -> str:
+    """A plan of a training in one line."""
     steps = f"{plan.steps:,} steps on {plan.questions:,} questions"
     learns = f"{plan.trainable:,} of {plan.parameters:,} parameters learn"
     return f"{steps}; {learns}; about {plan.memory.peak / 1e9:.2f} GB on {plan.device} in {plan.dtype}"

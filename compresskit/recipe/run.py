@@ -66,10 +66,10 @@ def _data_of(recipe: Recipe) -> list[Path]:
     return [path for ref in sorted(refs) for path in local_files(ref)]
 
 
-def check_alone() -> None:
-    """UsageError in one of several processes of a launcher: a recipe runs steps that are not for all of them."""
+def check_alone(verb: str = "run") -> None:
+    """UsageError in one of several processes of a launcher: a verb runs steps that are not for all of them."""
     if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        raise UsageError("run takes one process; without a launcher it uses one GPU, and a verb takes a launcher")
+        raise UsageError(f"{verb} takes one process; without a launcher it uses one GPU, and a verb takes a launcher")
 
 
 def check_places(place: Workplace) -> None:

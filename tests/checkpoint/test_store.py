@@ -129,6 +129,29 @@ def test_tensors_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
     assert store.read_safetensors_metadata(tmp_path / "t") == {"format": "pt"}
 
 
+def test_the_same_tensors_are_the_same_bytes(tmp_path: Path) -> None:
+    """Whatever order the metadata were given in; the library's own is another in nearly every call."""
+    table = {
+        "schema": "it/1",
+        "weights": '{"a": "b"}',
+        "text": 'ä \\ " \n \x1f \x7f \u2028',
+        "format": "pt",
+        "empty": "",
+    }
+    tensors = {"w": torch.arange(6.0), "b": torch.ones(2, dtype=torch.int8)}
+    written = set()
+    for number in range(6):
+        names = sorted(table, reverse=bool(number % 2))
+        store.save_tensors(tmp_path / "t.safetensors", tensors, {name: table[name] for name in names})
+        assert store.read_safetensors_metadata(tmp_path / "t.safetensors") == table
+        assert all(
+            tensor.equal(tensors[name]) for name, tensor in store.load_tensors(tmp_path / "t.safetensors").items()
+        )
+        store.save_arrays(tmp_path / "a.safetensors", {"w": np.arange(6)}, {name: table[name] for name in names})
+        written.add((tmp_path / "t.safetensors").read_bytes() + (tmp_path / "a.safetensors").read_bytes())
+    assert len(written) == 1
+
+
 @pytest.mark.parametrize("cut", [0, 4, 20, 90, 150])
 def test_truncated_tensors(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "t.safetensors"

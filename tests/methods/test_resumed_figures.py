@@ -18,8 +18,9 @@ from compresskit.methods.job import Job, TrainConfig
 from compresskit.methods.lora.config import LoraConfig
 from compresskit.methods.penalties import with_penalties
 from compresskit.methods.prune.config import PruneConfig
+from compresskit.methods.qlora import run_qlora
 from compresskit.training import clock, engine
-from compresskit.training.arguments import TrainingOptions
+from compresskit.training.arguments import Evaluator, TrainingOptions
 from tests.contract import makers
 
 SECONDS = 0.5  # of a step
@@ -74,6 +75,8 @@ JOBS: Mapping[str, tuple[str, str, Any, Distillation]] = {
     "prune-seq2seq": ("prune", "seq2seq", PruneConfig(), Distillation()),
     "lora": ("lora", "encoder", LoraConfig(rank=2), Distillation()),
     "lora-causal": ("lora", "causal", LoraConfig(rank=2), Distillation()),
+    "qlora": ("lora", "encoder", LoraConfig(rank=2), Distillation()),
+    "qlora-distill": ("lora", "encoder", LoraConfig(rank=2), TAUGHT),
 }
 
 
@@ -84,6 +87,12 @@ def job(name: str, root: Path, output: Path, *, resume: bool) -> Job:
     options = TrainingOptions(str(root / model), output, **more)
     teacher = None if taught.teacher is None else str(root / taught.teacher)
     return Job(method, options, config, Distillation(distill=taught.distill, teacher=teacher))
+
+
+def made(name: str, root: Path, output: Path, evaluator: Evaluator | None = None, *, resume: bool = False) -> Path:
+    """The checkpoint of a job; that of a QLoRA stands on a base that is packed first."""
+    asked = job(name, root, output, resume=resume)
+    return run_qlora(asked, 4, evaluator) if name.startswith("qlora") else module.run(asked, evaluator)
 
 
 def scored(folder: Path) -> Mapping[str, float]:
@@ -109,7 +118,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 # The others share the code of these, and take seconds more.
-FAST = ("train", "prune-smp-l")
+FAST = ("prune-smp-l", "qlora")
 
 
 @pytest.mark.parametrize(
@@ -119,23 +128,24 @@ def test_interrupted_in_training_and_in_scoring(
     name: str, root: Path, times: Times, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    module.run(job(name, root, whole, resume=False), scored)
+    made(name, root, whole, scored)
     expected = last_step(whole)
     assert expected.wall_time_s == STEPS * SECONDS
     assert expected.metrics["steps"] == STEPS
 
     times.fatal = 5  # after the state of 4 steps, and in the middle of a line of the log
     with pytest.raises(KeyboardInterrupt):
-        module.run(job(name, root, parts, resume=False), scored)
+        made(name, root, parts, scored)
     times.fatal = None
     with pytest.raises(KeyboardInterrupt):
-        module.run(job(name, root, parts, resume=True), killed)
+        made(name, root, parts, killed, resume=True)
     capsys.readouterr()
-    assert module.run(job(name, root, parts, resume=True), scored) == parts
+    assert made(name, root, parts, scored, resume=True) == parts
     assert f"training: {STEPS}/{STEPS} (100%), " in capsys.readouterr().err
 
     found = last_step(parts)
     assert found.wall_time_s == expected.wall_time_s
+    assert found.data == expected.data
     assert found.metrics == expected.metrics
     assert (parts / "log.jsonl").read_text() == (whole / "log.jsonl").read_text()
     assert same_weights(whole, parts)
@@ -144,7 +154,7 @@ def test_interrupted_in_training_and_in_scoring(
 
 def test_the_rate_counts_what_the_steps_saw(root: Path, times: Times, tmp_path: Path) -> None:
     """Windows and seconds of the steps alone; the last batch of an epoch is a short one."""
-    module.run(job("train", root, tmp_path / "out", resume=False))
+    made("train", root, tmp_path / "out")
     windows = 22  # six batches; the seventh is one of the next epoch
     assert last_step(tmp_path / "out").metrics["examples_per_s"] == (windows + 4) / (STEPS * SECONDS)
     lines = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from compresskit.errors import UsageError
 from compresskit.options import check, like, option
@@ -38,3 +38,8 @@ class ExportConfig:
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values."""
         return {"onnx": self.onnx, "peft_plain": self.peft_plain}
+
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """What `describe` tells so."""
+        return cls(**told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from compresskit.errors import UsageError
 from compresskit.models.defaults import TrainingDefaults
@@ -94,3 +94,8 @@ class LoraConfig:
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values, as they take effect."""
         return {**asdict(self), "alpha": self.scale, "dropout": self.dropout or 0.0, "targets": list(self.targets)}
+
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """What `describe` tells so. A dropout of 0 was perhaps not given, and some models cannot have one that is."""
+        return cls(**{**told, "targets": tuple(told.get("targets", ())), "dropout": told.get("dropout") or None})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Self
 
 from compresskit.errors import UsageError
 from compresskit.models.defaults import TrainingDefaults
@@ -133,3 +133,16 @@ class PruneConfig:
         values = {**asdict(self), "score_lr": self.scores_at, "penalty": self.pull}
         embeddings = values.pop("mask_embeddings")
         return {**values, "embeddings": embeddings}
+
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """What `describe` tells so. What is the default was perhaps not given, and not every method has it."""
+        values = dict(told)
+        if "embeddings" in values:
+            values["mask_embeddings"] = values.pop("embeddings")
+        if "block" in values:
+            values["block"] = tuple(values["block"])
+        given = {name: values.pop(name, None) for name in ("score_lr", "penalty")}
+        plain = cls(**values)
+        known = plain.describe()
+        return replace(plain, **{name: value for name, value in given.items() if value not in (None, known[name])})

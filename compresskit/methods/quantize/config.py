@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from compresskit.errors import UsageError
 from compresskit.options import check, like, option, refuse
@@ -114,6 +114,11 @@ class QuantizeConfig:
         elif self.backend == "onnxruntime":
             without = _TORCH_ALONE
         return {name: value for name, value in (settings | {"seed": self.drawn_with}).items() if name not in without}
+
+    @classmethod
+    def described(cls, told: Mapping[str, Any]) -> Self:
+        """What `describe` tells so."""
+        return cls(**told)
 
     @property
     def drawn_with(self) -> int:
