@@ -17,13 +17,12 @@ from compresskit.errors import CompresskitError, UsageError
 from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.evaluate.verdict import judge, rules_of
 from compresskit.methods.job import Job
-from compresskit.methods.qlora import run_qlora
 from compresskit.methods.quantize.config import QloraConfig
-from compresskit.methods.run import run
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
 from compresskit.recipe.state import State, Workplace
 from compresskit.recipe.verbs import made
+from compresskit.recipe.work import Work
 from compresskit.text import counted
 
 
@@ -118,7 +117,5 @@ def _give_back_memory() -> None:
 def run_job(job: Job, checkpoint: Checkpoint) -> Path:
     """Run a checkpoint's job as its verb does; the folder."""
     scoring = made(EvaluatorOptions, checkpoint.values)
-    evaluator = scoring.evaluator(job.training) if checkpoint.verb.trains else None
-    if checkpoint.verb.name == "qlora":
-        return run_qlora(job, made(QloraConfig, checkpoint.values).bits, evaluator)
-    return run(job, evaluator)
+    bits = made(QloraConfig, checkpoint.values).bits if checkpoint.verb.name == "qlora" else None
+    return Work(job, scoring, bits).run()
