@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from compresskit import console
@@ -14,8 +14,11 @@ from compresskit.checkpoint.outputs import check_apart, check_name, placing
 from compresskit.data.load import load as load_data
 from compresskit.data.load import local_files
 from compresskit.errors import CompresskitError, UsageError
+from compresskit.evaluate import verdict
+from compresskit.evaluate.config import EvalConfig
 from compresskit.evaluate.evaluator import EvaluatorOptions
-from compresskit.evaluate.verdict import judge, rules_of
+from compresskit.evaluate.gate import Rule
+from compresskit.evaluate.verdict import rules_of
 from compresskit.methods.job import Job
 from compresskit.methods.quantize.config import QloraConfig
 from compresskit.recipe.evaluation import Evaluation
@@ -26,8 +29,10 @@ from compresskit.recipe.work import Work
 from compresskit.text import counted
 
 
-def run_recipe(recipe: Recipe, folder: Path) -> None:
-    """Make the checkpoints of a recipe below `folder`, and measure them as its block `eval` says.
+def run_recipe(
+    recipe: Recipe, folder: Path, judge: Callable[[EvalConfig, Sequence[Rule]], None] = verdict.judge
+) -> None:
+    """Make the checkpoints of a recipe below `folder`, and measure them as its block `eval` says, by `judge`.
 
     Raises what the verbs raise, UsageError where something is in the way, GateFailed where a gate does not hold.
     """
