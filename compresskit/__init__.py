@@ -8,8 +8,9 @@
 docs/python.md describes the names that are public; `help(ck.prune)` tells every keyword.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than this one
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,8 @@ def register() -> None:
 # The Python API. Its names are looked up when they are first asked for: `import compresskit` imports none of it, and a
 # name costs what it takes alone.
 if TYPE_CHECKING:
+    from typing import Any
+
     from compresskit.api.checkpoint import Checkpoint, Inspection, Reference, inspect
     from compresskit.api.evaluating import evaluate, read_report
     from compresskit.api.making import export, lora, merge, plan, prune, qlora, quantize, train
@@ -109,11 +112,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name == "evaluate":  # the package of this name can be called
-        return importlib.import_module("compresskit.evaluate")
+        return import_module("compresskit.evaluate")
     if name not in _PLACE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_PLACE_OF[name]), name)
+    value = getattr(import_module(_PLACE_OF[name]), name)
     globals()[name] = value  # so that it is looked up once
     return value
 
