@@ -111,16 +111,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    from importlib import import_module
+if not TYPE_CHECKING:  # which would then take any name for one of ours
 
-    if name == "evaluate":  # the package of this name can be called
-        return import_module("compresskit.evaluate")
-    if name not in _PLACE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_PLACE_OF[name]), name)
-    globals()[name] = value  # so that it is looked up once
-    return value
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name == "evaluate":  # the package of this name can be called
+            return import_module("compresskit.evaluate")
+        if name not in _PLACE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_PLACE_OF[name]), name)
+        globals()[name] = value  # so that it is looked up once
+        return value
 
 
 def __dir__() -> list[str]:

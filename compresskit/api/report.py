@@ -23,8 +23,8 @@ _WIDTH = 120
 _IMAGES = (".png", ".svg")
 
 
-class Report(Sequence[Row]):
-    """Checkpoints measured side by side; a sequence of its rows, which are found by name too.
+class Report:
+    """Checkpoints measured side by side: its rows, which are gone through, and found by name or number.
 
     As a text it is the table of `compresskit eval`, in a notebook a table of its own.
 

@@ -74,7 +74,7 @@ def test_files_by_their_ending(report: ck.Report, tmp_path: Path) -> None:
     assert (tmp_path / "eval.md").read_text() == markdown.render(REPORT) + "\n" == report.to_markdown() + "\n"
     assert (tmp_path / "eval.csv").read_text() == csv.render(REPORT) + "\n"
     assert (tmp_path / "eval.html").read_text().startswith("<!DOCTYPE html>")
-    assert "<testsuites" in (tmp_path / "eval.xml").read_text()
+    assert "<testsuite " in (tmp_path / "eval.xml").read_text()
     assert "<svg" in (tmp_path / "eval.svg").read_text()
     with pytest.raises(ck.UsageError, match=r"has no ending that a report has; take \.json, \.md"):
         report.save(tmp_path / "eval.xlsx")
