@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from compresskit.api.checkpoint import Checkpoint, Reference
@@ -134,8 +135,21 @@ def plan(verb: VerbName, model: Reference, **options: Any) -> list[Plan] | Outli
 
 
 def _made(verb: VerbName, model: Reference, options: Mapping[str, Any]) -> Checkpoint:
-    with as_found(computes=True):
+    with as_found(computes=True), _own_processes():
         return Checkpoint(_work(verb, model, options).run())
+
+
+@contextlib.contextmanager
+def _own_processes() -> Iterator[None]:
+    """Leave the group of processes that a run under a launcher has made; the caller's own group stays."""
+    from torch import distributed
+
+    is_callers = distributed.is_available() and distributed.is_initialized()
+    yield
+    if not is_callers:
+        from compresskit.training.session import end_processes
+
+        end_processes()
 
 
 def _work(verb: VerbName, model: Reference, options: Mapping[str, Any]) -> Work:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from compresskit.api.surroundings import as_found
 from compresskit.errors import MissingError, UsageError
@@ -86,17 +86,28 @@ class Report:
         require_gates(self._measured)
         return self
 
-    def gated(self, gates: str | Iterable[str], *, gate_ci: bool = False) -> Report:
-        """The same rows judged by other rules; nothing is measured. Raises UsageError for a rule that cannot be.
+    def gated(
+        self,
+        gates: str | Iterable[str],
+        *,
+        gate_ci: bool = False,
+        undecided: Literal["fail", "pass"] = "fail",
+        allow_weak_baseline: bool = False,
+    ) -> Report:
+        """The same rows judged by other rules, as `ck.evaluate` judges by them; nothing is measured.
 
-        With `gate_ci` the worse end of the 95 % interval has to hold rules on EM and F1.
+        With `gate_ci` the worse end of the 95 % interval has to hold rules on EM and F1. Raises UsageError for a rule
+        that cannot be, and for an option without effect.
         """
+        from compresskit.evaluate.delivery import GateOptions
         from compresskit.evaluate.gate import gated, parse_rules
 
-        texts = [gates] if isinstance(gates, str) else list(gates)
+        texts = (gates,) if isinstance(gates, str) else tuple(gates)
         with as_found():
+            options = GateOptions(texts, gate_ci, undecided, allow_weak_baseline)
             rules = parse_rules(texts, has_baseline=self.baseline is not None, ci95=gate_ci)
-            return Report(gated(self._measured, rules), shown=self._measured.shown)
+            options.check_effect(rules)
+            return Report(gated(self._measured, rules, options), shown=self._measured.shown)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON has it, schema `compresskit.eval/1`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,14 @@ class Made:
     eval_data: Path
     dense: ck.Checkpoint
     half: ck.Checkpoint
+
+
+@pytest.fixture(autouse=True)
+def no_bars() -> Iterator[None]:
+    """Other tests look at all that the command line prints, and a call puts back the bars of libraries."""
+    yield
+    if of_transformers := sys.modules.get("transformers.utils.logging"):
+        of_transformers.disable_progress_bar()
 
 
 @pytest.fixture(scope="session")

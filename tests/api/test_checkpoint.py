@@ -10,7 +10,7 @@ import pytest
 
 import compresskit as ck
 from compresskit.checkpoint.manifest import FILE
-from tests.api.conftest import MEASURED, Made
+from tests.api.conftest import Made
 from tests.evaluate.report import dom
 from tests.listing import unlisted
 
@@ -85,10 +85,3 @@ def test_a_file_that_was_changed_is_told(made: Made, tmp_path: Path) -> None:
 def test_what_is_none(ref: str, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         ck.Checkpoint(ref)
-
-
-@pytest.mark.usefixtures("measured_here")
-def test_it_is_measured(made: Made) -> None:
-    (row,) = made.half.evaluate(made.eval_data, **MEASURED)
-    assert (row.name, row.method, row.baseline) == ("half", "prune/smp", False)
-    assert row.em is not None

@@ -34,6 +34,12 @@ def test_gates_that_fail_raise_nothing(made: Made, capsys: pytest.CaptureFixture
         report.check()
 
 
+def test_a_checkpoint_measures_itself(made: Made) -> None:
+    report = made.half.evaluate(made.eval_data, **MEASURED)
+    assert [(row.name, row.method, row.baseline) for row in report] == [("half", "prune/smp", False)]
+    assert report[0].em == ck.evaluate(made.half, data=made.eval_data, **MEASURED)[0].em is not None
+
+
 def test_what_cannot_be_scored_is_a_row_beside_others(made: Made, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(made.dense.path, broken)

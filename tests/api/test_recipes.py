@@ -27,6 +27,7 @@ eval:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("measured_here")
 def test_a_recipe_leaves_checkpoints_and_a_report(
     made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]

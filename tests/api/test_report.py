@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import compresskit as ck
-from compresskit.evaluate.report import csv, markdown
+from compresskit.evaluate.report import csv, markdown, plot
 from tests.evaluate.report import dom
 from tests.evaluate.report.samples import BROKEN, DENSE, INT8, PRUNED, REPORT
 
@@ -48,6 +48,8 @@ def test_check_raises_what_fails() -> None:
     assert [gate.rule for gate in held.gates] == ["em>=50"] * 3
     with pytest.raises(ck.UsageError, match="there is no figure 'emm'"):
         whole.gated(["emm>=50"])
+    with pytest.raises(ck.UsageError, match="allow-weak-baseline has no effect"):
+        whole.gated("em>=50", allow_weak_baseline=True)
 
 
 def test_a_data_frame_has_the_figures(report: ck.Report) -> None:
@@ -68,18 +70,24 @@ def test_pandas_that_is_not_there(report: ck.Report, monkeypatch: pytest.MonkeyP
 
 
 def test_files_by_their_ending(report: ck.Report, tmp_path: Path) -> None:
-    for name in ("eval.json", "eval.md", "eval.csv", "eval.html", "eval.xml", "eval.svg"):
+    for name in ("eval.json", "eval.md", "eval.csv", "eval.html", "eval.xml"):
         assert report.save(tmp_path / name) == tmp_path / name
     assert ck.read_report(tmp_path / "eval.json") == report
     assert (tmp_path / "eval.md").read_text() == markdown.render(REPORT) + "\n" == report.to_markdown() + "\n"
     assert (tmp_path / "eval.csv").read_text() == csv.render(REPORT) + "\n"
     assert (tmp_path / "eval.html").read_text().startswith("<!DOCTYPE html>")
     assert "<testsuite " in (tmp_path / "eval.xml").read_text()
-    assert "<svg" in (tmp_path / "eval.svg").read_text()
     with pytest.raises(ck.UsageError, match=r"has no ending that a report has; take \.json, \.md"):
         report.save(tmp_path / "eval.xlsx")
     with pytest.raises(ck.UsageError, match="make it first"):
         report.save(tmp_path / "nowhere" / "eval.json")
+
+
+def test_an_image_is_drawn(report: ck.Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[object] = []
+    monkeypatch.setattr(plot, "save_plot", lambda measured, path: drawn.append((measured, path)))
+    assert report.save(tmp_path / "eval.svg") == tmp_path / "eval.svg"
+    assert drawn == [(REPORT, tmp_path / "eval.svg")]
 
 
 def test_reports_are_read_as_one(report: ck.Report, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ RUN_HERE = ("custom_prompt.py", "hub_overlay.py", "own_data.py", "sweep.py")
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The built-in data, with few questions."""
-    monkeypatch.setattr(demo, "DEFAULT", demo.DemoConfig(train_questions=48, eval_questions=24))
+    few = demo.DemoConfig(train_questions=48, eval_questions=24)
+    monkeypatch.setattr(demo, "examples", functools.partial(demo.examples, config=few))
 
 
 def test_each_script_is_run_and_listed() -> None:
