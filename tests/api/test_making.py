@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from torch import distributed
 
 import compresskit as ck
 from compresskit import console
+from compresskit.api import making
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.cli.app import main
+from compresskit.training import session
 from tests.api.conftest import SHORT, Made
 
 
@@ -60,3 +63,13 @@ def test_a_mask_is_merged(made: Made, tmp_path: Path) -> None:
     one, other = (each.predict(*asked, null_threshold=1e9) for each in (merged, made.half))
     assert one.text == other.text
     assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("is_callers", [False, True])
+def test_a_group_of_processes_that_the_caller_made_stays(is_callers: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(distributed, "is_initialized", lambda: is_callers)
+    monkeypatch.setattr(session, "end_processes", lambda: ended.append(True))
+    with making._own_processes():
+        assert ended == []
+    assert bool(ended) is not is_callers

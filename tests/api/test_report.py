@@ -85,9 +85,10 @@ def test_files_by_their_ending(report: ck.Report, tmp_path: Path) -> None:
 
 def test_an_image_is_drawn(report: ck.Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn: list[object] = []
+    monkeypatch.setattr(plot, "check", drawn.append)
     monkeypatch.setattr(plot, "save_plot", lambda measured, path: drawn.append((measured, path)))
     assert report.save(tmp_path / "eval.svg") == tmp_path / "eval.svg"
-    assert drawn == [(REPORT, tmp_path / "eval.svg")]
+    assert drawn == [tmp_path / "eval.svg", (REPORT, tmp_path / "eval.svg")]
 
 
 def test_reports_are_read_as_one(report: ck.Report, tmp_path: Path) -> None:
