@@ -153,7 +153,8 @@ class Checkpoint:
         lines = [("checkpoint", self.ref), ("kind", self.kind)]
         if self.manifest is not None:
             lines += [("family", self.manifest.family), ("created", self.manifest.created)]
-        lines += [("stands on", self.base.ref)] if self.base is not None else []
+        if self.base is not None:
+            lines.append(("stands on" if self.kind in ("mask", "adapter") else "made from", self.base.ref))
         for number, step in enumerate(self.steps, start=1):
             data = "" if step.data is None else f" on {step.data.path} ({step.data.questions:,} questions)"
             lines.append((f"step {number}", f"{step.method}{data}, {step.wall_time_s:.0f} s"))

@@ -57,6 +57,8 @@ def test_its_page_escapes_everything(made: Made, tmp_path: Path) -> None:
     assert told["checkpoint"] == str(folder)
     assert "<img src=x>" in told["step 2"]
     assert told["sparsity"] == "50"
+    assert told["stands on"] == "../dense"
+    assert ">made from</th>" in made.dense._repr_html_()
 
 
 def test_what_is_in_it(made: Made) -> None:

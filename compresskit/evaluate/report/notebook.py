@@ -25,12 +25,13 @@ def render(report: Report) -> str:
     """The columns of the terminal's table, with the best of each marked, and the verdicts of the gates below."""
     columns = columns_of(report)
     bests = [column.best(report.rows) for column in columns]
-    headings = [_cell("th", "Name", _TEXT), *(_cell("th", column.heading, _NUMBER) for column in columns)]
+    styles = [_NUMBER if column.figure is not None else _TEXT for column in columns]
+    headings = [_cell("th", "Name", _TEXT)]
+    headings += [_cell("th", column.heading, style) for column, style in zip(columns, styles, strict=True)]
     lines = [f"<thead><tr>{''.join(headings)}</tr></thead>", "<tbody>"]
     for row in report.rows:
         cells = [_cell("th", marked(row), _TEXT)]
-        for column, best in zip(columns, bests, strict=True):
-            style = _NUMBER if column.figure is not None else _TEXT
+        for column, best, style in zip(columns, bests, styles, strict=True):
             is_best = best is not None and column.value(row) == best
             cells.append(_cell("td", column.show(row), f"{style};{_BEST}" if is_best else style))
         lines.append(f'<tr style="{_BASELINE if row.baseline else ""}">{"".join(cells)}</tr>')
