@@ -60,6 +60,11 @@ def test_types_are_told_of_the_same_names_as_the_program() -> None:
     assert {*seen, "evaluate", "register", "__version__"} == set(ck.__all__)
 
 
+def test_type_checkers_of_others_read_its_types() -> None:
+    """PEP 561."""
+    assert (Path(ck.__file__).parent / "py.typed").is_file()
+
+
 def test_the_package_evaluate_is_the_function_too() -> None:
     import compresskit.evaluate.row as row
     from compresskit.api.evaluating import evaluate
