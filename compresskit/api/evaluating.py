@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from compresskit.api.keywords import EvaluateKeywords
 
-NOT_FOR_CALLS = ("checkpoints", "format", "output", "junit", "html", "plot", "prove_gates")
+NOT_FOR_CALLS = ("checkpoints", "runs", "format", "output", "junit", "html", "plot", "prove_gates")
 """Options of the command that are arguments here, that print, or that write what `Report.save` writes."""
 
 
@@ -32,12 +32,19 @@ def evaluation_options() -> Mapping[str, Known]:
 
 
 @of_options(evaluation_options)
-def evaluate(checkpoints: Reference | Iterable[Reference], **options: Unpack[EvaluateKeywords]) -> Report:
+def evaluate(
+    checkpoints: Reference | Iterable[Reference] = (),
+    *,
+    runs: Mapping[str, Iterable[Reference]] | None = None,
+    **options: Unpack[EvaluateKeywords],
+) -> Report:
     """Measure checkpoints side by side on `data`: exact match, F1, bytes, memory, latency; judge them by `gates`.
 
     Each of `checkpoints` (a folder, an alias, a Hub id, a file of answers, a `Checkpoint`) is measured in a process of
     its own, which needs no `if __name__ == "__main__"` of the caller. With a `baseline` the others are compared with
-    it. A gate that fails raises nothing: `Report.check` does. A checkpoint that cannot be scored is a row with `error`.
+    it. `runs` are checkpoints that differ in their seed alone, by the name of the row that is their mean; `baseline`
+    takes such a name too. A gate that fails raises nothing: `Report.check` does. A checkpoint that cannot be scored is
+    a row with `error`.
 
     Raises UsageError for a value that cannot be or has no effect; InputError for broken data, a broken baseline, or
     where there is no row with a score; MissingError for what this machine lacks.
@@ -53,6 +60,9 @@ def evaluate(checkpoints: Reference | Iterable[Reference], **options: Unpack[Eva
     values = values_of("evaluate", evaluation_options(), options)
     refs = [checkpoints] if isinstance(checkpoints, str | os.PathLike | Checkpoint) else list(checkpoints)
     values["checkpoints"] = tuple(reference(each, "a checkpoint") for each in refs)
+    values["runs"] = tuple(
+        f"{name}={','.join(reference(each, 'a run') for each in own)}" for name, own in (runs or {}).items()
+    )
     with as_found():
         config = config_of(values)
         config.check_places(Path())

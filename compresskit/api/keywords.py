@@ -260,7 +260,7 @@ class MeasureKeywords(TypedDict, total=False):
     """Keywords of a checkpoint's own `evaluate`."""
 
     baseline: Reference | None
-    """The checkpoint that the others are compared with."""
+    """The checkpoint that the others are compared with, or the NAME of runs."""
     show_flips: int
     """Tell N questions lost against the baseline, and N won. Default: 0."""
     rounds: int | None

@@ -123,8 +123,9 @@ class Report:
     def to_pandas(self) -> pd.DataFrame:
         """A data frame with a line for each row, by its name, and a column for each figure; empty where not measured.
 
-        Ends of an interval are two columns (`em_ci95_low`, `em_ci95_high`), a ratio is its median; what is no single
-        value is left out (`to_dict` has it). Raises MissingError where pandas is not installed.
+        Ends of an interval are two columns (`em_ci95_low`, `em_ci95_high`), a ratio is its median, `em_sd` the standard
+        deviation of several runs; what is no single value is left out (`to_dict` has it). Raises MissingError
+        where pandas is not installed.
         """
         try:
             import pandas as pd
@@ -257,4 +258,4 @@ def _flat(row: Row) -> dict[str, Any]:
             found |= {f"{key}_low": low, f"{key}_high": high}
         else:
             found[key] = value
-    return found
+    return {**found, **{f"{key}_sd": value for key, value in (row.sd or {}).items()}}

@@ -40,6 +40,15 @@ def test_a_checkpoint_measures_itself(made: Made) -> None:
     assert report[0].em == ck.evaluate(made.half, data=made.eval_data, **MEASURED)[0].em is not None
 
 
+def test_runs_are_one_row(made: Made) -> None:
+    report = ck.evaluate(runs={"both": [made.dense, made.half.path]}, data=made.eval_data, **MEASURED)
+    assert [row.name for row in report] == ["both"]
+    frame = report.to_pandas()
+    assert report[0].sd is not None
+    assert frame.loc["both", "em_sd"] == report[0].sd["em"] >= 0
+    assert frame.loc["both", "disk_bytes"] == pytest.approx((made.dense.bytes + made.half.bytes) / 2, rel=0.01)
+
+
 def test_what_cannot_be_scored_is_a_row_beside_others(made: Made, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(made.dense.path, broken)

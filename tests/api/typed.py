@@ -24,6 +24,7 @@ def typical_calls() -> None:
     small = ck.quantize(dense, bits=8, backend="torch")
     report = ck.evaluate([dense, half, small], data="dev.json", baseline=dense, gates=["em>=base-1"], limit=100)
     assert_type(report, ck.Report)
+    ck.evaluate(runs={"half": [half, "runs/half-2"]}, data="dev.json", baseline=dense)
     assert_type(report["half"], ck.Row)
     assert_type(report["half"].em, float | None)
     assert_type(report[1:], tuple[ck.Row, ...])
