@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from compresskit.text import one_line, printable
+from compresskit.text import clock_of, one_line, printable, rate_of
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,6 +81,17 @@ def configure(quiet: bool = False, verbose: bool = False, color: bool = True) ->
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def printing(quiet: bool, verbose: bool = False) -> Iterator[None]:
+    """Within it this process prints as `configure` would set it; nothing else of the process changes."""
+    global _settings
+    before, _settings = _settings, _Settings(quiet, verbose, _settings.color)
+    try:
+        yield
+    finally:
+        _settings = before
 
 
 def _hide_warning(*_: Any, **__: Any) -> None:
@@ -292,10 +303,10 @@ class _LineProgress:
             parts.append(fields)
         rate = completed / elapsed if elapsed > 0 else 0.0
         if rate > 0:
-            parts.append(_rate(rate, self._unit))
-        parts.append(f"{_clock(elapsed)} elapsed")
+            parts.append(rate_of(rate, self._unit))
+        parts.append(f"{clock_of(elapsed)} elapsed")
         if rate > 0 and self._total and completed < self._total:
-            parts.append(f"{_clock((self._total - completed) / rate)} left")
+            parts.append(f"{clock_of((self._total - completed) / rate)} left")
         return f"{self._description}: {', '.join(parts)}"
 
 
@@ -324,7 +335,7 @@ def _rich_progress(unit: str) -> RichProgress:
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else _rate(speed, unit), no_wrap=True)
+            return Text("" if speed is None else rate_of(speed, unit), no_wrap=True)
 
     return RichProgress(
         TextColumn("{task.description}", markup=False),
@@ -376,17 +387,6 @@ def _line(label: str, style: str, message: str) -> None:
 def _describe(fields: dict[str, Field]) -> str:
     shown = ((name, f"{value:.4g}" if isinstance(value, float) else str(value)) for name, value in fields.items())
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown)
-
-
-def _rate(per_second: float, unit: str) -> str:
-    number = f"{per_second:.2f}" if per_second < 10 else f"{per_second:.0f}"
-    return f"{number} {unit}/s" if unit else f"{number}/s"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 def _is_terminal(stream: TextIO) -> bool:

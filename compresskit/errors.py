@@ -55,6 +55,34 @@ class RunFailed(CompresskitError):
 _OF_A_PATH = (*(errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),)
 
 
+def known_as(error: BaseException) -> CompresskitError | None:
+    """A failure as one of the package's errors, with its one line and the mend; None for a fault of the program."""
+    if isinstance(error, CompresskitError):
+        return error
+    if _is_out_of_memory(error):
+        return RunFailed("out of memory; use a smaller --batch-size, or a shorter --max-length")
+    if _is_disk_full(error):
+        name = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
+        return RunFailed(f"disk full{name}; make room, or choose another --output")
+    if (isinstance(error, OSError) and error.errno == errno.EFBIG) or "File too large" in str(error):
+        return RunFailed("a file would be larger than is allowed here; raise the limit (ulimit -f)")
+    if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
+        return RunFailed("standard output is closed; open it, or send it to a file")
+    return of_system(error) if isinstance(error, OSError) else None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch raises a kind of RuntimeError on a GPU, a plain one on a CPU: told by its words, without torch.
+    told = str(error).lower()
+    known = "out of memory" in told or "can't allocate memory" in told or "not enough memory" in told
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and known)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or "No space left on device" in str(error)  # libraries written in Rust or C++ keep the words only
+
+
 def of_system(error: OSError) -> CompresskitError | None:
     """What the system says of a file, as an error of ours; None where it names no file."""
     if error.filename is None:

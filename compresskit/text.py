@@ -207,3 +207,16 @@ def finite_or_none(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite_or_none(each) for each in value]
     return value
+
+
+def rate_of(per_second: float, unit: str) -> str:
+    """How many of a `unit` a second, such as `12 steps/s`."""
+    number = f"{per_second:.2f}" if per_second < 10 else f"{per_second:.0f}"
+    return f"{number} {unit}/s" if unit else f"{number}/s"
+
+
+def clock_of(seconds: float) -> str:
+    """A time as `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -6,7 +6,6 @@ heavy (torch, transformers) in its body, so that `compresskit --help` stays quic
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -37,15 +36,7 @@ from compresskit.cli.replay import replay
 from compresskit.cli.report import report
 from compresskit.cli.run import run
 from compresskit.cli.train import train
-from compresskit.errors import (
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    CompresskitError,
-    RunFailed,
-    UsageError,
-    is_panic,
-    of_system,
-)
+from compresskit.errors import EXIT_INTERRUPTED, EXIT_OK, RunFailed, UsageError, is_panic, known_as
 
 # The verbs, in the order of the help text. A new one: import its function above, and name it here. One that has verbs
 # of its own is a `typer.Typer`.
@@ -136,20 +127,9 @@ def explain(error: Exception, words: Sequence[str]) -> tuple[str, int]:
 
     `error` is what the run raised, `words` are those of the command line.
     """
-    if isinstance(error, CompresskitError):
-        return str(error), error.exit_code
     if isinstance(error, typer.TyperException):  # wrong usage: of all its kinds only this one is public
         return _usage_line(error, words), UsageError.exit_code
-    if _is_out_of_memory(error):
-        return "out of memory; use a smaller --batch-size, or a shorter --max-length", RunFailed.exit_code
-    if _is_disk_full(error):
-        name = f" while writing {error.filename}" if isinstance(error, OSError) and error.filename else ""
-        return f"disk full{name}; make room, or choose another --output", RunFailed.exit_code
-    if (isinstance(error, OSError) and error.errno == errno.EFBIG) or "File too large" in str(error):
-        return "a file would be larger than is allowed here; raise the limit (ulimit -f)", RunFailed.exit_code
-    if isinstance(error, OSError) and error.errno == errno.EBADF and error.filename is None:
-        return "standard output is closed; open it, or send it to a file", RunFailed.exit_code
-    if isinstance(error, OSError) and (known := of_system(error)) is not None:
+    if (known := known_as(error)) is not None:
         return str(known), known.exit_code
     mend = "" if console.is_verbose() else "; run again with -v for the traceback"
     return f"internal error: {type(error).__name__}: {error}{mend}", RunFailed.exit_code
@@ -249,15 +229,3 @@ def _usage_line(error: typer.TyperException, words: Sequence[str]) -> str:
     else:
         message = (message[:1].lower() + message[1:]).replace(". Did you mean", "; did you mean")
     return f"{message} (see {' '.join(filter(None, ('compresskit', verb)))} --help)"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch raises a kind of RuntimeError on a GPU, a plain one on a CPU: told by its words, without torch.
-    told = str(error).lower()
-    known = "out of memory" in told or "can't allocate memory" in told or "not enough memory" in told
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and known)
-
-
-def _is_disk_full(error: Exception) -> bool:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or "No space left on device" in str(error)  # libraries written in Rust or C++ keep the words only

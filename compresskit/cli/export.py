@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
-from compresskit.cli.launch import show_result
+from compresskit.cli.launch import convert
 from compresskit.methods.export.config import ExportConfig, ExportOptions
 
 
@@ -11,6 +11,6 @@ from compresskit.methods.export.config import ExportConfig, ExportOptions
 def export(options: ExportOptions, config: ExportConfig) -> None:
     """Write a model as ONNX graphs, or a Mamba's adapter for plain PEFT; compared with what it was made from."""
     from compresskit.methods.job import Job
-    from compresskit.methods.run import run
+    from compresskit.recipe.work import Work
 
-    show_result(run(Job("export", options, config)))
+    convert(Work(Job("export", options, config)))

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compresskit.cli.flags import Settings
-from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.models.architecture import ARCHITECTURES, chosen
 from compresskit.options import OUTPUT
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
-    from compresskit.methods.job import Job
+    from compresskit.recipe.work import Work
     from compresskit.training.memory import Memory
     from compresskit.training.plan import Plan
 
@@ -51,29 +50,25 @@ def with_architecture(options: TrainingOptions, architecture: Mapping[str, Any])
     return replace(options, architecture=chosen(options.model, architecture))
 
 
-def launch(job: Job, scoring: EvaluatorOptions, *, plan: bool) -> None:
-    """Run a job that trains, or print its plan."""
-    from compresskit.methods import run
+def launch(work: Work, *, plan: bool) -> None:
+    """Do work that trains, or print its plan."""
     from compresskit.training.session import end_processes
 
-    job = replace(job, options=scoring.choosing(job.training), reads=scoring.reads)
-    evaluator = scoring.evaluator(job.training)
     if plan:
-        show_plans(run.plan(job))
+        show_plans(work.plans())
     else:
-        show_result(run.run(job, evaluator))
+        show_result(work.run())
         end_processes()
 
 
-def convert(job: Job, *, plan: bool) -> None:
-    """Run a job that learns nothing, or print its plan."""
+def convert(work: Work, *, plan: bool = False) -> None:
+    """Do work that learns nothing, or print its plan."""
     from compresskit import console
-    from compresskit.methods import run
 
     if not plan:
-        show_result(run.run(job))
+        show_result(work.run())
         return
-    outline = run.outline(job)
+    outline = work.outline()
     lines = [
         f"parameters   {outline.parameters:,}",
         f"checkpoint   about {outline.checkpoint_bytes:,} bytes of weights",

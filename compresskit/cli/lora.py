@@ -23,5 +23,6 @@ def lora(
 ) -> None:
     """Train low-rank adapters on a frozen checkpoint; the result is a PEFT folder, a few parts in a thousand of it."""
     from compresskit.methods.job import Job
+    from compresskit.recipe.work import Work
 
-    launch(Job("lora", options, config, distillation), scoring, plan=plan)
+    launch(Work(Job("lora", options, config, distillation), scoring), plan=plan)

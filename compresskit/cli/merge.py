@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
-from compresskit.cli.launch import show_result
+from compresskit.cli.launch import convert
 from compresskit.methods.job import MergeConfig, MergeOptions
 
 
@@ -11,6 +11,6 @@ from compresskit.methods.job import MergeConfig, MergeOptions
 def merge(options: MergeOptions, config: MergeConfig) -> None:
     """Fold a mask or an adapter, or unpack int8, into a plain checkpoint that from_pretrained opens; same logits."""
     from compresskit.methods.job import Job
-    from compresskit.methods.run import run
+    from compresskit.recipe.work import Work
 
-    show_result(run(Job("merge", options, config)))
+    convert(Work(Job("merge", options, config)))

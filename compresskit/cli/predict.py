@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from compresskit.cli.flags import with_flags
 from compresskit.errors import InputError, UsageError
-from compresskit.evaluate.settings import EvalSettings
-from compresskit.models.answering import GENERATING, AnswerOptions
+from compresskit.evaluate.asking import Answer, Shown, as_line, asked_as
+from compresskit.models.answering import AnswerOptions
 from compresskit.options import check, like, option, refuse
 from compresskit.text import counted, finite_or_none, to_json, whole
 from compresskit.training.arguments import TrainingOptions
 
 if TYPE_CHECKING:
-    from compresskit.data.examples import Example
     from compresskit.evaluate.predict import Questions
     from compresskit.models.answering import Prediction
     from compresskit.models.loaded import LoadedModel
-
-# Candidates over which probabilities are told, as in the official practice.
-_N_BEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +58,6 @@ class Asked:
             check_file(self.output, [self.input, *checkpoint_places(self.checkpoint)], flag="--output")
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The examples that stand before each question."""
-
-    shots: int | None = like(EvalSettings, "shots")
-    shots_data: str | None = like(EvalSettings, "shots_data", shown=None)
-    seed: int | None = like(EvalSettings, "seed", default=None, help="Seed of --shots.", shown="0")
-
-    def __post_init__(self) -> None:
-        check(self)
-        if not self.shots:
-            refuse(self, ("shots_data", "seed"), "without --shots")
-        elif self.shots_data is None:
-            raise UsageError(f"--shots {self.shots} needs --shots-data: a file of questions, a Hub data set, or demo")
-
-    def drawn(self) -> tuple[Example, ...]:
-        """The examples; none where none are asked for. Raises the errors of reading data."""
-        if self.shots_data is None:
-            return ()
-        from compresskit.data.load import load
-        from compresskit.data.shots import drawn
-
-        return tuple(drawn(load(self.shots_data, "train"), self.shots or 0, self.seed or 0))
-
-
 @with_flags()
 def predict(asked: Asked, options: AnswerOptions, shown: Shown) -> None:
     """Answer a question, or all of a file: text, place and probability, score and null score, a JSON object a line."""
@@ -101,12 +72,7 @@ def predict(asked: Asked, options: AnswerOptions, shown: Shown) -> None:
         _check_ids(examples, asked.output)
     shots = shown.drawn()
     loaded = require_head(load(asked.checkpoint, device=asked.device))
-    if loaded.task.prompt is None:
-        for given, names in ((options, GENERATING), (shown, ("shots",))):
-            refuse(given, names, f"with {loaded.ref}, which does not write its answers")
-    # A model that writes answers needs a beam for each of them.
-    n_best = max(options.n_best, _N_BEST) if loaded.task.prompt is None else options.n_best
-    how = replace(options, shots=shots, n_best=n_best)
+    how = asked_as(loaded, options, shown, shots)
     if examples is None:
         found = answer_one(loaded, whole(str(asked.question)), whole(str(asked.context)), how)
         console.out(_line(found, options.n_best))
@@ -142,16 +108,4 @@ def _write(loaded: LoadedModel, examples: Questions, how: AnswerOptions, output:
 
 def _line(prediction: Prediction, n_best: int, *, with_id: bool = False) -> str:
     """A prediction as JSON: what is told of its answer, then of the `n_best` where there are to be several."""
-    found: dict[str, object] = {"id": prediction.id} if with_id else {}
-    found |= {"text": prediction.text, "score": prediction.score, "null_score": prediction.null_score}
-    chances, null = prediction.probabilities
-    candidates = [
-        {"text": each.text, "score": each.score, "start": each.start, "end": each.end, "probability": chance}
-        for each, chance in zip(prediction.n_best, chances, strict=True)
-    ]
-    best = candidates[0] if prediction.text and candidates else {"probability": null}
-    found |= {key: best.get(key) for key in ("start", "end", "probability")}
-    found |= {"no_answer_probability": null, "span_text": prediction.span_text}
-    if n_best > 1:
-        found["n_best"] = candidates[:n_best]
-    return to_json(finite_or_none(found))
+    return to_json(finite_or_none(as_line(Answer.of(prediction, n_best), with_id=with_id, with_n_best=n_best > 1)))

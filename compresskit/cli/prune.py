@@ -24,6 +24,7 @@ def prune(
 ) -> None:
     """Learn which weights may go; the result is a mask on the base, a fraction of its size."""
     from compresskit.methods.job import Job
+    from compresskit.recipe.work import Work
 
     options = with_architecture(options, architecture)
-    launch(Job("prune", options, config, distillation), scoring, plan=plan)
+    launch(Work(Job("prune", options, config, distillation), scoring), plan=plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compresskit.cli.flags import with_flags
-from compresskit.cli.launch import PlanFlag, show_plans, show_result
+from compresskit.cli.launch import PlanFlag, launch
 from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.lora.config import DEFAULTS, LoraConfig
@@ -25,12 +25,6 @@ def qlora(
 ) -> None:
     """Pack a checkpoint in 4 or 8 bits (into DIR-base, once), and train low-rank adapters on it (into DIR)."""
     from compresskit.methods.job import Job
-    from compresskit.methods.qlora import plan_qlora, run_qlora
+    from compresskit.recipe.work import Work
 
-    options = scoring.choosing(options)
-    job = Job("lora", options, config, distillation, scoring.reads)
-    evaluator = scoring.evaluator(options)
-    if plan:
-        show_plans(plan_qlora(job, packing.bits))
-    else:
-        show_result(run_qlora(job, packing.bits, evaluator))
+    launch(Work(Job("lora", options, config, distillation), scoring, packing.bits), plan=plan)

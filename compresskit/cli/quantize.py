@@ -11,5 +11,6 @@ from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 def quantize(options: QuantizeOptions, config: QuantizeConfig, plan: PlanFlag = False) -> None:
     """Keep weights in 8 or 4 bits: int8 by default, of nearly all of them, in memory too; nothing is trained."""
     from compresskit.methods.job import Job
+    from compresskit.recipe.work import Work
 
-    convert(Job("quantize", options, config), plan=plan)
+    convert(Work(Job("quantize", options, config)), plan=plan)

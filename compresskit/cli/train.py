@@ -20,6 +20,7 @@ def train(
 ) -> None:
     """Fine-tune the whole model: the baseline of a table, a teacher, or with --distill a dense student of one."""
     from compresskit.methods.job import Job, TrainConfig
+    from compresskit.recipe.work import Work
 
     options = with_architecture(options, architecture)
-    launch(Job("train", options, TrainConfig(), distillation), scoring, plan=plan)
+    launch(Work(Job("train", options, TrainConfig(), distillation), scoring), plan=plan)

@@ -54,6 +54,13 @@ def matplotlib() -> Tried:
     return Tried("a picture")
 
 
+def pandas() -> Tried:
+    """A data frame."""
+    frame = importlib.import_module("pandas").DataFrame([{"name": "a", "em": 1.0}]).set_index("name")
+    require(frame.loc["a", "em"] == 1.0, "a data frame is wrong")
+    return Tried("a data frame")
+
+
 def sacrebleu() -> Tried:
     """BLEU of two texts."""
     from compresskit.evaluate.metrics import Bleu

@@ -74,6 +74,7 @@ PACKAGES: Sequence[Package] = (
     Package("onnxscript", "onnxscript", "export --onnx"),
     Package("onnxruntime", "onnxruntime", "eval and predict of ONNX graphs", others=("onnxruntime-gpu",)),
     Package("matplotlib", "matplotlib", "--plot"),
+    Package("pandas", "pandas", "reports as data frames"),
     Package("sacrebleu", "sacrebleu", "eval --metrics bleu"),
     Package("rouge-score", "rouge_score", "eval --metrics rouge"),
     Package("compressed-tensors", "compressed_tensors", "int8 folders in plain transformers"),

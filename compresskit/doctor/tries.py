@@ -39,6 +39,7 @@ TRIES: Mapping[str, Callable[[], Tried]] = {
     "onnxscript": optional.onnxscript,
     "onnxruntime": optional.onnxruntime,
     "matplotlib": optional.matplotlib,
+    "pandas": optional.pandas,
     "sacrebleu": optional.sacrebleu,
     "rouge-score": optional.rouge_score,
     "compressed-tensors": optional.compressed_tensors,

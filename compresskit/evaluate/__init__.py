@@ -10,3 +10,31 @@ official format). What the worker uses: `collect` and `predict` (answers to ques
 reports together; `evaluator` scores a checkpoint that was just made; `heatmap` is for `inspect`, and `image` for
 whatever is drawn.
 """
+
+import importlib
+import inspect
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """This package, which can be called: its name is that of a function of the Python API (`ck.evaluate`)."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return _function()(*args, **options)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(_function())
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return inspect.getdoc(_function())
+
+
+def _function() -> Any:
+    return importlib.import_module("compresskit.api.evaluating").evaluate
+
+
+sys.modules[__name__].__class__ = _Callable

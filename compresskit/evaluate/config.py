@@ -198,6 +198,12 @@ def configured(given: Mapping[str, Any], folder: Path) -> EvalConfig:
             "no checkpoint to evaluate; name at least one alias, Hub id or folder, "
             f"or list them in {TABLE} of {PYPROJECT}, or in {YAML}"
         )
+    return config_of(values)
+
+
+def config_of(given: Mapping[str, Any]) -> EvalConfig:
+    """What to do by the values of the fields of `PARTS`; UsageError where one cannot be, or has no effect."""
+    values = dict(given)
     if "seed" in values and not {"limit", "shots", "rounds"} & set(values):
         raise UsageError(f"--seed {values['seed']} has no effect without --limit, --shots or --rounds; leave it out")
     for key in ("metrics", "harness"):

@@ -112,7 +112,7 @@ class Delivery:
         report = replace(report, shown=self.slices)
         if Shard.from_environment().rank:
             return
-        failed = [line for line in (self._write(name, path, report) for name, path in self.files.items()) if line]
+        failed = self.write(report)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             try:
                 with Path(summary).open("a", encoding="utf-8") as file:
@@ -122,6 +122,10 @@ class Delivery:
         console.out(render(report, self.format))
         if failed:
             raise RunFailed("; ".join(failed))
+
+    def write(self, report: Report) -> list[str]:
+        """Write the files that are wanted; a line for each that could not be written."""
+        return [line for line in (self._write(name, path, report) for name, path in self.files.items()) if line]
 
     def _write(self, name: str, path: Path, report: Report) -> str | None:
         """Write one file; return in one line why it could not be written."""

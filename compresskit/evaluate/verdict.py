@@ -13,6 +13,7 @@ from compresskit.evaluate.harness import check_language_figures
 from compresskit.evaluate.look import PREFIX
 from compresskit.evaluate.metrics import check_metrics
 from compresskit.evaluate.refs import judged
+from compresskit.evaluate.row import Report
 
 
 def rules_of(config: EvalConfig) -> Sequence[Rule]:
@@ -34,13 +35,18 @@ def judge(config: EvalConfig, rules: Sequence[Rule]) -> None:
 
     Raises GateFailed where a gate does not, the error of a row that could not be scored, and what `evaluate` raises.
     """
+    report = measured(config, rules)
+    config.delivery.deliver(report)
+    require_rows(report)
+    require_gates(report)
+
+
+def measured(config: EvalConfig, rules: Sequence[Rule]) -> Report:
+    """Measure the checkpoints: the report, with a verdict for every rule. Raises what `evaluate` raises."""
     options, settings = config.options, config.settings
     check_language_figures(options.measured, settings)
     check_judged(rules, has_others=bool(judged(options.measured, options.baselines)))
     blind = options.blind and BlindSet.read(options.blind, options.blind_record, options.data, settings)
     report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
     report = blind.looked(report) if blind else report
-    report = gated(report, rules, config.gating)
-    config.delivery.deliver(report)
-    require_rows(report)
-    require_gates(report)
+    return gated(report, rules, config.gating)

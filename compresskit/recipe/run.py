@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from compresskit import console
@@ -14,21 +14,25 @@ from compresskit.checkpoint.outputs import check_apart, check_name, placing
 from compresskit.data.load import load as load_data
 from compresskit.data.load import local_files
 from compresskit.errors import CompresskitError, UsageError
+from compresskit.evaluate import verdict
+from compresskit.evaluate.config import EvalConfig
 from compresskit.evaluate.evaluator import EvaluatorOptions
-from compresskit.evaluate.verdict import judge, rules_of
+from compresskit.evaluate.gate import Rule
+from compresskit.evaluate.verdict import rules_of
 from compresskit.methods.job import Job
-from compresskit.methods.qlora import run_qlora
 from compresskit.methods.quantize.config import QloraConfig
-from compresskit.methods.run import run
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
 from compresskit.recipe.state import State, Workplace
 from compresskit.recipe.verbs import made
+from compresskit.recipe.work import Work
 from compresskit.text import counted
 
 
-def run_recipe(recipe: Recipe, folder: Path) -> None:
-    """Make the checkpoints of a recipe below `folder`, and measure them as its block `eval` says.
+def run_recipe(
+    recipe: Recipe, folder: Path, judge: Callable[[EvalConfig, Sequence[Rule]], None] = verdict.judge
+) -> None:
+    """Make the checkpoints of a recipe below `folder`, and measure them as its block `eval` says, by `judge`.
 
     Raises what the verbs raise, UsageError where something is in the way, GateFailed where a gate does not hold.
     """
@@ -118,7 +122,5 @@ def _give_back_memory() -> None:
 def run_job(job: Job, checkpoint: Checkpoint) -> Path:
     """Run a checkpoint's job as its verb does; the folder."""
     scoring = made(EvaluatorOptions, checkpoint.values)
-    evaluator = scoring.evaluator(job.training) if checkpoint.verb.trains else None
-    if checkpoint.verb.name == "qlora":
-        return run_qlora(job, made(QloraConfig, checkpoint.values).bits, evaluator)
-    return run(job, evaluator)
+    bits = made(QloraConfig, checkpoint.values).bits if checkpoint.verb.name == "qlora" else None
+    return Work(job, scoring, bits).run()

@@ -49,6 +49,11 @@ def _cell(value: object) -> object:
     return f"'{value}" if is_formula else value
 
 
+def is_single(key: str) -> bool:
+    """Whether a value of a row, by its key, is a single one or an interval, and so has a column."""
+    return key not in _NESTED
+
+
 def _flat(row: Row) -> Mapping[str, object]:
     values = {key: _cell(value) for key, value in row.to_dict().items() if key not in _NESTED}
     joined = {key: " ".join(map(str, value)) for key, value in values.items() if isinstance(value, tuple)}
