@@ -74,7 +74,7 @@ class BlindSet:
 
         A row that was not scored has none, nor has a file of answers, which are to other questions.
         """
-        rows = list(map(self._looked, report.rows))
+        rows = [self._looked(row) for row in report.rows]
         with opened(self.record) as book:
             count = book.checkpoints(self.facts["sha256"])
         return replace(
@@ -82,20 +82,19 @@ class BlindSet:
         )
 
     def _looked(self, row: Row) -> Row:
-        if row.error is not None or Path(row.path).is_file():
+        """A row with its figures; of a mean each run is scored, and where one cannot be, the mean is lost too."""
+        if row.error is not None:
             return row
         if row.runs is None:
-            return row if row.sha256 is None else self._row(row)
-        runs = tuple(map(self._looked, row.runs))
-        if lost := [run for run in runs if run.error is not None]:
-            told = f"its run {lost[0].name} could not be scored: {lost[0].error}"
-            return replace(row, runs=runs, error=told, error_code=lost[0].error_code)
-        found = [run.blind for run in runs if run.blind is not None]
-        blind = mean_blind(found) if len(found) == len(runs) else None
-        return replace(row, runs=runs, sd=deviations(runs), blind=blind)
+            return self._row(row)
+        runs = tuple(self._row(run) for run in row.runs)
+        lost = next((run for run in runs if run.error is not None), row)
+        found = replace(row, runs=runs, sd=deviations(runs), blind=mean_blind([run.blind for run in runs]))
+        return replace(found, error=lost.error and f"{lost.name}: {lost.error}", error_code=lost.error_code)
 
     def _row(self, row: Row) -> Row:
-        assert row.sha256 is not None
+        if row.sha256 is None or Path(row.path).is_file():
+            return row
         with opened(self.record) as book:
             known = book.of(row.sha256, self.facts["sha256"])
             if known is not None:

@@ -126,9 +126,9 @@ def check_record(ref: str, named: Path | None, read: Sequence[Path]) -> Path:
     return record
 
 
-def check_not_blind(ref: str, flag: str) -> None:
+def check_not_blind(ref: str | None, flag: str) -> None:
     """UsageError where data have a record beside them: to look at them otherwise would not be counted."""
-    record = record_of(ref)
+    record = None if ref is None else record_of(ref)
     if record is not None and record.is_file():
         raise UsageError(
             f"{flag} {ref} is a blind set, by its record {record}, and a look at it is counted: give it to eval with "

@@ -21,15 +21,10 @@ MOST_LISTS = 200_000
 
 def read_report(path: Path) -> Report:
     """Read a saved report; InputError where the file is missing, or is not a report."""
-    return Report.from_json(report_text(path), str(path))
-
-
-def report_text(path: Path) -> str:
-    """The text of a saved report; InputError where the file cannot be read, or holds more than a report does."""
     text = read_text(path, "give the JSON that compresskit eval -o wrote")
     if text.count("[") + text.count("{") > MOST_LISTS:
         raise InputError(f"{path}: holds more than {MOST_LISTS:,} lists and objects, which no report does")
-    return text
+    return Report.from_json(text, str(path))
 
 
 def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | None = None) -> Report:

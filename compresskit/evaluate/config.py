@@ -51,11 +51,6 @@ class EvalOptions:
         "A file (SQuAD JSON, rows as JSON, CSV or Parquet), a folder, a Hub data set, or demo.",
         metavar="DATA",
     )
-    runs: tuple[str, ...] = option(
-        (),
-        "Checkpoints that are runs of one with other seeds: one row, their mean. May be globs; may be repeated.",
-        metavar="NAME=CKPT,…",
-    )
     blind: str | None = option(
         None,
         "A set that is scored once for each checkpoint, beside --data, with a record of every look at it.",
@@ -64,6 +59,11 @@ class EvalOptions:
     )
     blind_record: Path | None = option(
         None, "Where that record is.", metavar="FILE", shown="DATA.blind.jsonl, beside the data", panel=METRICS
+    )
+    runs: tuple[str, ...] = option(
+        (),
+        "Checkpoints that are runs of one with other seeds: one row, their mean. May be globs; may be repeated.",
+        metavar="NAME=CKPT,…",
     )
     baseline: str | None = option(
         None, "The checkpoint that the others are compared with, or the NAME of runs.", metavar="CKPT"
@@ -174,8 +174,7 @@ class EvalConfig:
         from compresskit.evaluate.blind_record import check_record
         from compresskit.evaluate.reading import read_by
 
-        refs = [*self.options.measured, *self.options.baselines]
-        read = [*read_by(refs, self.options.data, self.settings)]
+        read = [*read_by([*self.options.measured, *self.options.baselines], self.options.data, self.settings)]
         if (blind := self.options.blind) is not None:
             read += [*local_files(blind), check_record(blind, self.options.blind_record, read)]
         self.delivery.check_apart([folder / PYPROJECT, folder / YAML, *read])

@@ -134,8 +134,9 @@ def evaluate(
     refs = with_baseline([*checkpoints, *(ref for each in extras.runs for ref in each.refs)], next(iter(bases), None))
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
-    if not extras.blind:
-        check_not_blind(data_ref, "--data")
+    check_not_blind(None if extras.blind else data_ref, "--data")
+    check_not_blind(settings.tune_data, "--tune-data")
+    check_not_blind(settings.shots_data, "--shots-data")
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
     check_names(names, extras.runs)
     targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)

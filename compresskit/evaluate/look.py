@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from compresskit.errors import InputError
+from compresskit.evaluate.runs import singles
 from compresskit.evaluate.units import per_cent
 from compresskit.text import counted
 
@@ -46,21 +47,21 @@ class Blind:
         return {f"{PREFIX}em": self.em, f"{PREFIX}f1": self.f1}
 
 
-def mean_blind(runs: Sequence[Blind]) -> Blind:
-    """The figures of a mean of several runs, and what holds of all of them; its look is that of the first run."""
-    overlaps = [each.overlap for each in runs if each.overlap is not None]
-    most = {key: max(each[key] for each in overlaps) for key in overlaps[0]} if len(overlaps) == len(runs) else None
-    shared = {
-        key: value for key, value in runs[0].settings.items() if all(each.settings.get(key) == value for each in runs)
-    }
+def mean_blind(found: Sequence[Blind | None]) -> Blind | None:
+    """What the mean of several runs has: mean figures, the last look of theirs; None where one of them has none."""
+    known = [blind for blind in found if blind is not None]
+    if not known or len(known) < len(found):
+        return None
+    overlaps = [blind.overlap for blind in known if blind.overlap is not None]
+    most = {key: max(each[key] for each in overlaps) for key in overlaps[0]} if len(overlaps) == len(known) else None
     return Blind(
-        fmean(each.em for each in runs),
-        fmean(each.f1 for each in runs),
-        max(each.scored for each in runs),
-        min(each.look for each in runs),
-        all(each.recorded for each in runs),
-        most,
-        shared,
+        em=statistics.fmean(blind.em for blind in known),
+        f1=statistics.fmean(blind.f1 for blind in known),
+        scored=max(blind.scored for blind in known),
+        look=max(blind.look for blind in known),
+        recorded=all(blind.recorded for blind in known),
+        overlap=most,
+        settings=known[0].settings if all(blind.settings == known[0].settings for blind in known) else {},
     )
 
 
@@ -80,7 +81,7 @@ def told_blind(report: Report) -> Sequence[str]:
         f"unanswerable; answering nothing: EM {per_cent(nothing['em'])}, F1 {per_cent(nothing['f1'])}; "
         f"{counted(known['checkpoints'], 'checkpoint')} scored on it so far, by {known['record']}"
     ]
-    looked = [(row, row.blind) for row in report.rows if row.blind is not None]
+    looked = [(row, row.blind) for row in singles(report.rows) if row.blind is not None]
     lines += [f"{row.name} on the blind set: {told(blind)}" for row, blind in looked]
     if any(blind.look > 1 for _, blind in looked):
         lines.append(

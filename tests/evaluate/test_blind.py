@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,21 +104,6 @@ def test_a_changed_checkpoint_is_another_look(place: Path, evaluated: Evaluated)
     assert "less blind each time" in second["out"]
 
 
-def test_runs_are_scored_one_by_one_and_their_mean_is_of_them(place: Path, evaluated: Evaluated) -> None:
-    tiny.checkpoint(place / "again", seed=1)
-    call = ("--runs", "both=dense,again", "--blind", "held.json", "--gate", "blind.em>=101@worst")
-    (row,) = evaluated(*call, code=1)["rows"]
-    single = [run["blind"] for run in row["runs"]]
-    assert single[0]["em"] != single[1]["em"] or single[0]["f1"] != single[1]["f1"]
-    assert row["blind"]["em"] == pytest.approx(statistics.fmean(blind["em"] for blind in single))
-    assert row["sd"]["blind.f1"] == pytest.approx(statistics.stdev(blind["f1"] for blind in single))
-    assert (row["blind"]["look"], row["blind"]["recorded"]) == (1, False)
-    again = evaluated(*call, code=1)
-    assert again["rows"][0]["blind"] == {**row["blind"], "recorded": True}
-    assert again["gates"][0]["value"] == pytest.approx(min(blind["em"] for blind in single))
-    assert again["dataset"]["blind"]["checkpoints"] == 2
-
-
 def test_the_figures_are_those_of_eval_and_nothing_goes_to_the_cache(place: Path, evaluated: Evaluated) -> None:
     blind = evaluated("dense", "--blind", "held.json", "--limit", "3", "--metrics", "bleu")["rows"][0]["blind"]
     assert [entry.data() for entry in Cache().entries()] == ["dev.json"]
@@ -127,6 +111,38 @@ def test_the_figures_are_those_of_eval_and_nothing_goes_to_the_cache(place: Path
     shutil.copy("held.json", "copy.json")
     row = evaluated("dense", "--data", "copy.json")["rows"][0]
     assert (blind["em"], blind["f1"]) == (row["em"], row["f1"]), "of all questions, whatever --limit says"
+
+
+def test_each_run_of_a_mean_is_scored(place: Path, evaluated: Evaluated) -> None:
+    for seed in range(3):
+        tiny.checkpoint(place / f"small-seed{seed}", seed=seed)
+    words = ["--runs", "small=small-seed0,small-seed1", "--blind", "held.json", "--baseline", "small-seed2"]
+    words += ["--gate", "blind.em>=0", "--gate", "blind.em>=0@worst", "--html", "eval.html", "--format", "csv"]
+    found = evaluated(*words)
+    (mean,) = [row for row in found["rows"] if row["runs"]]
+    blinds = [run["blind"] for run in mean["runs"]]
+    assert mean["blind"]["em"] == pytest.approx((blinds[0]["em"] + blinds[1]["em"]) / 2)
+    assert mean["sd"]["blind.f1"] == pytest.approx(abs(blinds[0]["f1"] - blinds[1]["f1"]) / 2**0.5)
+    assert [blind["look"] for blind in blinds] == [1, 1]
+    assert found["dataset"]["blind"]["checkpoints"] == 3
+    assert "small-seed1 on the blind set: " in (place / "eval.html").read_text()
+    assert len((place / "held.json.blind.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_mean_without_one_of_its_runs_is_lost(
+    place: Path, evaluated: Evaluated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(checkpoints: Any, *words: Any, **more: Any) -> Report:
+        report = evaluate(checkpoints, *words, **more)
+        is_lost = checkpoints == ["small-seed1"]
+        return replace(report, rows=(replace(report.rows[0], error="odd", error_code=5),)) if is_lost else report
+
+    monkeypatch.setattr(module, "evaluate", broken)
+    for seed in range(2):
+        tiny.checkpoint(place / f"small-seed{seed}", seed=seed)
+    found = evaluated("--runs", "small=small-seed0,small-seed1", "--blind", "held.json", code=5)
+    assert found["rows"][0]["blind"] is None
+    assert "small-seed1: on the blind set: odd" in found["err"]
 
 
 def test_what_is_shared_is_told(place: Path, evaluated: Evaluated) -> None:
@@ -159,6 +175,7 @@ def test_a_checkpoint_that_cannot_be_scored_on_it_is_not_recorded(
         ("--blind nowhere.json", 2, "--blind nowhere.json is no file here"),
         ("--blind held.json --blind-record dense/looks", 2, "lies in dense, which is read"),
         ("--blind held.json --blind-record none/looks", 2, "make it first"),
+        ("--null-threshold auto --tune-data seen.json", 2, "--tune-data seen.json is a blind set"),
         ("--blind-record looks", 2, "--blind-record looks has no effect without --blind"),
         ("--gate blind.em>=3", 2, "no row will have blind.em; ask for it with --blind"),
         ("--blind held.json --gate-ci --gate blind.em>=3", 2, "blind.em has no interval"),
@@ -173,9 +190,11 @@ def test_what_is_refused_before_anything_is_measured(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("compresskit.evaluate.verdict.evaluate", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr("compresskit.evaluate.evaluate.measure_in_process", lambda *_: pytest.fail("measured"))
     if "-o" in words:
         (place / "held.json.blind.jsonl").touch()
+    (place / "seen.json.blind.jsonl").touch()
+    squad(place / "seen.json", 40, 4)
     assert main(["eval", "dense", "--data", "dev.json", *SMALL, *words.split()]) == code
     assert told in capsys.readouterr().err
 
@@ -196,8 +215,10 @@ def test_one_process_alone(place: Path, monkeypatch: pytest.MonkeyPatch) -> None
         BlindSet.read("held.json", None, "dev.json", EvalSettings())
 
 
-def test_a_training_is_not_scored_on_it(place: Path) -> None:
+def test_nothing_else_looks_at_it(place: Path) -> None:
     (place / "held.json.blind.jsonl").touch()
+    with pytest.raises(UsageError, match=r"--shots-data held.json is a blind set"):
+        evaluate(["dense"], "dev.json", EvalSettings(shots=1, shots_data="held.json"))
     with pytest.raises(UsageError, match=r"--eval-data held.json is a blind set"):
         EvaluatorOptions("held.json").evaluator(TrainingOptions("demo/bert"))
 

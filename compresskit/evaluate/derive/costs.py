@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compresskit.evaluate.derive.prediction import of_values, room
-from compresskit.evaluate.derive.source import Source
+from compresskit.evaluate.derive.source import Source, runs_of
 from compresskit.evaluate.ratio import MOST_SPREAD, spread
 from compresskit.evaluate.row import FIGURES, Row
 from compresskit.text import counted
@@ -45,7 +45,7 @@ class CostLimit:
 
 def cost_of(cost: Cost, row: Row, source: Source, sure: float) -> CostLimit | str:
     """The limit of one row, of its runs the greatest; or in words why there is none."""
-    found = [_in_turns(cost, run, sure) if cost.in_turns else _bytes(cost, run, source) for run in source.runs_of(row)]
+    found = [_in_turns(cost, run, sure) if cost.in_turns else _bytes(cost, run, source) for run in runs_of(row)]
     limits = [each for each in found if isinstance(each, CostLimit)]
     if len(limits) < len(found):
         return next(each for each in found if isinstance(each, str))

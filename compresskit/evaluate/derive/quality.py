@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from compresskit.evaluate.derive.prediction import Uncertainty, failing, of_interval, of_values, room
-from compresskit.evaluate.derive.source import Source
+from compresskit.evaluate.derive.source import Source, pairs_of, runs_of
 from compresskit.evaluate.row import FIGURES, Interval, Row
 from compresskit.evaluate.slice import STANDARD, Slice, SliceName
 from compresskit.evaluate.slices import stands_out
@@ -92,7 +92,7 @@ class Limit:
 
 def limit_of(quality: Quality, row: Row, source: Source, sure: float) -> Limit | str:
     """The limit of one row, or in words why there is none: from its runs where it has some, else from its interval."""
-    runs = source.runs_of(row)
+    runs = runs_of(row)
     return _by_runs(quality, row, runs, source, sure) if len(runs) > 1 else _by_interval(quality, row, source, sure)
 
 
@@ -114,25 +114,37 @@ def _by_interval(quality: Quality, row: Row, source: Source, sure: float) -> Lim
 
 
 def _by_runs(quality: Quality, row: Row, runs: Sequence[Row], source: Source, sure: float) -> Limit | str:
-    base_runs = source.runs_of(source.baseline)
+    base_runs = runs_of(source.baseline)
     own, base = ([quality.value(run) for run in each] for each in (runs, base_runs))
     values, base_values = ([each for each in found if each is not None] for found in (own, base))
     if len(values) < len(own) or len(base_values) < len(base):
         return f"not all runs of {row.name} and of the baseline have it"
     if max(map(abs, (*values, *base_values))) > _MOST:
         return f"the figures of {row.name} or of the baseline cannot be"
-    parts = [of_values(values)]
-    parts += [of_values(base_values)] if len(base_values) > 1 else []
     at = statistics.fmean(base_values)
     delta = statistics.fmean(values) - at
+    parts, told = _of_runs(quality, values, base_values, pairs_of(row, source.baseline))
     offset = delta - max(room(parts, sure), 100.0 / quality.questions(runs[0], source.report.dataset.questions))
-    both = f", of the baseline's {_spread(base_values)}" if len(base_values) > 1 else ""
     again = "one more run of each" if len(base_values) > 1 else "one more run"
     seen = (
-        f"{row.name}: {_told(delta, at, quality)}; standard deviation {_spread(values)}{both}. On these questions "
-        f"{again} stays at or above {signed(offset)} with {_share(sure)}"
+        f"{row.name}: {_told(delta, at, quality)}; {told}. On these questions {again} stays at or above "
+        f"{signed(offset)} with {_share(sure)}"
     )
     return Limit(row.name, offset, f"{seen}; {_fails(offset, parts)}.")
+
+
+def _of_runs(
+    quality: Quality, values: Sequence[float], base_values: Sequence[float], pairs: Sequence[tuple[Row, Row]] | None
+) -> tuple[list[Uncertainty], str]:
+    """What is uncertain of one more run, and in words by what that is known: by pairs of one seed where there are."""
+    if pairs is not None:
+        both = [(quality.value(one), quality.value(other)) for one, other in pairs]
+        less = [one - other for one, other in both if one is not None and other is not None]
+        return [of_values(less)], f"standard deviation of the difference {_spread(less, 'pairs of one seed')}"
+    told = f"standard deviation {_spread(values)}"
+    if len(base_values) < 2:
+        return [of_values(values)], told
+    return [of_values(values), of_values(base_values)], f"{told}, of the baseline's {_spread(base_values)}"
 
 
 def _told(delta: float, base: float, quality: Quality) -> str:
@@ -140,8 +152,8 @@ def _told(delta: float, base: float, quality: Quality) -> str:
     return f"{quality.metric.upper()}{of} {per_cent(base + delta)}, {signed(delta)} against the baseline's"
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.stdev(values):.2f} over {len(values)} runs"
+def _spread(values: Sequence[float], of: str = "runs") -> str:
+    return f"{statistics.stdev(values):.2f} over {len(values)} {of}"
 
 
 def _share(sure: float) -> str:

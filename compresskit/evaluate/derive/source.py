@@ -1,34 +1,25 @@
-"""A saved report as limits are derived from it: the baseline, the rows that are judged, and the runs of each."""
+"""A saved report as limits are derived from it: the baseline, and the rows that are judged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from compresskit.errors import InputError, UsageError
-from compresskit.evaluate.combine import report_text
+from compresskit.evaluate.combine import read_report
 from compresskit.evaluate.nothing import weak
 from compresskit.evaluate.row import Report, Row
-from compresskit.text import from_json, to_json
+from compresskit.evaluate.runs import Layout
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A report with its baseline, the rows that gates are derived for, and the runs of rows by their names.
-
-    A row without runs is one run itself.
-    """
+    """A report with its baseline, and the rows that gates are derived for."""
 
     report: Report
     baseline: Row
     rows: tuple[Row, ...]
-    runs: Mapping[str, tuple[Row, ...]]
-
-    def runs_of(self, row: Row) -> tuple[Row, ...]:
-        """The runs whose mean a row is; the row alone where it is of one."""
-        return self.runs.get(row.name) or (row,)
 
 
 def read_source(path: Path, names: Sequence[str]) -> Source:
@@ -37,7 +28,7 @@ def read_source(path: Path, names: Sequence[str]) -> Source:
     Raises InputError where the file is no report, has no baseline that others can be compared with, no other row, or a
     chosen row was not scored; UsageError for a name that no row has.
     """
-    report, runs = _read(path)
+    report = read_report(path)
     baseline = report.baseline
     if baseline is None:
         raise InputError(f"{path}: no row is the baseline, and limits are relative to one; measure with --baseline")
@@ -52,7 +43,7 @@ def read_source(path: Path, names: Sequence[str]) -> Source:
         raise InputError(f"{path}: {', '.join(lost)} was not scored; mend it, or name the others with --row")
     if not report.dataset.questions:
         raise InputError(f"{path}: no question was asked; measure on data with questions")
-    return Source(report, baseline, rows, runs)
+    return Source(report, baseline, rows)
 
 
 def _chosen(report: Report, names: Sequence[str]) -> list[Row]:
@@ -64,30 +55,16 @@ def _chosen(report: Report, names: Sequence[str]) -> list[Row]:
     return [row for row in others if not names or row.name in names]
 
 
-def _read(path: Path) -> tuple[Report, dict[str, tuple[Row, ...]]]:
-    """A report, and the runs of its rows by their names; rows of an earlier version have none."""
-    text, lists = report_text(path), {}
-    try:
-        value = from_json(text)
-        rows = value["rows"]
-        lists = {row["name"]: runs for row in rows if (runs := _taken(row))}
-        text = to_json(value)
-    except (ValueError, TypeError, KeyError, AttributeError):  # what is wrong with it is told by whoever reads it
-        return Report.from_json(text, str(path)), {}
-    report = Report.from_json(text, str(path))
-    found = {}
-    for name, runs in lists.items():
-        where = f"{path}: the runs of {name}"
-        found[name] = Report.from_json(to_json({**value, "rows": runs, "gates": []}), where).rows
-        if lost := [run.name for run in found[name] if run.error is not None]:
-            raise InputError(f"{where}: {', '.join(lost)} was not scored; mend it, and measure again")
-    return report, found
+def runs_of(row: Row) -> tuple[Row, ...]:
+    """The runs whose mean a row is; the row alone where it is of one."""
+    return row.runs or (row,)
 
 
-def _taken(row: dict[str, Any]) -> list[Any]:
-    """Take the runs out of a row, each without runs of its own, so that all are rows of one run."""
-    runs = row.pop("runs", None) or []
-    for each in (row, *runs):
-        each.pop("runs", None)
-        each.pop("sd", None)
-    return list(runs) if len(runs) > 1 else []
+def pairs_of(row: Row, baseline: Row) -> list[tuple[Row, Row]] | None:
+    """Each run of a row with the baseline's run of the same seed; None where they are not such pairs."""
+    own, base = runs_of(row), runs_of(baseline)
+    rows = [baseline, row, *base, *own]
+    first = 2 + len(base)
+    layout = Layout.of(rows, {0: list(range(2, first)), 1: list(range(first, len(rows)))})
+    found = layout.pairs.get(1)
+    return None if found is None or len(own) < 2 else [(rows[at], rows[other]) for at, other in found.items()]

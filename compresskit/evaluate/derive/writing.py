@@ -79,7 +79,7 @@ def _head(proposed: Proposed) -> str:
     by = f"from {counted(data.questions, 'question')} of {data.path}, measured {source.report.created}"
     told = f"{_FIRST.removeprefix('# ')} {by}. Each is held with {100 * proposed.sure:g} % by itself, all "
     told += f"{count} together with at least {100 * together:.3g} %."
-    if all(len(source.runs_of(row)) == 1 for row in source.rows):
+    if all(row.runs is None for row in source.rows):
         told += " Each row is of one run: what another seed gives is not in these limits."
     return told
 
@@ -87,12 +87,15 @@ def _head(proposed: Proposed) -> str:
 def _asked(proposed: Proposed) -> Mapping[str, Any]:
     """What was measured and how, as keys of the file: a setting where it is not the default."""
     source = proposed.source
-    settings = source.baseline.settings
+    settings, base = source.baseline.settings, source.baseline
+    means = [row for row in (base, *source.rows) if row.runs is not None]
     keys: dict[str, Any] = {
-        "checkpoints": [row.path for row in source.rows],
-        "baseline": source.baseline.path,
+        "checkpoints": [row.path for row in source.rows if row.runs is None],
+        "runs": [f"{row.name}={','.join(run.path for run in row.runs or ())}" for row in means],
+        "baseline": base.path if base.runs is None else base.name,
         "data": source.report.dataset.path,
     }
+    keys = {key: value for key, value in keys.items() if value}
     for name, known in options_of(EvalSettings).items():
         value = settings.get(name)
         plain = tuple(value) if isinstance(value, list) else value

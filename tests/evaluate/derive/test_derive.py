@@ -118,6 +118,37 @@ def test_the_limit_of_several_runs_is_that_of_one_more_run(tmp_path: Path) -> No
     assert parse(rules_of(both)["em"]).number == pytest.approx(wider, abs=0.011)
 
 
+def seeded(row: Row, seed: int) -> Row:
+    return replace(row, path=f"runs/{row.name}", manifest={"steps": [{"method": "train", "seed": seed}]})
+
+
+def test_runs_of_one_seed_are_pairs(tmp_path: Path) -> None:
+    """Seeds that are hard for both say nothing of the difference."""
+    own = [seeded(row, seed) for seed, row in enumerate(seeds([77.0, 78.0, 79.5]))]
+    base = [seeded(row, seed) for seed, row in enumerate(seeds([79.0, 80.0, 81.0], DENSE))]
+    mean = replace(SMALL, slices=None, em=np.mean([77.0, 78.0, 79.5]).item())
+    report = replace(REPORT, rows=(DENSE, mean))
+    found = proposed(report, tmp_path, runs={"small": own[::-1], "dense": base})
+    less = [-2.0, -2.0, -1.5]
+    expected = np.mean(less) - stats.t.ppf(0.95, 2) * np.std(less, ddof=1) * math.sqrt(1 + 1 / 3)
+    assert parse(rules_of(found)["em"]).number == pytest.approx(expected, abs=0.011)
+    assert "standard deviation of the difference 0.29 over 3 pairs of one seed" in found.gates[0].reason
+    loose = proposed(report, tmp_path, runs={"small": own, "dense": [seeded(row, 7) for row in base]})
+    assert parse(rules_of(loose)["em"]).number < expected - 1, "seeds of which none is the other's"
+
+
+def test_the_file_names_the_runs(tmp_path: Path) -> None:
+    runs = {"small": seeds([77.0, 78.0]), "dense": seeds([79.0, 80.0], DENSE)}
+    runs = {name: [seeded(row, seed) for seed, row in enumerate(each)] for name, each in runs.items()}
+    target = tmp_path / "compresskit.yaml"
+    assert main(["gates", "derive", str(saved(REPORT, tmp_path, runs)), "-o", str(target)]) == 0
+    values = read(tmp_path)
+    assert values["runs"] == ("dense=runs/dense-seed0,runs/dense-seed1", "small=runs/small-seed0,runs/small-seed1")
+    assert (values["checkpoints"], values["baseline"]) == ((), "dense")
+    assert "another seed" not in target.read_text()
+    assert configured({}, tmp_path).gating.gates == values["gates"]
+
+
 def test_every_gate_holds_for_the_report_and_fails_for_a_real_loss(tmp_path: Path) -> None:
     found = proposed(REPORT, tmp_path)
     assert set(rules_of(found)) == {
@@ -296,4 +327,4 @@ def test_runs_that_are_no_rows(tmp_path: Path, refused: Any) -> None:
     value = json.loads(path.read_text())
     value["rows"][1]["runs"][0]["em"] = 700
     path.write_text(json.dumps(value))
-    assert "the runs of small: rows[0].em: 700" in refused(3, path)
+    assert "rows[1].runs[0].em: 700" in refused(3, path)
