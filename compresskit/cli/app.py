@@ -23,6 +23,7 @@ from compresskit.cli.doctor import doctor
 from compresskit.cli.eval import eval_
 from compresskit.cli.everywhere import Verb, set_up
 from compresskit.cli.export import export
+from compresskit.cli.gates import gates
 from compresskit.cli.inspect import inspect
 from compresskit.cli.interrupts import ended_by_signals
 from compresskit.cli.lora import lora
@@ -56,6 +57,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     eval_,
     report,
     cache,
+    gates,
     data,
     predict,
     inspect,

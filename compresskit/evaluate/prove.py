@@ -25,6 +25,7 @@ from compresskit.evaluate.compare import compared
 from compresskit.evaluate.delivery import GateOptions
 from compresskit.evaluate.evaluate import Known, known
 from compresskit.evaluate.gate import Rule, gated
+from compresskit.evaluate.look import PREFIX
 from compresskit.evaluate.measurement import Measurement, Outcome
 from compresskit.evaluate.nothing import answering_nothing, as_figures
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Report, Row, figure_of
@@ -209,7 +210,7 @@ class _Stage:
                 sides = [self._gate(rule, rows[count], options) for count in turns[rule]]
             else:
                 sides = self._by_figure(rule, options)
-            yield _proof(sides)
+            yield proof_of(sides)
 
     def _turn(self, rule: Rule, options: GateOptions) -> tuple[int, int]:
         """How many answers to damage for two files that differ in one, between which the verdict turns.
@@ -235,7 +236,7 @@ class _Stage:
         found: list[Gate] = []
         for each in timed.all_of(rule):  # of alternatives, the limit at which the verdict turns
             limit = self._gate(replace(each, otherwise=None), self._with(row, rule, 0.0), options).limit
-            values = (0.0, 0.0) if limit is None else _beside(limit, figure.unit)
+            values = (0.0, 0.0) if limit is None else beside(limit, figure.unit)
             found = [self._gate(rule, self._with(row, rule, value), options) for value in values]
             if found[0].passed != found[1].passed:
                 break
@@ -245,7 +246,7 @@ class _Stage:
         """A row with another figure, which in turns is that of each round."""
         base = self._base_for(rule)
         if not timed.is_in_turns(rule):
-            return _with(row, rule.metric, value)
+            return with_figure(row, rule.metric, value)
         own = None if base is None else base.value(rule.metric)
         return replace(row, turns={} if own is None else {rule.metric: [[value, own]] * ROUNDS})
 
@@ -275,13 +276,14 @@ class _Stage:
     def _base_for(self, rule: Rule) -> Row | None:
         """The baseline; where it is made up, with a figure that the rule may be relative to, of the usual size."""
         figure = figure_of(rule.metric)
-        if self.base is None or not self._is_made_up or rule.metric in OF_ANSWERS or figure is None:
+        is_known = not self._is_made_up and not rule.metric.startswith(PREFIX)  # nothing is scored on a blind set
+        if self.base is None or is_known or rule.metric in OF_ANSWERS or figure is None:
             return self.base
         usual = _USUAL.get(figure.unit, 0.5 if figure.unit is PROBABILITY else 50.0)
-        return _with(self.base, rule.metric, max(usual, 4 * abs(rule.number)) if rule.kind == "offset" else usual)
+        return with_figure(self.base, rule.metric, max(usual, 4 * abs(rule.number)) if rule.kind == "offset" else usual)
 
 
-def _proof(sides: Sequence[Gate]) -> Proof:
+def proof_of(sides: Sequence[Gate]) -> Proof:
     """What two verdicts prove, in whatever order they come."""
     below, above = sorted(sides, key=lambda gate: -math.inf if gate.value is None else gate.value)
     if above.passed != below.passed:
@@ -290,13 +292,13 @@ def _proof(sides: Sequence[Gate]) -> Proof:
     return Proof(above.rule, above, below, "cannot fail" if above.passed else f"cannot hold{reason}")
 
 
-def _with(row: Row, metric: str, value: float) -> Row:
+def with_figure(row: Row, metric: str, value: float) -> Row:
     """A row with another figure."""
     changes: dict[str, Any] = {metric: value} if metric in FIGURES else {"metrics": {**row.metrics, metric: value}}
     return replace(row, **changes)
 
 
-def _beside(limit: float, unit: Unit) -> tuple[float, float]:
+def beside(limit: float, unit: Unit) -> tuple[float, float]:
     """A figure just above a limit and one just below: the nearest whole ones of what is counted, else by a thousandth.
 
     They stay within what the figure can be.

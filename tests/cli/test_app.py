@@ -171,9 +171,9 @@ def test_a_wrong_value_is_told_in_one_form(flag, value, capsys):
 
 
 def test_wrong_verb_names_the_nearest_one(capsys):
-    code, printed, shown = run("fakes", capsys=capsys)
+    code, printed, shown = run("fakee", capsys=capsys)
     assert (code, printed, shown.count("\n")) == (2, "", 1)
-    assert "'fakes'" in shown
+    assert "'fakee'" in shown
     assert "'fake'?" in shown
 
 

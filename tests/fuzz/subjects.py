@@ -138,6 +138,21 @@ def _report() -> None:
     run(f"{SCORE} others.json --baseline answers.json -o eval.json --show-flips 2 {gate}")
 
 
+def _limits() -> None:
+    """A report with a baseline that is always right, and a row that has one answer of five wrong."""
+    makers.data(Path("data.json"))
+    gold = {
+        asked["id"]: next((answer["text"] for answer in asked["answers"]), "")
+        for article in json.loads(Path("data.json").read_text())["data"]
+        for one in article["paragraphs"]
+        for asked in one["qas"]
+    }
+    wrong = {key: "sea" if number % 5 == 0 else text for number, (key, text) in enumerate(gold.items())}
+    Path("answers.json").write_text(json.dumps(wrong))
+    Path("gold.json").write_text(json.dumps(gold))
+    run(f"{SCORE} --baseline gold.json -o eval.json")
+
+
 def _cache() -> None:
     _answers()
     run(SCORE)
@@ -259,6 +274,7 @@ SUBJECTS: dict[str, Subject] = {
         ("eval.json",),
         ("report eval.json --format json", "report eval.json --format csv", "report eval.json --html page.html"),
     ),
+    "limits": Subject(_limits, ("eval.json",), ("gates derive eval.json", "gates derive eval.json --row answers.json")),
     "cache": Subject(_cache, ("cache/eval/*/*",), (SCORE, "cache ls --format json")),
     "prompt": Subject(
         _prompt,
