@@ -10,6 +10,7 @@ from typing import Any
 from compresskit.checkpoint.reading import read_text
 from compresskit.errors import InputError
 from compresskit.evaluate.compare import with_differences
+from compresskit.evaluate.look import common
 from compresskit.evaluate.ratio import RATIOS
 from compresskit.evaluate.row import Report, Row
 from compresskit.evaluate.slices import slices_against
@@ -38,7 +39,7 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
     """
     first = reports[0]
     for report, source in zip(reports, sources, strict=True):
-        ours, theirs = (replace(each.dataset, path="", nothing=None) for each in (first, report))
+        ours, theirs = (replace(each.dataset, path="", nothing=None, blind=None) for each in (first, report))
         if ours != theirs:
             raise InputError(
                 f"{source}: stands on {_data(report)}, and {sources[0]} on {_data(first)}; "
@@ -63,7 +64,8 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
             rows.append(replace(compared, name=names[row.name]))
         rows[begin:] = [replace(row, same_as=names.get(row.same_as)) for row in rows[begin:]]
     nothing = next((each.dataset.nothing for each in reports if each.dataset.nothing is not None), None)
-    return replace(first, dataset=replace(first.dataset, nothing=nothing), rows=tuple(rows), gates=(), passed=True)
+    dataset = replace(first.dataset, nothing=nothing, blind=common(reports, sources))
+    return replace(first, dataset=dataset, rows=tuple(rows), gates=(), passed=True)
 
 
 _DIFFERENCES = ("delta_em", "delta_f1")

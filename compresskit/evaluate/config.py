@@ -22,7 +22,7 @@ from compresskit.evaluate.refs import same
 from compresskit.evaluate.runs import Runs, meant, parse_runs
 from compresskit.evaluate.settings import METRICS, TIMING, EvalSettings
 from compresskit.evaluate.settings_text import MOST_TOML, MOST_YAML, from_toml, from_yaml
-from compresskit.options import OUTPUT, check, option, options_of
+from compresskit.options import OUTPUT, check, option, options_of, refuse
 from compresskit.text import kind_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,15 @@ class EvalOptions:
         DEFAULT_DATA,
         "A file (SQuAD JSON, rows as JSON, CSV or Parquet), a folder, a Hub data set, or demo.",
         metavar="DATA",
+    )
+    blind: str | None = option(
+        None,
+        "A set that is scored once for each checkpoint, beside --data, with a record of every look at it.",
+        metavar="DATA",
+        panel=METRICS,
+    )
+    blind_record: Path | None = option(
+        None, "Where that record is.", metavar="FILE", shown="DATA.blind.jsonl, beside the data", panel=METRICS
     )
     runs: tuple[str, ...] = option(
         (),
@@ -85,6 +94,8 @@ class EvalOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.blind is None:
+            refuse(self, ("blind_record",), "without --blind")
         if self.baseline is None and self.show_flips:
             raise UsageError(f"--show-flips {self.show_flips} has no effect without --baseline; leave it out")
         if self.baseline is None and self.rounds is not None:
@@ -159,10 +170,13 @@ class EvalConfig:
 
         `folder` is that of the project's file.
         """
+        from compresskit.data.load import local_files
+        from compresskit.evaluate.blind_record import check_record
         from compresskit.evaluate.reading import read_by
 
-        refs = [*self.options.measured, *self.options.baselines]
-        read = read_by(refs, self.options.data, self.settings)
+        read = [*read_by([*self.options.measured, *self.options.baselines], self.options.data, self.settings)]
+        if (blind := self.options.blind) is not None:
+            read += [*local_files(blind), check_record(blind, self.options.blind_record, read)]
         self.delivery.check_apart([folder / PYPROJECT, folder / YAML, *read])
 
 

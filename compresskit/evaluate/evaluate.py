@@ -23,6 +23,7 @@ from compresskit.errors import CompresskitError, InputError, MissingError, RunFa
 from compresskit.evaluate import machine
 from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
+from compresskit.evaluate.blind_record import check_not_blind
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.explained import bytes_explained
@@ -55,7 +56,8 @@ class Extras:
     checkpoint. `flips` is how many questions that flip against the baseline a row tells, of those won and of those
     lost. `slices` are asked for beside those that every row has. `overlap`: training data are looked through.
     `turns` is what is measured in turns, for the ratios to the baseline. `runs` are checkpoints that make a row
-    together, the mean of theirs.
+    together, the mean of theirs. `blind`: the data are a blind set, whose record is kept by who asks, and of which
+    nothing goes to the cache.
     """
 
     use_cache: bool = True
@@ -65,6 +67,7 @@ class Extras:
     overlap: bool = True
     turns: Plan | None = None
     runs: tuple[Runs, ...] = ()
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,9 @@ def evaluate(
     refs = with_baseline([*checkpoints, *(ref for each in extras.runs for ref in each.refs)], next(iter(bases), None))
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
+    check_not_blind(None if extras.blind else data_ref, "--data")
+    check_not_blind(settings.tune_data, "--tune-data")
+    check_not_blind(settings.shots_data, "--shots-data")
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
     check_names(names, extras.runs)
     targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
@@ -295,7 +301,7 @@ def _measure(
         return _Result(outcome, folder)
     row = replace(outcome.row, sha256=checkpoint, created=_now(), versions=_versions(), settings=settings.to_dict())
     outcome = replace(outcome, row=row)
-    return _Result(outcome, folder, None if shard.rank else cache.keep(key, outcome, folder, dataset))
+    return _Result(outcome, folder, None if shard.rank or extras.blind else cache.keep(key, outcome, folder, dataset))
 
 
 def _checkpoint_hash(ref: str) -> str:

@@ -49,8 +49,10 @@ class EvaluatorOptions:
         if self.eval_data is None:
             return None
         from compresskit.data.load import load
+        from compresskit.evaluate.blind_record import check_not_blind
 
         data = self.eval_data
+        check_not_blind(data, "--eval-data")
         load(data, "eval")
         if training.select_data is not None:
             console.warn(

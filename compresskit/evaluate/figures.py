@@ -116,6 +116,12 @@ ASKED: Mapping[str, Figure] = {
 }
 """The figures of `--metrics` by their names in `Row.metrics`."""
 
+BLIND: Mapping[str, Figure] = {
+    "blind.em": _asked("Blind\nEM", PER_CENT, "EM on the blind set, per cent", "higher", True),
+    "blind.f1": _asked("Blind\nF1", PER_CENT, "F1 on the blind set, per cent", "higher", True),
+}
+"""The figures on a blind set (`compresskit.evaluate.look`)."""
+
 # How the names of lm-evaluation-harness end whose figures are better the lower they are.
 _LOWER = ("ppl", "perplexity", "bits_per_byte")
 
@@ -128,4 +134,4 @@ def asked_figure(name: str) -> Figure:
     """
     unit = RATIO if "/" in name else PER_CENT
     better: Literal["higher", "lower"] = "lower" if name.endswith(_LOWER) else "higher"
-    return ASKED.get(name) or _asked(name, unit, "", better, sampled=False)
+    return ASKED.get(name) or BLIND.get(name) or _asked(name, unit, "", better, sampled=False)

@@ -12,7 +12,7 @@ from typing import Literal
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate import nothing, timed
 from compresskit.evaluate.delivery import GateOptions
-from compresskit.evaluate.figures import ASKED, Figure
+from compresskit.evaluate.figures import ASKED, BLIND, Figure
 from compresskit.evaluate.missing import NOT_SCORED, why_missing
 from compresskit.evaluate.row import FIGURES, Dataset, Gate, Interval, Report, Row, figure_of
 from compresskit.evaluate.runs import with_runs
@@ -38,7 +38,7 @@ _OF_BASELINE = "baseline."
 _WORST = "@worst"
 _PLAIN = GateOptions()
 # What a rule can name, as a message lists it: the short names stand behind EM and F1.
-_NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED]))
+_NAMES: Sequence[str] = tuple(dict.fromkeys(["em", "f1", *_BY_SHORT_NAME, *_FAIR, *ASKED, *BLIND]))
 _QUALITY = ("em", "f1", "delta_em", "delta_f1")
 
 Judged = Row | Slice
@@ -169,7 +169,7 @@ class Rule:
         """
         if self.op not in (">=", ">"):
             return None
-        score = None if self.part is not None else nothing.score_of(self.metric, dataset.nothing, baseline)
+        score = None if self.part is not None else nothing.score_of(self.metric, dataset.scores_of_nothing, baseline)
         if score is not None and OPERATORS[self.op](score, limit):
             return nothing.held_by_nothing(score)
         figure = figure_of(self.metric)
@@ -335,13 +335,16 @@ def check_judged(rules: Sequence[Rule], *, has_others: bool) -> None:
 def check_asked(rules: Sequence[Rule], metrics: Sequence[str], harness: Sequence[str]) -> None:
     """UsageError for a rule on a figure that no row will have, since neither `metrics` nor `harness` asks for it."""
     for rule in rules:
-        is_asked = any(rule.metric.startswith(name) for name in metrics) if rule.metric in ASKED else bool(harness)
+        by_name = rule.metric in ASKED or rule.metric in BLIND
+        is_asked = any(rule.metric.startswith(name) for name in metrics) if by_name else bool(harness)
         if not is_asked and (flag := _asked_by(rule.metric)):
             raise UsageError(f"--gate {rule.text!r}: no row will have {rule.metric}; ask for it with {flag}")
 
 
 def _asked_by(metric: str) -> str:
     """The option that asks for a figure; "" where rows have it unasked."""
+    if metric in BLIND:
+        return "--blind"
     return "--metrics" if metric in ASKED else "--harness" if "/" in metric else ""
 
 

@@ -116,7 +116,7 @@ def _whole(mean: Row, runs: Sequence[Row]) -> Row:
 
 def deviations(runs: Sequence[Row]) -> dict[str, float]:
     """The sample standard deviation (n - 1) of each figure that a sample of questions gives, where each run has it."""
-    names = dict.fromkeys(name for run in runs for name in (*FIGURES, *run.metrics))
+    names = dict.fromkeys(name for run in runs for name in (*FIGURES, *run.named))
     found = {}
     for name in names:
         figure, values = figure_of(name), [value for run in runs if (value := run.value(name)) is not None]

@@ -80,7 +80,7 @@ def score_of(metric: str, nothing: Mapping[str, float] | None, baseline: Row | N
     if nothing is None:
         return None
     known: dict[str, float | None] = {**nothing, "has_ans_em": 0.0, "has_ans_f1": 0.0}
-    if baseline is not None:
+    if baseline is not None and "em" in nothing:
         known["delta_em"] = None if baseline.em is None else nothing["em"] - baseline.em
         known["delta_f1"] = None if baseline.f1 is None else nothing["f1"] - baseline.f1
     return known.get(metric)

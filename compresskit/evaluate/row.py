@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from compresskit.errors import InputError
 from compresskit.evaluate.figures import (
     ASKED,
+    BLIND,
     Figure,
     Group,
     asked_figure,
@@ -27,6 +28,7 @@ from compresskit.evaluate.figures import (
     paired,
     quality,
 )
+from compresskit.evaluate.look import Blind
 from compresskit.evaluate.ratio import RATIOS, Ratio
 from compresskit.evaluate.slice import Slice, Slices
 from compresskit.evaluate.units import (
@@ -102,7 +104,7 @@ class Row:
     `*_ratio` are what they say of p50 latency, questions per second and peak memory.
 
     `same_as` is the name of the row that computes the same (`same.py`), `bytes_explained` what the folder's bytes are
-    (`explained.py`).
+    (`explained.py`), `blind` what the row has on a blind set (`look.py`).
 
     A row of several runs holds these in `runs`, whole; its own figures are their means (see `mean.py`), and `sd` holds
     the sample standard deviations of those that a sample of questions gives, by their keys. Both are None elsewhere.
@@ -170,6 +172,7 @@ class Row:
     manifest: Mapping[str, Any] | None = None
     slices: Slices | None = None
     overlap: Mapping[str, int] | None = None
+    blind: Blind | None = None
     flips: tuple[Flip, ...] = ()
     runs: tuple[Row, ...] | None = None
     sd: Mapping[str, float] | None = None
@@ -183,9 +186,14 @@ class Row:
             return None
         return 100.0 * self.params_nonzero / self.params_total
 
+    @property
+    def named(self) -> Mapping[str, float | None]:
+        """The figures that were asked for: those on a blind set, and the metrics."""
+        return self.metrics if self.blind is None else {**self.blind.figures(), **self.metrics}
+
     def value(self, name: str) -> float | None:
         """A figure by its key, or by its name among the metrics that were asked for."""
-        found: float | None = getattr(self, name) if name in FIGURES else self.metrics.get(name)
+        found: float | None = getattr(self, name) if name in FIGURES else self.named.get(name)
         return found
 
     def interval(self, figure: Figure) -> Interval | None:
@@ -213,6 +221,7 @@ class Row:
         if (runs := value.get("runs")) is not None:
             values["runs"] = tuple(map(cls.from_dict, runs))
         values |= {key: Ratio(**value[key]) for key in RATIOS if value.get(key) is not None}
+        values |= {"blind": Blind(**value["blind"])} if value.get("blind") is not None else {}
         return cls(**values)
 
 
@@ -232,7 +241,7 @@ def figure_of(name: str) -> Figure | None:
     """
     if name in FIGURES:
         return FIGURES[name]
-    return asked_figure(name) if name in ASKED or "/" in name else None
+    return asked_figure(name) if name in ASKED or name in BLIND or "/" in name else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +249,8 @@ class Dataset:
     """The data a report stands on: path or Hub id, SHA-256 of its bytes, and counts of questions.
 
     Where only a part was asked, whole paragraphs drawn with `seed`, `sampled_from` is the number of all questions.
-    `nothing` holds "em" and "f1" of answering nothing at all, per cent.
+    `nothing` holds "em" and "f1" of answering nothing at all, per cent. `blind` is what is known of a blind set
+    (`compresskit.evaluate.blind.BlindSet.facts`), and how many checkpoints were scored on it.
     """
 
     path: str
@@ -250,6 +260,14 @@ class Dataset:
     sampled_from: int | None = None
     seed: int | None = None
     nothing: Mapping[str, float] | None = None
+    blind: Mapping[str, Any] | None = None
+
+    @property
+    def scores_of_nothing(self) -> Mapping[str, float] | None:
+        """What answering nothing has of each figure that a gate names, those on a blind set too."""
+        if self.blind is None:
+            return self.nothing
+        return {**(self.nothing or {}), **{f"blind.{key}": value for key, value in self.blind["nothing"].items()}}
 
     def to_dict(self) -> dict[str, Any]:
         """The entry as it stands in the JSON; what tells of a sample only where it is one."""

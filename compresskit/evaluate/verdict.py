@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from compresskit.evaluate.blind import BlindSet
 from compresskit.evaluate.config import EvalConfig
 from compresskit.evaluate.delivery import require_gates, require_rows
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.gate import Rule, check_asked, check_judged, gated, parse_rules
 from compresskit.evaluate.harness import check_language_figures
+from compresskit.evaluate.look import PREFIX
 from compresskit.evaluate.metrics import check_metrics
 from compresskit.evaluate.refs import judged
 
@@ -22,7 +24,8 @@ def rules_of(config: EvalConfig) -> Sequence[Rule]:
     check_metrics(settings.metrics)
     rules = parse_rules(gating.gates, has_baseline=options.baseline is not None, ci95=gating.gate_ci)
     gating.check_effect(rules)
-    check_asked(rules, settings.metrics, settings.harness)
+    asked = settings.metrics if options.blind is None else (*settings.metrics, PREFIX)
+    check_asked(rules, asked, settings.harness)
     return rules
 
 
@@ -34,7 +37,9 @@ def judge(config: EvalConfig, rules: Sequence[Rule]) -> None:
     options, settings = config.options, config.settings
     check_language_figures(options.measured, settings)
     check_judged(rules, has_others=bool(judged(options.measured, options.baselines)))
+    blind = options.blind and BlindSet.read(options.blind, options.blind_record, options.data, settings)
     report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
+    report = blind.looked(report) if blind else report
     report = gated(report, rules, config.gating)
     config.delivery.deliver(report)
     require_rows(report)

@@ -39,7 +39,7 @@ def text(report: Report, name: str) -> str:
 
 def test_csv_has_every_key_and_figure():
     header, *rows = csv.reader(io.StringIO(text(REPORT, "csv")))
-    nested = {"metrics", "device", "versions", "settings", "manifest", "flips", "slices", "overlap", "turns"}
+    nested = {"metrics", "device", "versions", "settings", "manifest", "flips", "slices", "overlap", "blind", "turns"}
     nested |= {"bytes_explained", "runs", "sd"}
     assert header == [*(field.name for field in fields(Row) if field.name not in nested), "run_of", "bleu"]
     table = [dict(zip(header, row, strict=True)) for row in rows]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from compresskit.errors import InputError
+from compresskit.evaluate.look import Blind
 from compresskit.evaluate.ratio import Ratio
 from compresskit.evaluate.row import FIGURES, SCHEMA_FILE, Dataset, Flip, Gate, Report, Row
 from compresskit.evaluate.slice import Slice
@@ -52,6 +53,15 @@ by_kind = {
     "Mapping[str, int] | None": st.none()
     | st.fixed_dictionaries(dict.fromkeys(("questions", "paragraphs"), st.integers(0, 9))),
     "Ratio | None": st.none() | st.builds(Ratio, numbers, st.none() | st.floats(0, 1e9), st.integers(1, 99)),
+    "Blind | None": st.none()
+    | st.builds(
+        Blind,
+        *[st.floats(0, 100)] * 2,
+        st.text(),
+        st.integers(1, 9),
+        st.booleans(),
+        st.none() | st.fixed_dictionaries(dict.fromkeys(("questions", "paragraphs"), st.integers(0, 9))),
+    ),
     "Mapping[str, list[list[float]]]": st.dictionaries(
         st.text(), st.lists(st.lists(numbers, min_size=2, max_size=2), max_size=2), max_size=2
     ),
@@ -118,7 +128,7 @@ def test_the_published_schema_is_one_and_knows_every_key() -> None:
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     definitions = schema["$defs"]
-    for kind in (Row, Dataset, Gate, Flip, Slice, Ratio):
+    for kind in (Row, Dataset, Gate, Flip, Slice, Ratio, Blind):
         assert list(definitions[kind.__name__.lower()]["properties"]) == [field.name for field in fields(kind)]
     assert set(definitions["row"]["required"]) == CONTRACT
 
@@ -149,6 +159,7 @@ IN_SCHEMA: dict[str, dict[str, Any]] = {
     },
     "Mapping[str, int] | None": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/overlap"}]},
     "Ratio | None": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/ratio"}]},
+    "Blind | None": {"oneOf": [{"type": "null"}, {"$ref": "#/$defs/blind"}]},
     "Mapping[str, list[list[float]]]": {
         "type": "object",
         "additionalProperties": {"type": "array", "items": {"$ref": "#/$defs/interval"}},

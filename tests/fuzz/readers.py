@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 from compresskit.checkpoint import coded, mask
 from compresskit.checkpoint.store import load_tensors
 from compresskit.data import reading
+from compresskit.evaluate import blind_record
 from compresskit.models.lstm.vector_file import read_vectors
 
 NAME = "w"
@@ -66,14 +67,27 @@ def read_data(folder: Path, data: bytes) -> None:
     reading.read(path)
 
 
+def read_record(folder: Path, data: bytes) -> None:
+    """The record of a blind set."""
+    path = folder / "held.json.blind.jsonl"
+    path.write_bytes(data)
+    with blind_record.opened(path) as book:
+        book.checkpoints("")
+
+
 READERS: Mapping[str, Callable[[Path, bytes], None]] = {
     "mask": read_mask,
     "coded": read_coded,
     "header": read_header,
     "vectors": read_file_of_vectors,
     "data": read_data,
+    "record": read_record,
 }
 
+_ENTRY = blind_record.Entry(
+    *("then", "d" * 64, "held.json", 9, "a" * 64, "small", "runs/small", "dense", ("train",), 1),
+    *({"em": 70.0, "f1": 75.0}, None, {"max_length": 384}, {"torch": "2"}),
+)
 _COUNTS = [0] * (coded.LARGEST - 1) + [1, 2, 1] + [0] * (coded.LARGEST - 1)
 SEEDS: Mapping[str, bytes] = {
     "mask": b'{"w":{"shape":[4,8],"block":[1,1],"ones":7}}\0'
@@ -84,5 +98,6 @@ SEEDS: Mapping[str, bytes] = {
     "header": b'{"__metadata__":{"a":"b"},"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}\0' + bytes(8),
     "vectors": b"2 3\nthe 1 2 3\nrome 0.5 1 1\n",
     "data": b'{"context": "A", "qas": [{"qid": 1, "question": "", "answers": {"text": ["A"], "answer_start": [2]}}]}',
+    "record": _ENTRY.to_line().encode() * 2,
 }
 """Bytes that each reader takes, from which a fuzzer starts."""

@@ -17,7 +17,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # What is not a single value; the JSON has it.
 _NESTED = (
     *("metrics", "device", "versions", "settings", "manifest", "flips"),
-    *("slices", "overlap", "turns", "bytes_explained", "runs", "sd"),
+    *("slices", "overlap", "blind", "turns", "bytes_explained", "runs", "sd"),
 )
 _RUN_OF = "run_of"
 
@@ -30,7 +30,7 @@ def render(report: Report) -> str:
     deviation of a figure over them. A text that a spreadsheet would compute has an apostrophe before it; numbers stay
     numbers.
     """
-    names = list(dict.fromkeys(name for row in report.rows for name in row.metrics))
+    names = list(dict.fromkeys(name for row in report.rows for name in row.named))
     names += dict.fromkeys(f"{key}_sd" for row in report.rows for key in row.sd or {})
     keys = [*(field.name for field in fields(Row) if field.name not in _NESTED), _RUN_OF]
     stream = io.StringIO()
@@ -53,4 +53,4 @@ def _flat(row: Row) -> Mapping[str, object]:
     values = {key: _cell(value) for key, value in row.to_dict().items() if key not in _NESTED}
     joined = {key: " ".join(map(str, value)) for key, value in values.items() if isinstance(value, tuple)}
     medians = {key: value["median"] for key, value in values.items() if isinstance(value, dict)}
-    return {**values, **joined, **medians, **row.metrics, **{f"{key}_sd": sd for key, sd in (row.sd or {}).items()}}
+    return {**values, **joined, **medians, **row.named, **{f"{key}_sd": sd for key, sd in (row.sd or {}).items()}}

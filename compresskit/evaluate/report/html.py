@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate import gate as gates
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
+from compresskit.evaluate.look import told, told_blind
 from compresskit.evaluate.mean import told_of_runs
 from compresskit.evaluate.report.drawing import HEIGHT, WIDTH, draw
 from compresskit.evaluate.report.gate_lines import groups
@@ -33,7 +34,7 @@ from compresskit.text import printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_REMARKS = (told_of_runs, told_same, told_bytes, told_of_times, overlap.told)
+_REMARKS = (told_of_runs, told_same, told_bytes, told_of_times, overlap.told, told_blind)
 """What is told below the table."""
 
 # Of the usual system fonts, in parts of their size.
@@ -201,6 +202,7 @@ def _facts(row: Row) -> Pairs:
             "Weights in 8 bits": row.arithmetic,
             "Null threshold": row.null_threshold,
             "Best EM": best,
+            "Blind set": None if row.blind is None else told(row.blind),
             "Measured": row.created,
             "Predictions": row.predictions,
         }

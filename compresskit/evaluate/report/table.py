@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from compresskit.evaluate import overlap
 from compresskit.evaluate.explained import told_bytes
 from compresskit.evaluate.figures import WEIGHTS_LEFT, Figure, Group, asked_figure
+from compresskit.evaluate.look import told_blind
 from compresskit.evaluate.mean import told_of_runs
 from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.nothing import told as told_of_nothing
@@ -117,7 +118,7 @@ def columns_of(report: Report, known: Sequence[Column] = COLUMNS) -> list[Column
     paired = [number for number, each in enumerate(columns, start=1) if each.figure and each.figure.paired]
     at = max(paired, default=len(columns))
     columns[at:at] = measured
-    names = dict.fromkeys(name for row in report.rows for name in row.metrics)
+    names = dict.fromkeys(name for row in report.rows for name in row.named)
     return columns + [_column(name, asked_figure(name)) for name in names]
 
 
@@ -223,7 +224,7 @@ def notes(report: Report) -> list[str]:
         lines.insert(0, f"null threshold{''.join(f', tuned on {data}' for data in tuned)}: {known}")
     lines = [*told_of_runs(report), *told_of_nothing(report), *lines, *told_same(report), *told_bytes(report)]
     lines += _unlike_settings(singles(report.rows))
-    return lines + told_of_times(report) + overlap.told(report)
+    return [*lines, *told_of_times(report), *overlap.told(report), *told_blind(report)]
 
 
 def _of_rows(value: str, names: Sequence[str], scored: int) -> str:
