@@ -161,7 +161,7 @@ def test_a_checkpoint_of_mamba_ssm(weights: str, place: Path, refused) -> None:
     line = refused(3, "predict", "mamba-tiny", "-q", "Who?", "-c", "Rome.")
     assert line.startswith("mamba-tiny is in mamba-ssm's own format, ")
     assert "state-spaces/mamba-130m-hf" in line
-    assert "docs/mamba.md" in line
+    assert "docs/reference/mamba.md" in line
 
 
 def test_the_conversion_that_the_docs_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
