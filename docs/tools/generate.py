@@ -1,7 +1,8 @@
 """The parts of the reference that are made from the code while the site is built.
 
-A page of docs/reference/ says `<!-- generated: NAME -->` where one of `PARTS` belongs; `hook.py` puts it there. So a
-new verb, flag, key or name stands in the reference without anybody writing it down.
+A page says `<!-- generated: NAME -->` where one of `PARTS` belongs, and a line for those who read it on GitHub;
+`hook.py` puts the part in the place of both. So a new verb, flag, key or name stands in the reference without anybody
+writing it down.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import inspect
 import json
 import re
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -30,8 +32,9 @@ from compresskit.recipe.evaluation import KNOWN
 from compresskit.recipe.verbs import VERBS, key_of
 from docs.tools.python_api import python_api
 
-RESULTS = Path(__file__).parents[1] / "results"
-MARK = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+MARK = re.compile(r"^<!-- generated: ([\w-]+) -->\n\nOn GitHub nothing stands here: .*$", re.MULTILINE)
 
 
 def filled(page: str) -> str:
@@ -216,7 +219,7 @@ def mask_format() -> str:
             "",
             "## An example",
             "",
-            f"A file of two masks, one of 64 × 64 single weights, one of 4 × 4 blocks of 32 × 32 weights, {size} bytes.",
+            f"A file of {size} bytes with two masks, of 64 × 64 single weights and of 4 × 4 blocks of 32 × 32 weights.",
             "Its metadata, the text of `masks` unfolded:",
             "",
             "```json",
@@ -242,7 +245,11 @@ def evaluation_json() -> str:
             continue
         required = set(part.get("required", ()))
         rows = [
-            (f"`{key}`" + ("" if key in required else " (may be missing)"), _json_type(value, parts), _inline(value.get("description", "")))
+            (
+                f"`{key}`" + ("" if key in required else " (may be missing)"),
+                _json_type(value, parts),
+                _inline(value.get("description", "")),
+            )
             for key, value in part["properties"].items()
         ]
         title = name if part is schema else f"`{name}`"
@@ -282,6 +289,18 @@ def _list_type(value: Mapping[str, Any], parts: Mapping[str, Any]) -> str:
     return f"list of {_json_type(value['items'], parts)}" if "items" in value else "list"
 
 
+def extras() -> str:
+    """The extras of the package, with what each installs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    known = {name: [re.split(r"[<>=!~;]", each)[0] for each in packages] for name, packages in _extras(project)}
+    return "\n".join(_table(("extra", "packages"), [(f"`{name}`", ", ".join(each)) for name, each in known.items()]))
+
+
+def _extras(project: Mapping[str, Any]) -> Iterable[tuple[str, list[str]]]:
+    found: Mapping[str, list[str]] = project["optional-dependencies"]
+    return found.items()
+
+
 def results() -> str:
     """The pages of measured tables by their headings, the newest first."""
     pages = sorted(RESULTS.glob("2*.md"), reverse=True)
@@ -318,6 +337,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "mask": mask_format,
     "evaluation-json": evaluation_json,
     "python-api": python_api,
+    "extras": extras,
     "results": results,
 }
 """What a page may ask for, by name."""

@@ -1,7 +1,7 @@
-"""The pictures of README and docs, made by the program itself from a saved evaluation::
+"""The pictures of README and docs, made by the program itself from a saved evaluation.
 
-    python -m docs.tools.pictures EVAL.json    # draw them of this evaluation, and keep it
-    python -m docs.tools.pictures              # draw them again of the one that is kept
+python -m docs.tools.pictures EVAL.json    # draw them of this evaluation, and keep it
+python -m docs.tools.pictures              # draw them again of the one that is kept
 """
 
 from __future__ import annotations
@@ -25,19 +25,24 @@ COLUMNS = 132
 """As many letters as a line of the pictured terminal has."""
 
 
-def table_svg(report: Report, command: str) -> str:
-    """The table of a report as a terminal shows it, in SVG; `command` stands above it."""
+def table_svg(report: Report) -> str:
+    """The table of a report as a terminal shows it, in SVG."""
     console = Console(
-        record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor", legacy_windows=False
+        record=True,
+        width=COLUMNS,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        legacy_windows=False,
     )
     console.print(table.render(report))
-    drawn = console.export_svg(title=command, unique_id="table")
+    drawn = console.export_svg(title="compresskit eval", unique_id="table")
     return FONTS.sub("", drawn)  # nothing is loaded from elsewhere
 
 
 def draw(report: Report, folder: Path) -> None:
     """Write table.svg and plot.svg into `folder`."""
-    (folder / "table.svg").write_text(table_svg(report, "compresskit eval"), encoding="utf-8")
+    (folder / "table.svg").write_text(table_svg(report), encoding="utf-8")
     save_plot(report, folder / "plot.svg")
 
 

@@ -1,4 +1,4 @@
-"""Run the commands of the tutorial, and put what they printed into its page::
+"""Run the commands of the tutorial, and put what they printed into its page.
 
     python -m docs.tools.tutorial run DIR --model MODEL --train TRAIN --dev DEV [--steps N]
     python -m docs.tools.tutorial fill DIR
