@@ -1,7 +1,7 @@
 """Every command that the pages show can be typed: its flags are there, and its values can be.
 
-Those of README and tutorial are run too (slow), on a built-in model, with the words of `INSTEAD`. What is not run stands
-in `NOT_RUN`, with the reason.
+Those of README and tutorial are run too (slow), on a built-in model, with the words of `INSTEAD`. What is not run
+stands in `NOT_RUN`, with the reason.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import inspect
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,6 @@ INSTEAD = {
 FEW: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("train", "prune", "lora"), ("--max-steps", "2", "--max-train-samples", "80", "--device", "cpu")),
     "eval": ("--limit", "60", "--latency-questions", "2", "--device", "cpu"),
-    "quantize": ("--device", "cpu"),
 }
 NOT_RUN = {
     "python -m pip install -c constraints.txt -e '.[all]'": "CI installs so before it runs the tests",
@@ -100,9 +99,9 @@ def faults(command: Any, values: Mapping[str, Any]) -> list[str]:
     for parameter in inspect.signature(verb, eval_str=True).parameters.values():
         kind = parameter.annotation
         marked = [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Settings)]
-        kinds = marked[0].kinds if marked else [kind] if dataclasses.is_dataclass(kind) else []
+        kinds: Sequence[Any] = marked[0].kinds if marked else [kind] if dataclasses.is_dataclass(kind) else []
         for each in kinds:
-            known = options_of(each)  # type: ignore[arg-type]
+            known = options_of(each)
             given = {name: values[name] for name in known if values.get(name) not in (None, (), [])}
             told += [f"{name}: {problem}" for name in given if (problem := fault(known[name], given[name]))]
             if not marked:

@@ -94,7 +94,7 @@ def _arguments(signature: inspect.Signature) -> list[str]:
         if each.kind is each.KEYWORD_ONLY and not starred:
             shown.append("*")
         starred = starred or each.kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
-        stars = {each.VAR_POSITIONAL: "*", each.VAR_KEYWORD: "**"}.get(each.kind, "")
+        stars = "*" if each.kind is each.VAR_POSITIONAL else "**" if each.kind is each.VAR_KEYWORD else ""
         typed = "" if each.annotation is each.empty else f": {_plain(each.annotation)}"
         default = "" if each.default is each.empty else f" = {each.default!r}" if typed else f"={each.default!r}"
         shown.append(f"{stars}{each.name}{typed}{default}")

@@ -14,6 +14,7 @@ import argparse
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ PAGE = Path(__file__).parents[1] / "tutorial" / "index.md"
 OUTPUT = re.compile(r"((?:^    [^\n]+\n)+)\n<!-- output -->\n\n```text\n.*?^```\n", re.MULTILINE | re.DOTALL)
 SETTINGS = re.compile(r"^```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"(?<=<!-- run -->\n).*?(?=\n<!-- end of run -->)", re.DOTALL)
-PROGRESS = re.compile(r"^.+: [\d,]+/[\d,]+ \((?!100)\d+%\).*\n", re.MULTILINE)
+PROGRESS = re.compile(r"^(.+): [\d,]+/[\d,]+ \(\d+%\).*\n(?=\1: [\d,]+/)", re.MULTILINE)
 KEPT_OUTPUTS = "outputs.json"
 
 
@@ -38,9 +39,9 @@ def shown_commands(page: str) -> list[str]:
 def run(folder: Path, model: Path, train: Path, dev: Path, steps: int | None) -> None:
     """Run the commands in `folder`, one after the other; CalledProcessError where one fails but for a gate."""
     (folder / "squad").mkdir(parents=True, exist_ok=True)
-    for name, target in (("minilm", model), ("squad/train.json.gz", train), ("squad/dev.json.gz", dev)):
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(target.resolve())
+    shutil.copytree(model, folder / "minilm", dirs_exist_ok=True)
+    for name, data in (("train.json.gz", train), ("dev.json.gz", dev)):
+        shutil.copyfile(data, folder / "squad" / name)
     page = PAGE.read_text(encoding="utf-8")
     settings = SETTINGS.search(page)
     assert settings is not None
@@ -99,5 +100,8 @@ if __name__ == "__main__":
         running.add_argument(name, type=Path, required=True)
     running.add_argument("--steps", type=int)
     parts.add_parser("fill").add_argument("folder", type=Path)
-    given = vars(parser.parse_args())
-    {"run": run, "fill": fill}[given.pop("part")](**given)
+    given = parser.parse_args()
+    if given.part == "run":
+        run(given.folder, given.model, given.train, given.dev, given.steps)
+    else:
+        fill(given.folder)
