@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 import shutil
@@ -23,7 +24,8 @@ from typing import Any
 from compresskit.evaluate.combine import read_report
 from docs.tools.pictures import IMAGES, KEPT, draw
 
-PAGE = Path(__file__).parents[1] / "tutorial" / "index.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "tutorial" / "index.md"
 OUTPUT = re.compile(r"((?:^    [^\n]+\n)+)\n<!-- output -->\n\n```text\n.*?^```\n", re.MULTILINE | re.DOTALL)
 SETTINGS = re.compile(r"^```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"(?<=<!-- run -->\n).*?(?=\n<!-- end of run -->)", re.DOTALL)
@@ -61,7 +63,12 @@ def _printed(command: str, folder: Path, steps: int | None) -> str:
         words += ["--max-steps", str(steps)]
     print(shlex.join(words), flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-m", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     print(done.stdout, flush=True)
     if done.returncode > 1:
