@@ -91,7 +91,7 @@ def fill(folder: Path) -> None:
     told = f"The outputs below are of a run on {day} ({machine}, compresskit {report.versions['compresskit']})."
     if kept["steps"] is not None:
         told = f"The outputs below are of a rehearsal on {day}: {kept['steps']} steps a training, on few questions."
-        told += "\nThey show what is printed, not what is reached."
+        told += "\nThey show what is printed, not what is reached: so little training beats nothing, and gates say so."
     PAGE.write_text(RUN.sub(lambda _: told, filled), encoding="utf-8")
     if kept["steps"] is None:
         KEPT.write_bytes((folder / "eval.json").read_bytes())
