@@ -54,7 +54,7 @@ NOT_RUN = {
     "tokenizer_config.json special_tokens_map.json vocab.txt --local-dir minilm": "needs the Hub",
 }
 # What shows a form, and is not to be typed.
-PATTERNS = ("compresskit VERB", "compresskit eval …")
+PATTERN = re.compile(r"^compresskit VERB| …")
 CODE = ("", "console", "bash", "sh")
 
 
@@ -71,7 +71,7 @@ def commands_of(page: Path) -> list[str]:
     found = []
     for line in lines_of(page):
         line = LAUNCHERS.sub("", LAUNCHERS.sub("", line))
-        if line.startswith("compresskit ") and not line.startswith(PATTERNS):
+        if line.startswith("compresskit ") and not PATTERN.search(line):
             found.append(ENDS.sub("", line))
     return found
 

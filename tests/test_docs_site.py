@@ -100,7 +100,7 @@ def test_the_keys_of_an_evaluation_are_those_of_its_schema() -> None:
 
 
 def test_every_public_name_of_python_is_told() -> None:
-    text = page("python")
+    text = page("python-api")
     assert re.findall(r"^## `(\w+)`", text, re.MULTILINE) == public_names()
     assert "register" in public_names()
     assert compresskit.register.__doc__
