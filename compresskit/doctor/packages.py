@@ -24,7 +24,7 @@ import compresskit
 from compresskit.errors import MissingError
 
 DISTRIBUTION = "compresskit"
-NOT_FOR_USERS = frozenset({"all", "dev", "docs", "fuzz"})
+NOT_FOR_USERS = frozenset({"all", "demo", "dev", "docs", "fuzz"})
 """Extras that name the others again, or that only who works on the program needs."""
 BUILT_HERE = frozenset({"mamba"})
 """Extras that pip builds against the torch that is installed (docs/reference/mamba.md)."""
