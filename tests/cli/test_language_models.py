@@ -166,7 +166,7 @@ def test_a_checkpoint_of_mamba_ssm(weights: str, place: Path, refused) -> None:
 
 def test_the_conversion_that_the_docs_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run as it stands there, on weights under the names of mamba-ssm."""
-    text = (Path(__file__).resolve().parents[2] / "docs" / "mamba.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "mamba.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     torch.manual_seed(0)
     own = MambaForCausalLM(MambaConfig(vocab_size=48, hidden_size=32, num_hidden_layers=2))
