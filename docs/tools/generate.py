@@ -45,7 +45,7 @@ def filled(page: str) -> str:
 def commands() -> str:
     """Every verb with what it takes, a table for each heading of its help."""
     known = typer.main.get_command(app)
-    lines = ["## Before the verb, or after it", "", *_flags(known.params)]
+    lines = ["## Global flags", "", *_flags(known.params)]
     for name in verb_names():
         lines += _verb(f"compresskit {name}", known.commands[name])  # type: ignore[attr-defined]
     return "\n".join(lines)
