@@ -5,7 +5,7 @@
     half = ck.prune("bert", sparsity=0.5, train_data="train.json", output="runs/half")
     print(ck.evaluate([half], data="dev.json"))
 
-docs/python.md describes the names that are public; `help(ck.prune)` tells every keyword.
+docs/how-to/python.md describes the names that are public; `help(ck.prune)` tells every keyword.
 """
 
 from __future__ import annotations

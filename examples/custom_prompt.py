@@ -3,7 +3,7 @@
     python examples/custom_prompt.py
 
 The prompt is kept in the checkpoint's manifest: whoever asks it later asks it in the same words.
-docs/generation.md describes the parts.
+docs/reference/generation.md describes the parts.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python examples/own_data.py
 
 Rows need a passage (`context`), a question and its answers; no offsets. A question whose answers are empty is one that
-the passage does not answer. docs/data.md lists all the forms that files may have.
+the passage does not answer. docs/reference/data.md lists all the forms that files may have.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FIGURES = ROOT / "docs" / "concepts" / "figures"
+TEXTS = (".md", ".py", ".toml", ".yaml", ".yml")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -50,6 +51,15 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+def test_the_pages_that_code_and_recipes_name_exist() -> None:
+    folders = ("compresskit", "tests", "examples", "recipes", "benchmarks", "docs")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in TEXTS]
+    files += [path for path in ROOT.iterdir() if path.suffix in TEXTS]
+    named = {(name(path), page) for path in files for page in re.findall(r"\bdocs/[\w/-]+\.md\b", text(path))}
+    assert len(named) > 20
+    assert {(file, page) for file, page in named if not (ROOT / page).is_file()} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -24,10 +24,10 @@ import compresskit
 from compresskit.errors import MissingError
 
 DISTRIBUTION = "compresskit"
-NOT_FOR_USERS = frozenset({"all", "dev", "fuzz"})
+NOT_FOR_USERS = frozenset({"all", "demo", "dev", "docs", "fuzz"})
 """Extras that name the others again, or that only who works on the program needs."""
 BUILT_HERE = frozenset({"mamba"})
-"""Extras that pip builds against the torch that is installed (docs/mamba.md)."""
+"""Extras that pip builds against the torch that is installed (docs/reference/mamba.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,8 +85,8 @@ def _check_not_mamba_ssm(folder: Path) -> None:
     if _is_mamba_ssm(_raw(folder / "config.json")):
         raise InputError(
             f"{folder} is in mamba-ssm's own format, which transformers does not open; the Hub has such models "
-            "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/mamba.md tells how to convert "
-            "others"
+            "converted (state-spaces/mamba-130m as state-spaces/mamba-130m-hf), and docs/reference/mamba.md tells how "
+            "to convert others"
         )
 
 

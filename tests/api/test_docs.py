@@ -11,7 +11,7 @@ import pytest
 import compresskit as ck
 from compresskit.data import demo
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "python.md"
 
 
 def test_the_page_names_what_is_public() -> None:

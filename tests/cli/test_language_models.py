@@ -161,12 +161,12 @@ def test_a_checkpoint_of_mamba_ssm(weights: str, place: Path, refused) -> None:
     line = refused(3, "predict", "mamba-tiny", "-q", "Who?", "-c", "Rome.")
     assert line.startswith("mamba-tiny is in mamba-ssm's own format, ")
     assert "state-spaces/mamba-130m-hf" in line
-    assert "docs/mamba.md" in line
+    assert "docs/reference/mamba.md" in line
 
 
 def test_the_conversion_that_the_docs_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run as it stands there, on weights under the names of mamba-ssm."""
-    text = (Path(__file__).resolve().parents[2] / "docs" / "mamba.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "mamba.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     torch.manual_seed(0)
     own = MambaForCausalLM(MambaConfig(vocab_size=48, hidden_size=32, num_hidden_layers=2))

@@ -25,7 +25,7 @@ from compresskit.models.registry import load
 from tests import tiny
 from tests.contract import makers
 
-PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "formats.md"
 WEIGHT = "bert.encoder.layer.0.attention.self.query.weight"
 LAYER = WEIGHT.removesuffix(".weight")
 Tensors = dict[str, Tensor]

@@ -13,7 +13,7 @@ from compresskit.models.lstm.variants import Attention, Pooling
 
 @strict
 class LstmReaderConfig(PreTrainedConfig):
-    """Sizes and parts of a BiLSTM reader; docs/lstm.md says what each does.
+    """Sizes and parts of a BiLSTM reader; docs/reference/lstm.md says what each does.
 
     `hidden_size` is that of one direction. `num_hidden_layers` counts all BiLSTM layers, of which `modelling_layers`
     stand above the attention. `character_length` is the number of bytes of a word that are read.

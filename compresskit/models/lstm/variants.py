@@ -29,7 +29,7 @@ def _setting(default: Any, help_text: str, *, preset: bool = False, **known: Any
 
 @dataclass(frozen=True, slots=True)
 class LstmOptions:
-    """Settings of a BiLSTM reader; docs/lstm.md says what each does.
+    """Settings of a BiLSTM reader; docs/reference/lstm.md says what each does.
 
     `embeddings` is `random` or a vector file, `embedding_dim` the numbers of a word's vector (0: those of the file, 100
     for random ones); `hidden_size` is that of one direction of an LSTM. `l2` weighs the sum of the squares of all

@@ -1,6 +1,7 @@
 """Mamba's CUDA kernels, of the packages mamba-ssm and causal-conv1d: found, tried once, and made to go on from a state.
 
-Both are built against an installed torch (docs/mamba.md). Without them, or where they do not run, our scan computes.
+Both are built against an installed torch (docs/reference/mamba.md). Without them, or where they do not run, our scan
+computes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def _kernels() -> Kernels | None:
     if missing := [name for package, name in PACKAGES.items() if importlib.util.find_spec(package) is None]:
         console.info(
             f"{' and '.join(missing)} not installed: a scan in PyTorch computes, which is slower "
-            "(docs/mamba.md tells how to install them)"
+            "(docs/reference/mamba.md tells how to install them)"
         )
         return None
     try:
@@ -55,7 +56,8 @@ def _kernels() -> Kernels | None:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         console.warn(
             f"mamba-ssm and causal-conv1d do not run with torch {torch.__version__} on this GPU ({reason}): a scan in "
-            "PyTorch computes, which is slower; build them again for this torch (docs/mamba.md), or uninstall them"
+            "PyTorch computes, which is slower; build them again for this torch (docs/reference/mamba.md), or "
+            "uninstall them"
         )
         return None
 

@@ -1,4 +1,4 @@
-"""The whole reader against a plain reading of docs/lstm.md: one window at a time, no padding, torch's own LSTM.
+"""The whole reader against a plain reading of docs/reference/lstm.md: a window at a time, no padding, torch's LSTM.
 
 Attention, letters and highway layers are the reader's own modules here; test_layers.py holds each against its formula.
 """

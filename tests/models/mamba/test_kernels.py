@@ -176,5 +176,5 @@ def test_kernels_of_another_torch_are_told_in_one_line(
     assert kernels._kernels() is None
     told = " ".join(capsys.readouterr().err.split())
     assert f"do not run with torch {torch.__version__} on this GPU (selective_scan_cuda.so: undefined symbol" in told
-    assert "build them again for this torch (docs/mamba.md), or uninstall them" in told
+    assert "build them again for this torch (docs/reference/mamba.md), or uninstall them" in told
     assert "more)" not in told
