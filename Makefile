@@ -56,7 +56,7 @@ $(BIN)/python:
 
 # The stamps: an install is done again only when what it is made of has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) -e '.[plot]'
+	$(INSTALL) -e '.[demo,plot]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python

@@ -12,6 +12,7 @@ import argparse
 import gzip
 import resource
 import struct
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -93,7 +94,8 @@ def naive(path: Path, *, zipped: bool) -> float:
 
 def peak() -> float:
     """The most memory that this process has had resident, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes of what getrusage counts in
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 if __name__ == "__main__":

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing has it, whose import takes longer than this one
 
-__version__ = "0.1.0"
+try:
+    from compresskit._version import __version__ as __version__
+except ModuleNotFoundError:  # a source tree that was never built or installed
+    __version__ = "0+unknown"
 
 
 def register() -> None:

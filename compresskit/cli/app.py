@@ -29,6 +29,7 @@ from compresskit.cli.lora import lora
 from compresskit.cli.merge import merge
 from compresskit.cli.predict import predict
 from compresskit.cli.prune import prune
+from compresskit.cli.push import push
 from compresskit.cli.qlora import qlora
 from compresskit.cli.quantize import quantize
 from compresskit.cli.recipes import recipes
@@ -55,6 +56,7 @@ VERBS: tuple[Callable[..., None] | typer.Typer, ...] = (
     inspect,
     merge,
     export,
+    push,
     run,
     recipes,
     replay,

@@ -94,6 +94,7 @@ def demo(options: DemoOptions) -> None:
     from compresskit.evaluate.evaluate import evaluate
     from compresskit.evaluate.report import render
     from compresskit.evaluate.settings import EvalSettings
+    from compresskit.methods.needed import require_packages
     from compresskit.methods.run import run
 
     started = time.perf_counter()
@@ -102,6 +103,7 @@ def demo(options: DemoOptions) -> None:
     if not options.overwrite:
         check_folder(output, overwrite=False)
     for _, job in jobs:
+        require_packages(job)
         check_folder(job.options.target, overwrite=options.overwrite)
     check_file(output / "eval.json", flag="-o", makes_folder=True)
     output.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ class InspectOptions:
 @with_flags()
 def inspect(options: InspectOptions) -> None:
     """Show kind, lineage, bytes, the remaining weights and the formats of every matrix, and what 8 bits cost."""
-    from compresskit import console
+    from compresskit import console, packages
     from compresskit.checkpoint.outputs import check_file
     from compresskit.evaluate.heatmap import HeatMap, plot, remaining_weights
     from compresskit.models.kinds import check_here, kind_of, places, verify
@@ -42,6 +42,7 @@ def inspect(options: InspectOptions) -> None:
 
     source = resolve(options.checkpoint)
     if options.plot is not None:
+        packages.require("matplotlib", what="--plot")
         check_file(options.plot, places(source), flag="--plot")
     kind = kind_of(source)
     check_here(source)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import cast
 from urllib.parse import urlsplit
 
+from compresskit import packages
 from compresskit.data.building import Watcher
 from compresskit.data.checks import Place
 from compresskit.data.examples import ExampleSet
@@ -67,7 +68,7 @@ def read(
 
 def _load(ref: str, split: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - `datasets` has no types
     _stay_offline_without_network()
-    import datasets
+    datasets = packages.needed("datasets", f"the data set {ref}")
 
     try:
         with _quiet():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compresskit import console
+from compresskit import console, packages
 from compresskit.checkpoint.nearest import nearest_path
 from compresskit.data import Split
 from compresskit.data.examples import ExampleSet
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _FILE_SUFFIXES = (".json", ".gz", ".jsonl", ".csv", ".tsv", ".parquet", ".zip", ".bz2", ".xz", ".zst")
-_NAMES = {"train": ("train", "training"), "eval": ("validation", "valid", "val", "dev", "eval")}
+_NAMES: Mapping[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "eval": ("validation", "valid", "val", "dev", "eval"),
+}
 """How files of a split are called, as the package `datasets` has it."""
 
 _told: set[tuple[str, str]] = set()  # what was said of a data set, which is read more than once
@@ -116,6 +119,21 @@ def load_as(
         if path.is_dir() or (near := nearest_path(path)) is None:
             raise
         raise type(error)(f"{error}; or did you mean {near}?") from error
+
+
+def require_reader(ref: str) -> None:
+    """MissingError where `ref` is read by the package `datasets`, and that is not installed; nothing is read.
+
+    Raises InputError where it can be neither a file nor a data set.
+    """
+    path = _path(ref)
+    if ref == "demo" or (path.exists() and not path.is_dir()):
+        return
+    if path.is_dir() and any(files_of(path, split) for split in _NAMES):
+        return
+    if not path.is_dir():
+        _check_is_no_path(ref, path)
+    packages.require("datasets", what=f"the data set {ref}")
 
 
 def _check_is_no_path(ref: str, path: Path) -> None:

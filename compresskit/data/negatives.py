@@ -6,7 +6,6 @@ to the paragraph that BM25 finds closest to it among those that do not hold an a
 
 from __future__ import annotations
 
-import importlib
 import random
 import re
 import string
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compresskit import packages
 from compresskit.data.examples import Example, ExampleSet
 from compresskit.data.store import Folder, QuestionWriter
 from compresskit.errors import InputError, UsageError
@@ -97,7 +97,7 @@ def _bm25s() -> Any:
     if hidden:
         sys.modules["jax"] = None  # type: ignore[assignment]  # Python's way to say that there is none
     try:
-        return importlib.import_module("bm25s")
+        return packages.needed("bm25s", "--negatives")
     finally:
         if hidden:
             del sys.modules["jax"]

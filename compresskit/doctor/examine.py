@@ -15,8 +15,8 @@ from compresskit.checkpoint.temporary import temporary_folder
 from compresskit.doctor.child import PATHS
 from compresskit.doctor.host import Host, host
 from compresskit.doctor.network import Asking, Hub
-from compresskit.doctor.packages import PACKAGES, Package, asked_of, command, fits, installed
 from compresskit.doctor.processes import AT_ONCE, Outcome, outcomes
+from compresskit.packages import PACKAGES, Package, asked_of, command, fits, installed
 from compresskit.text import to_json
 
 SCHEMA = "compresskit.doctor/1"

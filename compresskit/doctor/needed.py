@@ -76,32 +76,6 @@ def peft() -> Tried:
     return Tried("a LoRA adapter")
 
 
-def bitsandbytes() -> Tried:
-    """A matrix packed and unpacked."""
-    import torch
-
-    from compresskit.models.kinds.bnb import library
-
-    functional = library().functional
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    weight = torch.linspace(-1, 1, 4096, device=device).view(64, 64)
-    packed, state = functional.quantize_4bit(weight, quant_type="nf4")
-    apart = float((functional.dequantize_4bit(packed, state) - weight).abs().max())
-    require(apart < 0.16, f"4 bits came back {apart:.2g} apart")  # half of NF4's widest step
-    codes, scales, _ = functional.int8_vectorwise_quant(weight.half())
-    apart = float((codes.float() * scales[:, None].float() / 127 - weight).abs().max())
-    require(apart < 0.01, f"8 bits came back {apart:.2g} apart")
-    return Tried(f"4 and 8 bits packed and unpacked on {'the GPU' if device == 'cuda' else 'the CPU'}")
-
-
-def datasets() -> Tried:
-    """Two rows."""
-    import datasets
-
-    require(datasets.Dataset.from_dict({"a": [1, 2]}).select([1])["a"][0] == 2, "it lost a row")
-    return Tried("two rows")
-
-
 def pyarrow() -> Tried:
     """Parquet, written and read."""
     import pyarrow as pa
@@ -138,18 +112,6 @@ def scipy() -> Tried:
     return Tried("a binomial test")
 
 
-def sentencepiece() -> Tried:
-    """A tokenizer that learns and reads."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    how: dict[str, Any] = {"vocab_size": 12, "hard_vocab_limit": False, "minloglevel": 2}
-    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(["a bc abc cab"] * 4), model_writer=model, **how)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    require(processor.decode(processor.encode("abc")) == "abc", "a text came back changed")
-    return Tried("a tokenizer learned")
-
-
 def constriction() -> Tried:
     """Codes of weights, written and read."""
     import numpy as np
@@ -159,14 +121,6 @@ def constriction() -> Tried:
     codes = np.array([[1, -2, 3], [1, 1, 0]], dtype=np.int8)
     require(bool((decode(encode(codes), codes.shape, count(codes)) == codes).all()), "codes came back changed")
     return Tried("codes written and read")
-
-
-def bm25s() -> Tried:
-    """An index of two texts."""
-    from compresskit.data.negatives import Index
-
-    Index(["a red boat", "a green tree"])
-    return Tried("an index")
 
 
 def ijson() -> Tried:

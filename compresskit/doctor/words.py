@@ -26,7 +26,9 @@ class Teller(Listener):
 
     def host(self, found: Host) -> None:
         """The machine and its limits."""
-        self._tell(f"compresskit {__version__}, Python {found.python}, {found.os}")
+        # A version between two releases is long.
+        for line in textwrap.wrap(f"compresskit {__version__}, Python {found.python}, {found.os}", WIDTH):
+            self._tell(line)
         self._begin("machine")
         self._line("processor", found.cpu)
         self._line("instructions", _instructions(found))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from compresskit import packages
 from compresskit.checkpoint.reading import read_text
-from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
+from compresskit.errors import CompresskitError, InputError, UsageError
 from compresskit.evaluate.metrics import PERPLEXITY
 from compresskit.evaluate.settings import EvalSettings
 from compresskit.models.answering import GENERATING
@@ -32,8 +32,8 @@ def check_language_figures(checkpoints: Sequence[str], settings: EvalSettings) -
         refuse(settings, generating, "where none of the checkpoints writes its answers")
         flag = "--harness" if settings.harness else f"--metrics {PERPLEXITY}"
         raise UsageError(f"{flag} has no effect: none of the checkpoints is a language model; leave it out")
-    if settings.harness and importlib.util.find_spec("lm_eval") is None:
-        raise MissingError("--harness needs lm-evaluation-harness: pip install 'lm_eval[hf]'")
+    if settings.harness:
+        packages.require("lm_eval", what="--harness")
 
 
 def _may_be_language_model(ref: str) -> bool:

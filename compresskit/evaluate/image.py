@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from compresskit import packages
 from compresskit.checkpoint.store import staging_beside
-from compresskit.errors import MissingError, UsageError
+from compresskit.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,11 +42,9 @@ def check_suffix(path: Path) -> None:
 
 def new_figure(width: float, height: float, layout: Literal["constrained"] | None = None) -> Figure:
     """An empty figure, sizes in inches, its parts placed by hand or by matplotlib; MissingError without it."""
-    try:
-        with _unswayed():
-            from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingError("--plot needs matplotlib; install it with: pip install 'compresskit[plot]'") from error
+    packages.require("matplotlib", what="--plot")
+    with _unswayed():
+        from matplotlib.figure import Figure
     return Figure(figsize=(width, height), layout=layout)
 
 

@@ -5,12 +5,12 @@ They are taken over the questions that have an answer, since without one there i
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from compresskit import packages
 from compresskit.data.examples import Example
-from compresskit.errors import MissingError, UsageError
+from compresskit.errors import UsageError
 
 if TYPE_CHECKING:
     from compresskit.models.answering import Prediction
@@ -97,8 +97,7 @@ def check_metrics(names: Sequence[str]) -> None:
             continue
         if name not in METRICS:
             raise UsageError(f"--metrics {name} is not one of {', '.join((*METRICS, PERPLEXITY))}")
-        if importlib.util.find_spec(METRICS[name][0]) is None:
-            raise MissingError(f"the metric {name} needs a package: pip install 'compresskit[metrics]'")
+        packages.require(METRICS[name][0], what=f"--metrics {name}")
 
 
 class Metrics:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
+from compresskit.data.load import require_reader
+from compresskit.errors import InputError
 from compresskit.evaluate.blind import BlindSet
-from compresskit.evaluate.config import EvalConfig
+from compresskit.evaluate.config import EvalConfig, EvalOptions
 from compresskit.evaluate.delivery import require_gates, require_rows
 from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.gate import Rule, check_asked, check_judged, gated, parse_rules
@@ -14,6 +18,9 @@ from compresskit.evaluate.look import PREFIX
 from compresskit.evaluate.metrics import check_metrics
 from compresskit.evaluate.refs import judged
 from compresskit.evaluate.row import Report
+from compresskit.evaluate.settings import EvalSettings
+from compresskit.models.kinds import require_packages
+from compresskit.models.source import Source
 
 
 def rules_of(config: EvalConfig) -> Sequence[Rule]:
@@ -44,9 +51,20 @@ def judge(config: EvalConfig, rules: Sequence[Rule]) -> None:
 def measured(config: EvalConfig, rules: Sequence[Rule]) -> Report:
     """Measure the checkpoints: the report, with a verdict for every rule. Raises what `evaluate` raises."""
     options, settings = config.options, config.settings
+    _require_packages(options, settings)
     check_language_figures(options.measured, settings)
     check_judged(rules, has_others=bool(judged(options.measured, options.baselines)))
     blind = options.blind and BlindSet.read(options.blind, options.blind_record, options.data, settings)
     report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
     report = blind.looked(report) if blind else report
     return gated(report, rules, config.gating)
+
+
+def _require_packages(options: EvalOptions, settings: EvalSettings) -> None:
+    """MissingError where a package is not installed that opens one of the checkpoints, or reads the data."""
+    for ref in (*options.measured, *options.baselines):
+        if Path(ref).is_dir():
+            require_packages(Source(ref, Path(ref)))
+    for data in filter(None, (options.data, settings.tune_data, settings.shots_data)):
+        with contextlib.suppress(InputError):  # whoever reads it says so
+            require_reader(data)

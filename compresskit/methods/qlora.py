@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from compresskit import console
+from compresskit import console, packages
 from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.outputs import check_apart, check_folder
@@ -17,6 +17,7 @@ from compresskit.checkpoint.store import Workspace, sha256_weights, weight_files
 from compresskit.errors import UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import Job, default_output, with_data
+from compresskit.methods.needed import require_packages
 from compresskit.methods.quantize.config import QuantizeConfig, QuantizeOptions
 from compresskit.methods.reading import read_by
 from compresskit.methods.registry import method_named
@@ -83,6 +84,8 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
 
     Raises UsageError and InputError for what can be told before anything is written.
     """
+    packages.require("bitsandbytes", what="qlora")
+    require_packages(adapter)
     options = with_data(adapter.training)
     name = f"qlora-{bits}bit-{adapter.config.rank}{'-distill' if adapter.distillation.distill else ''}"
     output = options.output or default_output(options.model, name)

@@ -23,6 +23,7 @@ from compresskit.errors import InputError, RunFailed, UsageError
 from compresskit.methods.distillation import Distillation
 from compresskit.methods.job import ByFamily, Job, model_defaults, with_data
 from compresskit.methods.method import Method
+from compresskit.methods.needed import require_packages
 from compresskit.methods.penalties import with_penalties
 from compresskit.methods.reading import data_of, read_by
 from compresskit.methods.registry import method_named
@@ -65,6 +66,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
     `evaluator` gives the figures of the finished checkpoint for its manifest. Raises the package's errors for bad
     input, a taken output, an option without effect, and a run that fails.
     """
+    require_packages(job)
     method, asked, job = method_named(job.method), job, completed(job)
     if not method.trains:
         return _convert(method, job)
@@ -92,6 +94,7 @@ def run(job: Job, evaluator: Evaluator | None = None) -> Path:
 
 def plan(job: Job) -> list[Plan]:
     """What `run` would do with a job that trains, without doing it; first the plan of a teacher that it trains."""
+    require_packages(job)
     method, asked, job = method_named(job.method), job, completed(job)
     check_effects(method, asked)
     options = job.training
@@ -144,6 +147,7 @@ def outline(job: Job) -> Outline:
 
     Reads what `run` reads, and raises what that finds before it computes.
     """
+    require_packages(job)
     method, job = method_named(job.method), completed(job)
     check_places(job)
     loaded = _examined(method, job)

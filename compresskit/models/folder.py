@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
 
-from compresskit import console
+from compresskit import console, packages
 from compresskit.checkpoint.reading import read_text
 from compresskit.checkpoint.store import indexed_names, read_json, read_safetensors_metadata, weight_files
 from compresskit.errors import CompresskitError, InputError, MissingError, is_panic
@@ -121,6 +121,8 @@ def read_tokenizer(folder: Path, positions: int | None) -> PreTrainedTokenizerFa
     settings = folder / "tokenizer_config.json"
     if settings.is_file():
         read_json(settings)  # transformers keeps whatever stands there, and it is written into what a method leaves
+    if not (folder / "tokenizer.json").exists() and any(folder.glob("*.model")):  # transformers would name another
+        packages.require("sentencepiece", "google.protobuf", what=f"{folder} has no tokenizer.json, and its *.model")
     # The library in Rust prints by itself, and some faults of a file show only when the tokenizer is used.
     with console.silenced(), opening(f"{folder} holds no tokenizer", mend):
         tokenizer = AutoTokenizer.from_pretrained(folder, **NOTHING_FOREIGN)
@@ -188,7 +190,7 @@ def opening(what: str, mend: str) -> Iterator[None]:
     except (CompresskitError, MemoryError, torch.OutOfMemoryError):
         raise
     except ImportError as error:
-        raise MissingError(f"{what}: a package is not here ({first_line(error)}); install it") from error
+        raise MissingError(f"{what}: a package is not here ({first_line(error)}); {packages.mend_of(error)}") from error
     except BaseException as error:  # a file that anybody wrote can make a library raise anything
         if not isinstance(error, Exception) and not is_panic(error):
             raise

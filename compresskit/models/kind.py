@@ -126,6 +126,9 @@ class Kind(Protocol):
         Raises InputError where that is not there or is another one, MissingError where the Hub cannot be reached.
         """
 
+    def packages(self, folder: Path) -> tuple[str, ...]:
+        """The modules that open a folder of this kind and are not always installed."""
+
     def base_opened(self, how: How) -> How:
         """How its base is opened where it is to be opened like `how`."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from compresskit.checkpoint.finite import first_not_finite
 from compresskit.errors import InputError
 from compresskit.models.kind import How, Kind, instead_of
-from compresskit.models.kinds import checked_base, kind_of
+from compresskit.models.kinds import checked_base, kind_of, require_packages
 from compresskit.models.kinds.int8 import METHOD
 from compresskit.models.kinds.quantized import QuantizedKind
 from compresskit.models.loaded import LoadedModel, TrainableModel
@@ -32,6 +32,7 @@ def load(ref: str, *, device: str = "auto", dtype: str = "float32") -> LoadedMod
 
 def open_source(source: Source, how: How) -> LoadedModel:
     """Open a resolved checkpoint of any kind, its base first. Raises the errors of `load`."""
+    require_packages(source)
     kind, below = kind_of(source), checked_base(source)
     base = open_source(below, kind.base_opened(how)) if below is not None else None
     return _opened(kind, source, base, how)
@@ -87,6 +88,7 @@ def whole_base(source: Source) -> Source | None:
 
     Raises InputError where it is not there, is another one, or does not tell what it was packed from.
     """
+    require_packages(source)
     below = checked_base(source)
     if below is not None and isinstance(packing := kind_of(below), QuantizedKind):
         return packing.packed_from(below)

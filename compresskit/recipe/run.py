@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from compresskit import console
+from compresskit import console, packages
 from compresskit.checkpoint.manifest import FILE
 from compresskit.checkpoint.outputs import check_apart, check_name, placing
 from compresskit.data.load import load as load_data
@@ -20,6 +20,7 @@ from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.evaluate.gate import Rule
 from compresskit.evaluate.verdict import rules_of
 from compresskit.methods.job import Job
+from compresskit.methods.needed import require_packages
 from compresskit.methods.quantize.config import QloraConfig
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
@@ -40,6 +41,8 @@ def run_recipe(
     place, evaluation = Workplace(recipe, folder), Evaluation(recipe, folder)
     check_places(place)
     evaluation.check()
+    for checkpoint in recipe.checkpoints:
+        require_here(place.job(checkpoint), checkpoint)
     with placing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if (first := evaluation.config()) is not None:  # what is wrong with it is told before the first step
@@ -108,6 +111,14 @@ def step_named(checkpoint: Checkpoint) -> Iterator[None]:
         yield
     except CompresskitError as error:
         raise type(error)(f"step {checkpoint.name}: {error}") from error
+
+
+def require_here(job: Job, checkpoint: Checkpoint) -> None:
+    """MissingError where a package that a step needs is not installed."""
+    with step_named(checkpoint):
+        if checkpoint.verb.name == "qlora":
+            packages.require("bitsandbytes", what="qlora")
+        require_packages(job)
 
 
 def _give_back_memory() -> None:

@@ -18,8 +18,8 @@ from compresskit.doctor import words
 from compresskit.doctor.child import PATHS
 from compresskit.doctor.examine import Listener, Report, examine
 from compresskit.doctor.host import host
-from compresskit.doctor.packages import PACKAGES
 from compresskit.doctor.processes import Outcome
+from compresskit.packages import PACKAGES
 
 GPU = {"name": "H200", "memory_bytes": 150 * 10**9, "free_bytes": 149 * 10**9, "compute_capability": "9.0"}
 WAYS = {"paths": [{"what": "training", "how": "on cpu, in float32"}]}

@@ -6,10 +6,10 @@ import pytest
 
 from compresskit.doctor import needed, optional
 from compresskit.doctor.child import outcome
-from compresskit.doctor.packages import PACKAGES, installed
 from compresskit.doctor.paths import paths
 from compresskit.errors import MissingError
 from compresskit.models.tasks import windows
+from compresskit.packages import PACKAGES, installed
 
 
 def test_the_graph_of_one_node_is_what_onnx_makes() -> None:

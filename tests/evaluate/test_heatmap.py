@@ -64,6 +64,6 @@ def test_a_format_that_is_not_drawn(tmp_path: Path) -> None:
 
 
 def test_a_plot_needs_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingError, match=r"pip install 'compresskit\[plot\]'"):
         plot("half", [remaining_weights(MATRICES)], tmp_path / "map.png")

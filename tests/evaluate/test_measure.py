@@ -1,10 +1,12 @@
 """Parameters, bytes, memory and time."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -50,6 +52,12 @@ def test_deploy_bytes_follows_links_and_counts_each_file_once(tmp_path: Path) ->
     assert measure.deploy_bytes([base, link, base.parent]) == 100
     with pytest.raises(InputError, match=r"gone\.bin"):
         measure.deploy_bytes([tmp_path / "gone.bin"])
+
+
+def test_macos_counts_its_peak_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=123_456_789))
+    assert measure.peak_rss_bytes() == 123_456_789
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM is Linux's")

@@ -11,6 +11,9 @@ from compresskit.errors import UsageError
 from compresskit.options import check, like, option
 from compresskit.training.arguments import RunOptions
 
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""The modules that write a graph, and compare it with the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions(RunOptions):
@@ -34,6 +37,16 @@ class ExportConfig:
         check(self)
         if self.onnx == self.peft_plain:
             raise UsageError("export writes one format, and does not choose it by itself; give --onnx or --peft-plain")
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The modules that it needs."""
+        return PACKAGES if self.onnx else ()
+
+    @property
+    def needs_them(self) -> str:
+        """The option that does."""
+        return "--onnx"
 
     def describe(self) -> Mapping[str, Any]:
         """All settings as JSON values."""

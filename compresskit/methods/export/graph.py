@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
 import warnings
@@ -15,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from compresskit.errors import InputError, MissingError, RunFailed, UsageError
+from compresskit import packages
+from compresskit.errors import InputError, RunFailed, UsageError
+from compresskit.methods.export.config import PACKAGES
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import first_line
 from compresskit.models.kinds.onnx_graph import OnnxReader
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 # The largest difference of a logit, in parts of the largest one.
 TOLERANCE = 1e-4
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # onnxruntime reads a graph of up to 2 GB from one file; beyond that weights are in a second one, under Optimum's name.
 ONE_FILE, WEIGHTS = 1_800_000_000, "model.onnx_data"
 
@@ -72,8 +72,7 @@ def check_exportable(loaded: TrainableModel) -> None:
         )
     if loaded.missing_head:
         raise InputError(f"{loaded.ref} has no trained question-answering head; fine-tune it first")
-    if lacking := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        raise MissingError(f"a graph needs {' and '.join(lacking)}; pip install 'compresskit[onnx]'")
+    packages.require(*PACKAGES, what="a graph")
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from compresskit.errors import UsageError
+from compresskit.methods.export.config import PACKAGES
 from compresskit.options import check, like, option, refuse
 from compresskit.training.arguments import RunOptions, TrainingOptions
 
@@ -119,6 +120,16 @@ class QuantizeConfig:
     def described(cls, told: Mapping[str, Any]) -> Self:
         """What `describe` tells so."""
         return cls(**told)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The modules that the backend needs and torch does not bring."""
+        return {"bitsandbytes": ("bitsandbytes",), "onnxruntime": PACKAGES}.get(self.backend, ())
+
+    @property
+    def needs_them(self) -> str:
+        """The option that does."""
+        return f"--backend {self.backend}"
 
     @property
     def drawn_with(self) -> int:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from compresskit import packages
 from compresskit.checkpoint.store import sha256_file
 from compresskit.errors import CompresskitError, InputError
 from compresskit.models.kind import Kind, instead_of
@@ -55,6 +56,24 @@ def checked_base(source: Source) -> Source | None:
     base = base_source(source)
     _check_fit(source, base, base_source)
     return base
+
+
+def require_packages(source: Source) -> None:
+    """MissingError where a package is not installed that opens a checkpoint, or what it stands on.
+
+    Nothing is hashed, imported or downloaded. A folder that cannot be read needs none: whoever opens it says why.
+    """
+    folder = source
+    seen: set[str] = set()
+    while (real := os.path.realpath(folder.path)) not in seen:
+        seen.add(real)
+        try:
+            needed = kind_of(folder).packages(folder.path)
+            below = _base_here(folder)
+        except CompresskitError:
+            return
+        packages.require(*needed, what=f"the checkpoint {source.ref}")
+        folder = below or folder
 
 
 def check_here(source: Source) -> None:

@@ -40,6 +40,10 @@ class AdapterKind:
             return resolve_base(source.path, manifest.base)
         return _base_of_peft(source.path)
 
+    def packages(self, folder: Path) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def base_opened(self, how: How) -> How:
         """As the adapter itself."""
         return how

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import math
 from collections.abc import Collection, Iterable, Iterator
@@ -16,8 +15,8 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.quantizers.base import HfQuantizer
 
-from compresskit.errors import InputError, MissingError
-from compresskit.models.folder import first_line
+from compresskit import packages
+from compresskit.errors import InputError
 from compresskit.models.kind import Matrix
 
 # The attribute by which bitsandbytes 0.50 decides to repack a layer's 4-bit weights.
@@ -26,10 +25,7 @@ REPACKS = "support_avx512bf16_for_cpu"
 
 def library() -> Any:
     """The package; MissingError where it is not here, or does not run here."""
-    try:
-        return importlib.import_module("bitsandbytes")
-    except (ImportError, OSError) as error:
-        raise MissingError(f"bitsandbytes is not here ({first_line(error)}); pip install bitsandbytes") from error
+    return packages.needed("bitsandbytes", "a checkpoint that is packed in 4 or 8 bits")
 
 
 def settings(bits: int, skipped: Iterable[str]) -> BitsAndBytesConfig:

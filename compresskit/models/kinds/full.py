@@ -33,6 +33,10 @@ class FullKind:
         """None: it stands alone."""
         return None
 
+    def packages(self, folder: Path) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def base_opened(self, how: How) -> How:
         """There is no base."""
         return how

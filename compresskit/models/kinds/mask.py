@@ -36,6 +36,10 @@ class MaskKind:
             raise InputError(f"{source.path} is an overlay whose manifest names no base; it is damaged: make it again")
         return resolve_base(source.path, source.manifest.base)
 
+    def packages(self, folder: Path) -> tuple[str, ...]:
+        """None."""
+        return ()
+
     def base_opened(self, how: How) -> How:
         """In full precision on the CPU: masked there and converted afterwards, as a merged checkpoint would be."""
         return replace(how, device="cpu", dtype="float32")

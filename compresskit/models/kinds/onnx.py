@@ -38,6 +38,10 @@ class OnnxKind:
         """None: it stands alone."""
         return None
 
+    def packages(self, folder: Path) -> tuple[str, ...]:
+        """What runs graphs."""
+        return ("onnxruntime",)
+
     def base_opened(self, how: How) -> How:
         """There is no base."""
         return how

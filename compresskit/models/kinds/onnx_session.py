@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from compresskit import console
+from compresskit import console, packages
 from compresskit.errors import InputError, MissingError
 from compresskit.models.device import resolve_device
 from compresskit.models.folder import opening
@@ -115,9 +114,4 @@ def _session(path: Path, device: torch.device) -> Any:
 
 
 def _runtime() -> ModuleType:
-    try:
-        return importlib.import_module("onnxruntime")
-    except ImportError as error:
-        raise MissingError(
-            "an ONNX graph needs onnxruntime; install it with: pip install 'compresskit[onnx]'"
-        ) from error
+    return packages.needed("onnxruntime", "an ONNX graph")

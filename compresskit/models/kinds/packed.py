@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from compresskit import packages
 from compresskit.checkpoint.store import read_safetensors_metadata, tensor_shapes, weight_files
 from compresskit.errors import InputError, MissingError
 from compresskit.models.family import Family
@@ -24,7 +25,7 @@ from compresskit.models.kinds.int8 import METHOD, SCALE, is_int8, is_our_layout,
 from compresskit.models.matrices import IN_BLOCK, dtype_name, in_order
 
 # The packages behind the methods whose own name is not their package's.
-PACKAGES: Mapping[str, str] = {"awq": "gptqmodel", "gptq": "gptqmodel optimum", "quanto": "optimum-quanto"}
+PACKAGES: Mapping[str, str] = {"awq": "gptqmodel", "gptq": "gptqmodel", "quanto": "optimum-quanto"}
 
 _MEND = "they are damaged: copy or download the checkpoint again"
 
@@ -111,8 +112,7 @@ def load_quantized(
             model, missing = family.load(folder, config, dtype)
     except ImportError as error:
         raise MissingError(
-            f"{folder} is quantized by {method}, whose package is not here ({first_line(error)}); "
-            f"pip install {PACKAGES.get(method, method)}"
+            f"{folder} is quantized by {method}, whose package is not here ({first_line(error)}); {_mend(method)}"
         ) from error
     except torch.OutOfMemoryError:
         raise
@@ -131,6 +131,12 @@ def load_quantized(
     if hasattr(model, "hf_device_map"):
         del model.hf_device_map  # it tells where transformers had put the model
     return model, missing
+
+
+def _mend(method: str) -> str:
+    """What installs the package behind a method."""
+    known = next((each for each in packages.PACKAGES if each.name == PACKAGES.get(method, method)), None)
+    return f"pip install {method}" if known is None else packages.command(known)
 
 
 def hides_weights(model: nn.Module) -> bool:

@@ -39,6 +39,12 @@ class QuantizedKind:
         """None: it stands alone."""
         return None
 
+    def packages(self, folder: Path) -> tuple[str, ...]:
+        """What packed it, where that is bitsandbytes; a rarer one is told of by transformers when it opens."""
+        quantization = _quantization(folder / "config.json") or {}
+        bits = any(quantization.get(f"load_in_{bits}bit") for bits in (4, 8))
+        return ("bitsandbytes",) if bits or quantization.get("quant_method") == "bitsandbytes" else ()
+
     def base_opened(self, how: How) -> How:
         """There is no base."""
         return how

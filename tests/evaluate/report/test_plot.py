@@ -119,6 +119,6 @@ def test_another_suffix(name, call, tmp_path):
 @pytest.mark.parametrize("call", [check, lambda path: save_plot(REPORT, path)])
 def test_without_matplotlib(call, tmp_path, monkeypatch):
     check(tmp_path / "plot.svg")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingError, match=r"pip install 'compresskit\[plot\]'"):
         call(tmp_path / "plot.svg")

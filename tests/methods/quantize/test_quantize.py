@@ -215,6 +215,6 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(InputError, match="packed is of kind quantized, and quantize takes full or mask"):
         quantize(packed, tmp_path / "out", 8)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(MissingError, match="pip install bitsandbytes"):
+    with pytest.raises(MissingError, match=r"pip install .compresskit\[bitsandbytes\]"):
         quantize(base, tmp_path / "out", 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "lstm", "packed"]

@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from email.message import Message
 from importlib import metadata
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import compresskit
-from compresskit.doctor import packages as module
-from compresskit.doctor.packages import PACKAGES, Package, command, fits, installed
+from compresskit import packages as module
 from compresskit.doctor.tries import TRIES
+from compresskit.errors import MissingError
 from compresskit.evaluate.metrics import METRICS
-from compresskit.methods.export.graph import PACKAGES as GRAPH
+from compresskit.methods.export.config import PACKAGES as GRAPH
 from compresskit.models.kinds.packed import PACKAGES as PACKED
 from compresskit.models.mamba.kernels import PACKAGES as KERNELS
+from compresskit.packages import PACKAGES, Package, command, fits, installed, mend_of, needed, require
 from compresskit.training.reporters import PACKAGES as REPORTERS
 
 ROOT = Path(compresskit.__file__).parent
@@ -62,7 +64,7 @@ def test_it_has_all_that_the_code_imports() -> None:
     for file in ROOT.rglob("*.py"):
         if set(told.findall(file.read_text(encoding="utf-8"))) - known:  # else it need not be parsed, which takes long
             others = set(imported(file)) - known
-            assert not others, f"{file.relative_to(ROOT)} imports {others}; name it in doctor/packages.py"
+            assert not others, f"{file.relative_to(ROOT)} imports {others}; name it in packages.py"
 
 
 def test_it_has_all_that_the_code_asks_for_by_name() -> None:
@@ -99,6 +101,38 @@ def test_torch_comes_again_from_where_its_build_is() -> None:
     assert "index" not in command(BY_NAME["torch"], "2.5.0")
 
 
+def test_what_is_needed_is_told_with_its_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert needed("json", "this") is sys.modules["json"]
+    for name in ("onnx", "sacrebleu"):
+        monkeypatch.setitem(sys.modules, name, None)
+    told = "this needs onnx and sacrebleu, which are not installed; "
+    told += "pip install 'compresskit[onnx]' && pip install 'compresskit[metrics]'"
+    with pytest.raises(MissingError, match=f"^{re.escape(told)}$"):
+        require("numpy", "onnx", "sacrebleu", what="this")
+    with pytest.raises(MissingError, match=r"^this needs onnx, which is not installed; .*\[onnx\]'$"):
+        needed("onnx", "this")
+    (tmp_path / "bm25s.py").write_text("raise OSError('no such symbol\\nmore')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bm25s", raising=False)
+    told = "this needs bm25s, which does not load (no such symbol); `compresskit doctor` tells what mends it"
+    with pytest.raises(MissingError, match=f"^{re.escape(told)}$"):
+        needed("bm25s", "this")
+
+
+def test_which_package_an_error_tells_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "installed", lambda package: None if package.name == "sentencepiece" else "1")
+    assert mend_of(ImportError("it requires the SentencePiece library")) == "pip install 'compresskit[sentencepiece]'"
+    assert mend_of(ImportError("it needs torch, and transformers")) == "install it", "both are there"
+    assert mend_of(ModuleNotFoundError("no", name="sentencepiece")) == "pip install 'compresskit[sentencepiece]'"
+
+
+def test_all_extras_are_in_all() -> None:
+    """But for what is built on the machine, or is of other users."""
+    extras = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (every,) = map(Requirement, extras["all"])
+    assert every.extras == extras.keys() - module.NOT_FOR_USERS - module.BUILT_HERE
+
+
 def test_which_versions_fit() -> None:
     assert [fits(BY_NAME["tokenizers"], version) for version in ("0.22.1", "0.23.1", "0.23.2", "0.23.3")] == [
         *(True, False, False, True)
@@ -120,7 +154,9 @@ def test_installed_metadata_says_the_same_as_the_source_tree(monkeypatch: pytest
     extras = project["optional-dependencies"]
     everything = {**extras, "all": [text for name in ("plot", "onnx") for text in extras[name]]}
     texts += [f"{text} ; extra == '{extra}'" for extra in sorted(everything) for text in everything[extra]]
-    described = metadata.metadata("compresskit")
+    described = Message()
+    for extra in everything:
+        described["Provides-Extra"] = extra
     monkeypatch.setattr(metadata, "requires", lambda _: texts)
     monkeypatch.setattr(metadata, "metadata", lambda _: described)
     monkeypatch.setattr(compresskit, "__file__", str(tmp_path / "site-packages" / "compresskit" / "__init__.py"))

@@ -1,12 +1,14 @@
 """Every package that the program uses or can use: the one list of them, and what pip is told to install each.
 
-Which versions are asked for, and by which extra, is told by the project's own metadata.
+Which versions are asked for, and by which extra, is told by the project's own metadata. What only few need is an extra:
+whoever imports such a package does so by `needed`, and asks with `require` before anything that takes long.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import importlib.util
 import re
 import tomllib
@@ -15,13 +17,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from shlex import quote
-
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import compresskit
 from compresskit.errors import MissingError
+
+if TYPE_CHECKING:  # a command that lacks nothing need not import it
+    from packaging.requirements import Requirement
 
 DISTRIBUTION = "compresskit"
 NOT_FOR_USERS = frozenset({"all", "demo", "dev", "docs", "fuzz"})
@@ -59,6 +62,7 @@ PACKAGES: Sequence[Package] = (
     Package("numpy", "numpy", "figures"),
     Package("scipy", "scipy", "intervals and tests of figures"),
     Package("sentencepiece", "sentencepiece", "tokenizers of some models"),
+    Package("protobuf", "google.protobuf", "reads those of sentencepiece"),
     Package("constriction", "constriction", "packed masks and int8 weights"),
     Package("bm25s", "bm25s", "--negatives"),
     Package("ijson", "ijson", "JSON of any size"),
@@ -101,6 +105,8 @@ class Asked:
 @functools.cache
 def asked() -> Mapping[str, Asked]:
     """What the project asks for, by canonical name; of several extras the first that is for users."""
+    from packaging.utils import canonicalize_name
+
     found: dict[str, Asked] = {}
     for requirement, extra in _requirements():
         name = canonicalize_name(requirement.name)
@@ -112,6 +118,8 @@ def asked() -> Mapping[str, Asked]:
 
 def _requirements() -> Iterable[tuple[Requirement, str | None]]:
     """Requirements with their extra: of the source tree where the program runs from one, else of what is installed."""
+    from packaging.requirements import Requirement
+
     file = Path(compresskit.__file__).parents[1] / "pyproject.toml"
     with contextlib.suppress(OSError, tomllib.TOMLDecodeError):
         project = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
@@ -141,6 +149,8 @@ def _of_metadata(requirement: Requirement) -> tuple[Requirement, str | None]:
 
 def asked_of(package: Package) -> Asked | None:
     """How the project asks for a package; None for one that it names nowhere in its metadata."""
+    from packaging.utils import canonicalize_name
+
     return asked().get(canonicalize_name(package.name))
 
 
@@ -158,6 +168,8 @@ def installed(package: Package) -> str | None:
 
 def fits(package: Package, version: str) -> bool:
     """Whether a version is one that the project asks for."""
+    from packaging.specifiers import SpecifierSet
+
     wanted = asked_of(package)
     if wanted is None or not wanted.versions or version == "unknown":
         return True
@@ -179,3 +191,50 @@ def command(package: Package, version: str | None = None, *, again: bool = False
     if wanted.extra is None or version is not None:
         return f"pip install {options}{quote(package.name + wanted.versions)}"
     return f"pip install {options}'{DISTRIBUTION}[{wanted.extra}]'"
+
+
+def require(*modules: str, what: str) -> None:
+    """MissingError where one of the modules is not installed, with what pip is told; none of them is imported.
+
+    `what` needs them, in the words of who runs the program.
+    """
+    lacking = [module for module in modules if not _is_there(module)]
+    if lacking:
+        names = [package_of(module).name for module in lacking]
+        commands = dict.fromkeys(command(package_of(module)) for module in lacking)
+        verb = "is" if len(names) == 1 else "are"
+        raise MissingError(f"{what} needs {' and '.join(names)}, which {verb} not installed; {' && '.join(commands)}")
+
+
+def needed(module: str, what: str) -> ModuleType:
+    """The module of a package that `what` needs; MissingError where it is not installed, or does not load."""
+    require(module, what=what)
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        name = package_of(module).name
+        raise MissingError(
+            f"{what} needs {name}, which does not load ({reason}); `compresskit doctor` tells what mends it"
+        ) from error
+
+
+def mend_of(error: ImportError) -> str:
+    """What installs the package whose absence an error of another library tells of."""
+    told = re.findall(r"[\w-]+", f"{error.name or ''} {error}".lower())
+    named = (each for each in PACKAGES if {each.name.lower(), each.module} & set(told))
+    lacking = next((each for each in named if installed(each) is None), None)
+    return "install it" if lacking is None else command(lacking)
+
+
+def package_of(module: str) -> Package:
+    """The package of a module that is imported by that name."""
+    return next(each for each in PACKAGES if each.module == module)
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found; what was imported already need not be looked for."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
