@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from compresskit.evaluate.nothing import beats_nothing
 from compresskit.evaluate.predict import Questions
 from compresskit.evaluate.row import Flip, Interval, Row
 from compresskit.evaluate.runs import Layout
-from compresskit.evaluate.stats import bootstrap_means, drawn_shares, intervals_of, mcnemar
+from compresskit.evaluate.stats import bootstrap_means, intervals_of, margin_of_runs, mcnemar, widened
 
 
 def compared(
@@ -26,27 +27,29 @@ def compared(
     """`rows` with the intervals of EM and F1 and, where one is the baseline, their differences from it.
 
     Differences are in points and paired: both checkpoints on the same questions. Their intervals are bootstrapped over
-    paragraphs, all with the same draws; those of a mean of several runs over the runs too. `p_value` is McNemar's exact
-    one, which is of two checkpoints: where a mean takes part there is none, and no question is won or lost. `outcomes`
-    hold the scores of the questions one by one; a row whose outcome has none stays as it is. `nothing` holds the scores
-    of answering nothing, shape (questions, 2): with it, each row says whether it beats that. `layout` says which rows
-    are means, and what each is compared with.
+    paragraphs, all with the same draws; those of a mean of several runs are as wide as the runs differ too. `p_value`
+    is McNemar's exact one, which is of two checkpoints: where a mean takes part there is none, and no question is won
+    or lost. `outcomes` hold the scores of the questions one by one; a row whose outcome has none stays as it is.
+    `nothing` holds the scores of answering nothing, shape (questions, 2): with it, each row says whether it beats that.
+    `layout` says which rows are means, and what each is compared with.
     """
     layout = layout or Layout.of(rows)
     scored = [index for index, outcome in enumerate(outcomes) if len(outcome.question_em)]
     if not scored:
         return list(rows)
-    draws = _Draws(rows, outcomes, scored, layout, nothing)
+    intervals = _Intervals(outcomes, scored, layout, nothing)
     result = list(rows)
     for index in scored:
-        em, f1 = draws.intervals(draws.of(index))
+        em, f1 = intervals.of(index)
         result[index] = replace(rows[index], em_ci95=em, f1_ci95=f1)
         if nothing is not None:
-            beats = beats_nothing(np.asarray(outcomes[index].question_em), nothing[:, 0], draws.above_nothing(index))
+            beats = beats_nothing(
+                np.asarray(outcomes[index].question_em), nothing[:, 0], intervals.above_nothing(index)
+            )
             result[index] = replace(result[index], beats_nothing=beats)
     for index, base in layout.versus.items():
         if index in scored and base in scored:
-            em, f1 = draws.intervals(draws.difference(index, base))
+            em, f1 = intervals.of_difference(index, base)
             result[index] = with_differences(replace(result[index], delta_em_ci95=em, delta_f1_ci95=f1), rows[base])
             if layout.is_single(index) and layout.is_single(base):
                 result[index] = _tested(result[index], outcomes[index], outcomes[base])
@@ -60,62 +63,82 @@ def _tested(row: Row, own: Outcome, base: Outcome) -> Row:
     return replace(row, questions_won=won, questions_lost=lost, p_value=mcnemar(won=won, lost=lost))
 
 
-class _Draws:
-    """The mean EM and F1 of every row in each replicate of one bootstrap, shape (replicates, 2).
+class _Intervals:
+    """The 95 % intervals of EM and F1, per cent, of every row and of differences between two.
 
-    None with one paragraph, from which nothing can be drawn. All rows share the draws of paragraphs. A mean draws its
-    runs beside them; where it is compared in pairs, a run and that of the baseline are drawn together.
+    None with one paragraph, from which nothing can be drawn. All rows share the draws of paragraphs. A mean of several
+    runs is drawn as such, and its interval widened by what the runs leave open; where two means are compared in pairs,
+    that is by how the differences of the pairs differ.
     """
 
     def __init__(
         self,
-        rows: Sequence[Row],
         outcomes: Sequence[Outcome],
         scored: Sequence[int],
         layout: Layout,
         nothing: NDArray[np.float64] | None,
     ) -> None:
-        self._rows, self._layout = rows, layout
+        self._layout = layout
         singles = [index for index in scored if layout.is_single(index)]
         columns = [np.array([outcomes[index].question_em, outcomes[index].question_f1]).T for index in singles]
+        self._points = {index: 100 * each.mean(axis=0) for index, each in zip(singles, columns, strict=True)}
         columns += [] if nothing is None else [nothing[:, :1]]
-        means = bootstrap_means(np.concatenate(columns, axis=1), np.array(outcomes[scored[0]].paragraph))
-        self._means = means
-        if means is not None:
-            self._of = {index: means[:, 2 * at : 2 * at + 2] for at, index in enumerate(singles)}
+        self._nothing = None if nothing is None else 100 * nothing[:, :1].mean(axis=0)
+        self._drawn = bootstrap_means(np.concatenate(columns, axis=1), np.array(outcomes[scored[0]].paragraph))
+        self._place = {index: 2 * at for at, index in enumerate(singles)}
 
-    def of(self, index: int) -> NDArray[np.float64] | None:
-        """A row's own figures in each replicate."""
-        if self._means is None:
-            return None
-        return self._of[index] if self._layout.is_single(index) else self._weighted(index, self._of)
+    def of(self, index: int) -> list[Interval | None]:
+        """Those of a row's own figures."""
+        if self._drawn is None:
+            return [None, None]
+        return self._widened(self._mean_drawn(index), self._mean(index), [self._values(index)], within=(0.0, 100.0))
 
-    def difference(self, index: int, base: int) -> NDArray[np.float64] | None:
-        """A row's figures less the baseline's in each replicate."""
-        own, other = self.of(index), self.of(base)
-        if own is None or other is None:
-            return None
-        if (pairs := self._layout.pairs.get(index)) is None:
-            return own - other
-        return self._weighted(index, {run: self._of[run] - self._of[pair] for run, pair in pairs.items()})
+    def of_difference(self, index: int, base: int) -> list[Interval | None]:
+        """Those of a row's figures less the baseline's."""
+        if self._drawn is None:
+            return [None, None]
+        drawn, mean = self._mean_drawn(index) - self._mean_drawn(base), self._mean(index) - self._mean(base)
+        groups = [self._values(index), self._values(base)]
+        if (pairs := self._layout.pairs.get(index)) is not None:
+            groups = [np.stack([self._points[run] - self._points[pair] for run, pair in pairs.items()])]
+        return self._widened(drawn, mean, groups)
 
     def above_nothing(self, index: int) -> Interval | None:
-        """The interval of a row's EM less that of answering nothing."""
-        own = self.of(index)
-        if own is None or self._means is None:
+        """That of a row's EM less that of answering nothing."""
+        if self._drawn is None or self._nothing is None:
             return None
-        return intervals_of(own[:, :1] - self._means[:, -1:])[0]
+        drawn = self._mean_drawn(index)[:, :1] - self._drawn[:, -1:]
+        return self._widened(drawn, self._mean(index)[:1] - self._nothing, [self._values(index)[:, :1]])[0]
+
+    def _members(self, index: int) -> Sequence[int]:
+        return self._layout.runs.get(index, (index,))
+
+    def _values(self, index: int) -> NDArray[np.float64]:
+        """EM and F1 of a row's runs, or its own: shape (runs, 2)."""
+        return np.stack([self._points[each] for each in self._members(index)])
+
+    def _mean(self, index: int) -> NDArray[np.float64]:
+        return np.asarray(self._values(index).mean(axis=0))
+
+    def _mean_drawn(self, index: int) -> NDArray[np.float64]:
+        """A row's EM and F1 in each replicate, shape (replicates, 2)."""
+        assert self._drawn is not None
+        places = [self._place[each] for each in self._members(index)]
+        return np.asarray(np.mean([self._drawn[:, at : at + 2] for at in places], axis=0))
 
     @staticmethod
-    def intervals(means: NDArray[np.float64] | None) -> list[Interval | None]:
-        """The intervals of EM and F1 that the replicates have."""
-        return [None, None] if means is None else intervals_of(means)
-
-    def _weighted(self, mean: int, of_runs: Mapping[int, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """The mean over the runs that a replicate draws. Runs go by their names: their order decides nothing."""
-        runs = sorted(self._layout.runs[mean], key=lambda run: self._rows[run].name)
-        shares = drawn_shares(len(runs), [1, *self._rows[mean].name.encode()])
-        found: NDArray[np.float64] = np.einsum("nr,rnc->nc", shares, np.stack([of_runs[run] for run in runs]))
+    def _widened(
+        drawn: NDArray[np.float64],
+        mean: NDArray[np.float64],
+        groups: Sequence[NDArray[np.float64]],
+        within: Interval = (-math.inf, math.inf),
+    ) -> list[Interval | None]:
+        """The interval of each column of replicates; `groups` are the values of runs, shape (runs, columns)."""
+        found: list[Interval | None] = []
+        margins = np.stack([margin_of_runs(each) for each in groups], axis=1)
+        for (low, high), point, own in zip(intervals_of(drawn), mean.tolist(), margins.tolist(), strict=True):
+            wide = widened((low, high), point, own) if any(own) else (low, high)
+            found.append((max(within[0], wide[0]), min(within[1], wide[1])))
         return found
 
 

@@ -139,9 +139,7 @@ def told_of_runs(report: Report) -> list[str]:
     if not means:
         return []
     told = ", ".join(f"{row.name} {len(row.runs or ())}" for row in means)
-    lines = [
-        f"mean ± standard deviation over runs: {told}; intervals of these are drawn over whole paragraphs and over runs"
-    ]
+    lines = [f"mean ± standard deviation over runs: {told}; their intervals are over whole paragraphs and over runs"]
     return lines + [line for row in means for line in _alike(row)]
 
 

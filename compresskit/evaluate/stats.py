@@ -21,7 +21,7 @@ def bootstrap_intervals(
     None with a single paragraph, from which nothing can be drawn. The draws are those of `bootstrap_means`.
     """
     means = bootstrap_means(values, paragraph, seed, replicates)
-    return [None] * values.shape[1] if means is None else intervals_of(means)
+    return [None] * values.shape[1] if means is None else [*intervals_of(means)]
 
 
 def bootstrap_means(
@@ -47,20 +47,34 @@ def bootstrap_means(
     return np.concatenate(means)
 
 
-def intervals_of(means: NDArray[np.float64]) -> list[tuple[float, float] | None]:
+def intervals_of(means: NDArray[np.float64]) -> list[tuple[float, float]]:
     """The 95 % percentile interval of each column of replicates, in per cent."""
     low, high = np.percentile(means, (2.5, 97.5), axis=0)
     return [(100 * float(a), 100 * float(b)) for a, b in zip(low, high, strict=True)]
 
 
-def drawn_shares(count: int, seed: Sequence[int], replicates: int = REPLICATES) -> NDArray[np.float64]:
-    """The share of each of `count` runs in each replicate, shape (replicates, count): runs drawn with replacement.
+def margin_of_runs(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half the 95 % interval of the mean over runs, by Student's t; `values` have the shape (runs, …), the margin (…).
 
-    Every run answers every question, so runs and paragraphs are drawn independently of each other (pigeonhole
-    bootstrap: Owen 2007, Annals of Applied Statistics 1, 386-411).
+    One run tells nothing of the spread: its margin is 0.
     """
-    rng = np.random.default_rng(seed)
-    return np.asarray(rng.multinomial(count, np.full(count, 1 / count), size=replicates) / count, dtype=np.float64)
+    from scipy.stats import t
+
+    count = len(values)
+    if count < 2:
+        return np.zeros(values.shape[1:])
+    margin = t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / math.sqrt(count)
+    return np.asarray(margin, dtype=np.float64)
+
+
+def widened(interval: tuple[float, float], mean: float, margins: Sequence[float]) -> tuple[float, float]:
+    """The interval of a mean over questions and runs: `interval` is that over questions, `margins` those over runs.
+
+    What questions and what runs leave open is independent, so each side is the root of the sum of their squares (the
+    method of variance estimates recovery: Zou & Donner 2008, Statistics in Medicine 27, 1693-1702).
+    """
+    low, high = (math.hypot(mean - end, *margins) for end in interval)
+    return mean - low, mean + high
 
 
 def mcnemar(won: int, lost: int) -> float:
@@ -112,8 +126,7 @@ class Clusters:
         self._clusters = np.bincount(self._slice_of_cluster, minlength=count)
         # Of one paragraph nothing is known, whatever stands here.
         several = np.maximum(self._clusters, 2)
-        self._quantile = t.ppf(0.975, several - 1)
-        self._width = self._quantile * np.sqrt(several / (several - 1)) / self.questions
+        self._width = t.ppf(0.975, several - 1) * np.sqrt(several / (several - 1)) / self.questions
 
     def sums(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum of `values`, one a question, in each slice: shape (count,)."""
@@ -128,8 +141,8 @@ class Clusters:
         the ratio's linear part (Cochran 1977, chapter 6), and Student's t has one degree of freedom less than there
         are paragraphs. So it takes one pass, where the bootstrap of many slices would take seconds.
 
-        Where `values` are means over runs, `groups` have the values of the runs, those that were drawn together in one:
-        the variance of the mean over each group is added.
+        Where `values` are means over runs, `groups` have the values of the runs, those that are independent of each
+        other in groups of their own: the interval is as wide as they differ too (see `widened`).
         """
         means = self.sums(values) / self.questions
         totals = np.bincount(self._cluster, weights=values)
@@ -137,7 +150,6 @@ class Clusters:
         squares = np.bincount(self._slice_of_cluster, weights=rest**2, minlength=self.count)
         margin = np.sqrt(squares) * self._width
         for group in groups:
-            of_runs = np.stack([self.sums(run) / self.questions for run in group])
-            margin = np.hypot(margin, self._quantile * of_runs.std(axis=0, ddof=1) / math.sqrt(len(group)))
+            margin = np.hypot(margin, margin_of_runs(np.stack([self.sums(run) / self.questions for run in group])))
         ends = zip((100 * (means - margin)).tolist(), (100 * (means + margin)).tolist(), strict=True)
         return [span if several else None for span, several in zip(ends, self._clusters > 1, strict=True)]
