@@ -65,22 +65,15 @@ class Workplace:
             raise blamed(error, checkpoint.places, checkpoint.place) from error
 
     def states(self) -> Iterator[tuple[Checkpoint, State]]:
-        """Yield every checkpoint with its state, each looked at once those before it are done with.
-
-        Who asks for the next one without making the last finds what stands on it to be run as well.
-        """
+        """Yield every checkpoint with its state as things are; what stands on one that is yet to be made is run too."""
         waiting: set[str] = set()
         for each in self.recipe.checkpoints:
-            first = [name for name in self.inputs(each) if name in waiting]
-            state = self._state(each, first)
+            state = self.state(each, [name for name in self.inputs(each) if name in waiting])
             if state.action != "keep":
                 waiting.add(each.name)
             yield each, state
-            found = read_record(self.of(each.name))
-            if found is not None and found.done and state.record is not None and found.sha256 == state.record.sha256:
-                waiting.discard(each.name)
 
-    def _state(self, checkpoint: Checkpoint, first: Sequence[str]) -> State:
+    def state(self, checkpoint: Checkpoint, first: Sequence[str] = ()) -> State:
         """The state of a checkpoint; `first` are its inputs that are yet to be made."""
         folder = self.of(checkpoint.name)
         known = read_record(folder)
