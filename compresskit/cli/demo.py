@@ -11,7 +11,6 @@ from compresskit.cli.run import RunRecipe
 from compresskit.options import check, like, option
 from compresskit.training.arguments import TrainingOptions
 
-RECIPE = "demo"
 _JOBS = 2
 
 
@@ -20,7 +19,7 @@ class DemoOptions:
     """Where the demo leaves its checkpoints, the seed of all its runs, and how many of them go on at a time."""
 
     output: Path = option(Path("runs/demo"), "Folder for the checkpoints and the report.", short="-o", metavar="DIR")
-    seed: int = like(TrainingOptions, "seed")
+    seed: int | None = like(TrainingOptions, "seed", default=None, shown="the recipe's")
     jobs: int | None = like(RunRecipe, "jobs", default=None, shown=f"{_JOBS}; 1 on one core")
 
     def __post_init__(self) -> None:
@@ -37,7 +36,8 @@ def demo(options: DemoOptions) -> None:
     from compresskit.recipe.shipped import folder
 
     started, output = time.perf_counter(), options.output
-    recipe = read_recipe(folder() / f"{RECIPE}.yaml", [f"seed={options.seed}"])
+    changes = [] if options.seed is None else [f"seed={options.seed}"]
+    recipe = read_recipe(folder() / "demo.yaml", changes)
     run_recipe(recipe, output, options.jobs or min(_JOBS, cpus()))
     seconds = time.perf_counter() - started
     console.info(f"{output / 'eval.json'} and {output / 'report.html'} hold these figures; all took {seconds:.0f} s")

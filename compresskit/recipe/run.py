@@ -76,7 +76,10 @@ def check_alone(verb: str = "run") -> None:
 
 
 def check_places(place: Workplace) -> None:
-    """UsageError where the folder of a recipe cannot be made, or would be in, or over, a MODEL that it starts from."""
+    """UsageError where the folder of a recipe cannot be made, or would be in, or over, a MODEL that it starts from.
+
+    UsageError too where anything is in the way of a checkpoint.
+    """
     check_name(place.folder)
     models = [Path(each.base) for each in place.recipe.checkpoints if place.ref(each.base) == each.base]
     with placing(place.folder):
@@ -86,6 +89,8 @@ def check_places(place: Workplace) -> None:
             raise UsageError(f"{place.folder} is a checkpoint; choose another folder with -o")
     for each in place.recipe.checkpoints:
         check_apart(place.of(each.name), [path for path in models if path.is_dir()])
+        with placing(place.folder):
+            place.known(each)
 
 
 def make(place: Workplace, checkpoint: Checkpoint) -> bool:
