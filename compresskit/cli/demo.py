@@ -38,6 +38,6 @@ def demo(options: DemoOptions) -> None:
     started, output = time.perf_counter(), options.output
     changes = [] if options.seed is None else [f"seed={options.seed}"]
     recipe = read_recipe(folder() / "demo.yaml", changes)
-    run_recipe(recipe, output, options.jobs or min(_JOBS, cpus()))
+    run_recipe(recipe, output, jobs=options.jobs or min(_JOBS, cpus()))
     seconds = time.perf_counter() - started
     console.info(f"{output / 'eval.json'} and {output / 'report.html'} hold these figures; all took {seconds:.0f} s")
