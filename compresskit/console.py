@@ -36,6 +36,9 @@ WIDTH_WITHOUT_TERMINAL = 200
 PLAIN_SECONDS = 10.0
 PLAIN_SHARE = 0.05
 
+# A variable of the environment: who speaks, where several do on one terminal. No line of theirs is live.
+SPEAKER = "COMPRESSKIT_SPEAKER"
+
 Field = str | int | float
 
 
@@ -377,7 +380,7 @@ def _console(stream: TextIO) -> Console:
 def _line(label: str, style: str, message: str) -> None:
     with _stderr() as stream:
         if not _is_terminal(stream):
-            stream.write(f"{label}{one_line(message)}\n")
+            stream.write(f"{os.environ.get(SPEAKER, '')}{label}{one_line(message)}\n")
             return
         from rich.text import Text
 
@@ -390,7 +393,7 @@ def _describe(fields: dict[str, Field]) -> str:
 
 
 def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get(SPEAKER)
 
 
 def _is_first_process() -> bool:

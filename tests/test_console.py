@@ -235,3 +235,17 @@ def test_a_stream_that_cannot_encode_a_name_does_not_end_the_run():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "Z\\xfcrich \\u4eac\n")
+
+
+def test_one_of_several_speaks_in_plain_lines_under_its_name():
+    code = (
+        "console.configure()\nconsole.warn('careful')\n"
+        "with console.progress(10, 'training', unit='steps') as bar: bar.update(10)\n"
+        "with console.status('waiting'): pass"
+    )
+    lines = on_terminal(code, **{console.SPEAKER: "dense: "}).splitlines()
+    assert [line.partition(",")[0] for line in lines] == [
+        "dense: warning: careful",
+        "dense: training: 10/10 (100%)",
+        "dense: waiting",
+    ]

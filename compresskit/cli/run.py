@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 
 from compresskit.cli.flags import with_flags
-from compresskit.options import OUTPUT, check, option
+from compresskit.options import MACHINE, OUTPUT, check, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,13 @@ class RunRecipe:
     )
     output: Path | None = option(
         None, "Folder for the checkpoints and the report.", short="-o", metavar="DIR", shown="runs/RECIPE", panel=OUTPUT
+    )
+    jobs: int = option(
+        1,
+        "Make up to N checkpoints side by side, where none waits for another; each has its share of the CPU's threads.",
+        metavar="N",
+        least=1,
+        panel=MACHINE,
     )
     plan: bool = option(
         False, "Print what would run, be resumed or kept, and each step's own plan; write nothing.", panel=OUTPUT
@@ -55,4 +62,4 @@ def run(options: RunRecipe) -> None:
         return
     from compresskit.recipe.run import run_recipe
 
-    run_recipe(recipe, folder)
+    run_recipe(recipe, folder, jobs=options.jobs)

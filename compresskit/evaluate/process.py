@@ -45,7 +45,7 @@ def started(module: str, measurement: Measurement, stdout: int = 2) -> Iterator[
     """
     # -P: a file torch.py where the user happens to stand must not be imported.
     command, environment = [sys.executable, "-P", "-m", module], _environment(measurement.folder)
-    with _kept_from_terminals():
+    with kept_from_terminals():
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stdout, env=environment, text=True, encoding="utf-8"
         )
@@ -68,7 +68,7 @@ def started(module: str, measurement: Measurement, stdout: int = 2) -> Iterator[
 
 
 @contextlib.contextmanager
-def _kept_from_terminals() -> Iterator[None]:
+def kept_from_terminals() -> Iterator[None]:
     """Let processes that are started within it not hear of Ctrl-C; it is this one that ends them.
 
     A terminal tells all of its processes at once, and one that has just begun could answer by a traceback alone.

@@ -31,10 +31,11 @@ from compresskit.text import counted
 
 
 def run_recipe(
-    recipe: Recipe, folder: Path, judge: Callable[[EvalConfig, Sequence[Rule]], None] = verdict.judge
+    recipe: Recipe, folder: Path, judge: Callable[[EvalConfig, Sequence[Rule]], None] = verdict.judge, jobs: int = 1
 ) -> None:
     """Make the checkpoints of a recipe below `folder`, and measure them as its block `eval` says, by `judge`.
 
+    With several `jobs`, so many processes make what does not wait for each other; it is measured when they have ended.
     Raises what the verbs raise, UsageError where something is in the way, GateFailed where a gate does not hold.
     """
     check_alone()
@@ -49,17 +50,12 @@ def run_recipe(
         first.check_places(Path())
         first.delivery.check_apart([Path(recipe.document.file), *_data_of(recipe)])
         load_data(first.options.data, "eval")
-    kept = 0
-    for number, (checkpoint, state) in enumerate(place.states(), start=1):
-        if state.action == "keep":
-            kept += 1
-            console.info(f"{place.of(checkpoint.name)} is kept: {state.why}")
-            continue
-        why = f" ({state.why})" if state.why else ""
-        what = f"{checkpoint.verb.name} of {checkpoint.base}, to {place.of(checkpoint.name)}"
-        verb = "going on with" if state.action == "resume" else "running"
-        console.info(f"step {number} of {len(recipe.checkpoints)}: {verb} {what}{why}")
-        _make(place, checkpoint, state)
+    if jobs > 1:
+        from compresskit.recipe.side_by_side import made_side_by_side
+
+        kept = made_side_by_side(place, jobs)
+    else:
+        kept = sum(not make(place, each) for each in recipe.checkpoints)
     if kept and kept == len(recipe.checkpoints):
         console.info(f"all {counted(kept, 'checkpoint')} of {recipe.name} are there already")
     if (config := evaluation.config()) is not None:
@@ -80,7 +76,10 @@ def check_alone(verb: str = "run") -> None:
 
 
 def check_places(place: Workplace) -> None:
-    """UsageError where the folder of a recipe cannot be made, or would be in, or over, a MODEL that it starts from."""
+    """UsageError where the folder of a recipe cannot be made, or would be in, or over, a MODEL that it starts from.
+
+    UsageError too where anything is in the way of a checkpoint.
+    """
     check_name(place.folder)
     models = [Path(each.base) for each in place.recipe.checkpoints if place.ref(each.base) == each.base]
     with placing(place.folder):
@@ -90,11 +89,20 @@ def check_places(place: Workplace) -> None:
             raise UsageError(f"{place.folder} is a checkpoint; choose another folder with -o")
     for each in place.recipe.checkpoints:
         check_apart(place.of(each.name), [path for path in models if path.is_dir()])
+        with placing(place.folder):
+            place.known(each)
 
 
-def _make(place: Workplace, checkpoint: Checkpoint, state: State) -> None:
-    """Make one checkpoint, with its record before and after: one that is interrupted is known by it."""
-    folder = place.of(checkpoint.name)
+def make(place: Workplace, checkpoint: Checkpoint) -> bool:
+    """Make a checkpoint whose inputs are there, or go on with it; False where it is kept.
+
+    Its record is written before and after: one that is interrupted is known by it.
+    """
+    folder, state = place.of(checkpoint.name), place.state(checkpoint)
+    if state.action == "keep":
+        console.info(f"{folder} is kept: {state.why}")
+        return False
+    _tell(place, checkpoint, state)
     assert state.record is not None  # all that it is made of is there by now
     state.record.write(folder, done=False)
     more = {"overwrite": state.replaces} | ({"resume": state.action == "resume"} if checkpoint.verb.trains else {})
@@ -102,6 +110,15 @@ def _make(place: Workplace, checkpoint: Checkpoint, state: State) -> None:
         run_job(place.job(checkpoint, **more), checkpoint)
     state.record.write(folder, done=True)
     _give_back_memory()
+    return True
+
+
+def _tell(place: Workplace, checkpoint: Checkpoint, state: State) -> None:
+    number, total = place.recipe.checkpoints.index(checkpoint) + 1, len(place.recipe.checkpoints)
+    verb = "going on with" if state.action == "resume" else "running"
+    why = f" ({state.why})" if state.why else ""
+    what = f"{checkpoint.verb.name} of {checkpoint.base}, to {place.of(checkpoint.name)}"
+    console.info(f"step {number} of {total}: {verb} {what}{why}")
 
 
 @contextlib.contextmanager

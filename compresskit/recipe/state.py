@@ -64,30 +64,37 @@ class Workplace:
         except CompresskitError as error:
             raise blamed(error, checkpoint.places, checkpoint.place) from error
 
-    def states(self) -> Iterator[tuple[Checkpoint, State]]:
-        """Yield every checkpoint with its state, each looked at once those before it are done with.
+    def known(self, checkpoint: Checkpoint) -> Record | None:
+        """The record of what lies in the place of a checkpoint, None where nothing does.
 
-        Who asks for the next one without making the last finds what stands on it to be run as well.
+        Raises UsageError where that is not of this recipe.
         """
-        waiting: set[str] = set()
-        for each in self.recipe.checkpoints:
-            first = [name for name in self.inputs(each) if name in waiting]
-            state = self._state(each, first)
-            if state.action != "keep":
-                waiting.add(each.name)
-            yield each, state
-            found = read_record(self.of(each.name))
-            if found is not None and found.done and state.record is not None and found.sha256 == state.record.sha256:
-                waiting.discard(each.name)
-
-    def _state(self, checkpoint: Checkpoint, first: Sequence[str]) -> State:
-        """The state of a checkpoint; `first` are its inputs that are yet to be made."""
         folder = self.of(checkpoint.name)
-        known = read_record(folder)
-        is_there, is_open = os.path.lexists(folder), (workspace_of(folder) / "run.json").exists()
+        known, (is_there, is_open) = read_record(folder), self._traces(checkpoint)
         if known is None and (is_there or is_open):
             what = folder if is_there else workspace_of(folder)
             raise UsageError(f"{what} is in the way (it is not of this recipe); move it, or choose another -o")
+        return known
+
+    def _traces(self, checkpoint: Checkpoint) -> tuple[bool, bool]:
+        """Whether a checkpoint's folder is there, and whether an interrupted run of it is."""
+        folder = self.of(checkpoint.name)
+        return os.path.lexists(folder), (workspace_of(folder) / "run.json").exists()
+
+    def states(self) -> Iterator[tuple[Checkpoint, State]]:
+        """Yield every checkpoint with its state as things are; what stands on one that is yet to be made is run too."""
+        waiting: set[str] = set()
+        for each in self.recipe.checkpoints:
+            state = self.state(each, [name for name in self.inputs(each) if name in waiting])
+            if state.action != "keep":
+                waiting.add(each.name)
+            yield each, state
+
+    def state(self, checkpoint: Checkpoint, first: Sequence[str] = ()) -> State:
+        """The state of a checkpoint; `first` are its inputs that are yet to be made."""
+        folder = self.of(checkpoint.name)
+        known = self.known(checkpoint)
+        is_there, is_open = self._traces(checkpoint)
         if first:
             return State("run", f"after {first[0]}", replaces=known is not None)
         record = record_of(checkpoint, self.job(checkpoint))

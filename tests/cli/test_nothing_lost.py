@@ -192,14 +192,14 @@ def test_a_teachers_place_that_cannot_be(things: Path, refused) -> None:
         assert "out-teacher is not empty" in refused(2, *words, *more)
 
 
-@pytest.mark.parametrize("output", ["link", "", "loop", "fifo", "holder"])
+@pytest.mark.parametrize("output", ["link", "", "loop", "fifo", "answers.json"])
 def test_a_demos_output_that_cannot_be(output: str, things: Path, refused) -> None:
     os.mkfifo("fifo")
     Path("loop").symlink_to("loop")
     refused(2, "demo", "-o", output)
 
 
-def test_a_demo_replaces_checkpoints_alone(things: Path, refused) -> None:
+def test_a_demo_touches_nothing_that_is_in_its_way(things: Path, refused) -> None:
     (things / "holder" / "t5-dense").mkdir()
     (things / "holder" / "t5-dense" / "mine.txt").write_text("mine")
-    assert "t5-dense is not empty, and no checkpoint" in refused(2, "demo", "-o", "holder", "--overwrite")
+    assert "holder/t5-dense is in the way" in refused(2, "demo", "-o", "holder")

@@ -1,6 +1,7 @@
 """`run` from end to end: planned, interrupted, resumed, kept, changed, judged; and `recipes`."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from compresskit.methods import run as methods
 from tests.cli.conftest import Run, Trained, tree
+from tests.cli.test_signals import start, until
 
 LAB = """about: a mask and int8
 options: {max-train-samples: 32, max-steps: 3, batch-size: 8, max-length: 128, stride: 32, device: cpu}
@@ -73,6 +75,48 @@ def test_a_recipe_is_run_once(lab: Path, run: Run, measured_here: None, monkeypa
     assert told["int8"] == "run quantize of dense (after dense)"
     Path("runs/lab/int8/model.safetensors").write_bytes(b"")
     assert planned(run)["int8"].startswith("run quantize of dense (again: runs/lab/int8/model.safetensors has 0 bytes")
+
+
+SIDE_BY_SIDE = """
+options: {max-train-samples: 64, batch-size: 8, max-length: 128, stride: 32, device: cpu, train-data: TRAIN}
+steps:
+  - {name: dense, base: demo/bert, method: train, options: {lr: 1e-3, max-steps: 40, save-steps: 3}}
+  - {name: reader, base: demo/lstm, method: train, options: {max-steps: 40, save-steps: 3}}
+  - {name: smp, base: dense, method: prune, options: {distill: true, teacher: dense, max-steps: 3}}
+  - {name: adapter, base: dense, method: lora, options: {max-steps: 3}}
+  - {name: int8, base: reader, method: quantize}
+"""
+
+
+@pytest.mark.slow
+def test_steps_side_by_side_make_the_same_bytes(lab: Path, trained: Trained, run: Run) -> None:
+    """With as many threads, whether or not they were interrupted on their way."""
+    (lab / "lab.yaml").write_text(SIDE_BY_SIDE.replace("TRAIN", str(trained.root / "demo-train.json")))
+    assert run("run", "lab.yaml", "-o", "one").code == 0
+
+    program = "import sys\nfrom compresskit.cli.app import main\nsys.exit(main(sys.argv[1:]))"
+    words = ["run", "lab.yaml", "--jobs", "2", "-o", "two"]
+    with start(program, *words) as process:
+        until(lambda: all(list(Path("two").glob(f"{name}.partial/state-*")) for name in ("dense", "reader")), 180)
+        process.send_signal(signal.SIGTERM)
+        _, shown = process.communicate(timeout=60)
+    assert process.returncode == 130
+    lines = shown.splitlines()
+    assert lines[-1] == "error: interrupted by SIGTERM"
+    assert all(line.startswith(("dense: ", "reader: ")) for line in lines[:-1]), shown
+    assert {path.name for path in Path("two").iterdir()} == {
+        f"{name}.{ending}" for name in ("dense", "reader") for ending in ("partial", "step.json")
+    }
+
+    assert run(*words).code == 0
+    assert weights(Path("two")) == weights(Path("one"))
+    assert {name.partition("/")[0] for name in weights(Path("one"))} == {"dense", "reader", "smp", "adapter", "int8"}
+    assert "all 5 checkpoints of lab are there already" in run(*words).err
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """The files of weights below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
 
 
 def interrupt(*_: Any, **__: Any) -> None:
