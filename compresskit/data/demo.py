@@ -8,6 +8,7 @@ entity. No name of a person occurs in both splits.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
@@ -152,6 +153,7 @@ def write(directory: Path, config: DemoConfig = DEFAULT) -> tuple[Path, Path]:
     return train, eval
 
 
+@functools.lru_cache(maxsize=2)  # a process that makes several checkpoints asks for it again and again
 def examples(split: Split, config: DemoConfig = DEFAULT) -> ExampleSet:
     """A split, as it is read from its JSON; its info calls it "demo" and has the hash of that JSON."""
     articles = _articles(split, config)
