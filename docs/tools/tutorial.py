@@ -31,6 +31,8 @@ SETTINGS = re.compile(r"^```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"(?<=<!-- run -->\n).*?(?=\n<!-- end of run -->)", re.DOTALL)
 PROGRESS = re.compile(r"^(.+): [\d,]+/[\d,]+ \(\d+%\).*\n(?=\1: [\d,]+/)", re.MULTILINE)
 KEPT_OUTPUTS = "outputs.json"
+DEV_QUESTIONS = 11_873
+"""Those of SQuAD 2.0 that the page asks."""
 
 
 def shown_commands(page: str) -> list[str]:
@@ -88,7 +90,10 @@ def fill(folder: Path) -> None:
     report = read_report(folder / "eval.json")
     machine = report.device.get("name") or report.device.get("cpu") or "a CPU"
     day = report.created[:10]
-    told = f"The outputs below are of a run on {day} ({machine}, compresskit {report.versions['compresskit']})."
+    version = report.versions["compresskit"].partition("+")[0]
+    told = f"The outputs below are of a run on {day} ({machine}, compresskit {version})."
+    if report.dataset.questions != DEV_QUESTIONS:
+        told += "\nIts data were a part of SQuAD 2.0, so that yours reaches more."
     if kept["steps"] is not None:
         told = f"The outputs below are of a rehearsal on {day}: {kept['steps']} steps a training, on few questions."
         told += "\nThey show what is printed, not what is reached: so little training beats nothing, and gates say so."
