@@ -291,6 +291,17 @@ def test_saved_reports_of_one_blind_set_stand_together() -> None:
         combined([REPORT, other], ["a.json", "b.json"])
 
 
+def test_a_row_scored_once_and_told_from_the_record_since_is_one() -> None:
+    scored = replace(OTHER, blind=replace(OTHER.blind or Blind(0, 0, "", 1), recorded=False))
+    reports = [REPORT, replace(REPORT, rows=(BASE, scored))]
+    for order in (reports, reports[::-1]):
+        assert combined(order, ["a.json", "b.json"]).rows == (BASE, scored)
+    mean = replace(scored, name="mean", runs=(scored, OTHER))
+    again = replace(mean, runs=(OTHER, OTHER))
+    reports = [replace(REPORT, rows=(BASE, each)) for each in (again, mean)]
+    assert combined(reports, ["a.json", "b.json"]).rows == (BASE, mean)
+
+
 def test_blind_gates_are_proven_without_a_look(place: Path, measured_here: None) -> None:
     rules = parse_rules(["blind.em>=base-1", "blind.f1>=60"], has_baseline=True)
     squad(place / "dev.json", 0, 40)
