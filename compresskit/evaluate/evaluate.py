@@ -135,8 +135,7 @@ def evaluate(
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
     check_not_blind(None if extras.blind else data_ref, "--data")
-    check_not_blind(settings.tune_data, "--tune-data")
-    check_not_blind(settings.shots_data, "--shots-data")
+    check_settings_not_blind(settings)
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
     check_names(names, extras.runs)
     targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
@@ -204,6 +203,8 @@ def known(
     Of the columns of the data those are kept that `slices` need. A file of answers is scored, any other checkpoint
     looked for in the cache. Raises what the data raises, and what a file of answers does that cannot be scored.
     """
+    check_not_blind(data_ref, "--data")
+    check_settings_not_blind(settings)
     settings = settings.for_data(data_ref)
     data = _read(data_ref, settings, slices)
     if baseline is None:
@@ -223,6 +224,12 @@ def known(
             return Known(data.asked, None, str(error))
         found = Cache().fetch(key, measurement.folder) if use_cache else None
         return Known(data.asked, found, None if found is not None else f"{baseline} was not measured so before")
+
+
+def check_settings_not_blind(settings: EvalSettings) -> None:
+    """UsageError where data on which thresholds are tuned, or examples are drawn from, are a blind set."""
+    check_not_blind(settings.tune_data, "--tune-data")
+    check_not_blind(settings.shots_data, "--shots-data")
 
 
 def _require_read(baseline: Measurement, outcome: Outcome) -> None:

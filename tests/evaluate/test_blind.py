@@ -312,6 +312,14 @@ def test_blind_gates_are_proven_without_a_look(place: Path, measured_here: None)
         assert [proof.problem for proof in found.proofs] == [None, None]
 
 
+def test_gates_are_not_proven_by_answers_to_a_blind_set(place: Path) -> None:
+    """The baseline's EM is told, so that would be a look."""
+    (place / "answers.json").write_text("{}")
+    (place / "held.json.blind.jsonl").touch()
+    with pytest.raises(UsageError, match=r"^--data held.json is a blind set"):
+        prove(parse_rules(["em>=base-1"], has_baseline=True), "held.json", EvalSettings(), "answers.json")
+
+
 def test_a_recipe_passes_it_on(place: Path, measured_here: None, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["checkpoints: [dense]", "data: dev.json", "blind: held.json", "max-length: 48", "stride: 8", "device: cpu"]
     (place / "lab.yaml").write_text(
@@ -324,6 +332,28 @@ def test_a_recipe_passes_it_on(place: Path, measured_here: None, capsys: pytest.
     (row,) = json.loads((place / "made" / "eval.json").read_text())["rows"]
     assert row["blind"]["look"] == 1
     assert len((place / "held.json.blind.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "told"),
+    [
+        ("blind: dev.json", 2, "--blind dev.json is the same as --data dev.json"),
+        ("blind: held.json", 3, "held.json.blind.jsonl: line 1 is not as it was written"),
+        ("data: held.json", 2, "--data held.json is a blind set"),
+        ("null-threshold: auto\n  tune-data: held.json", 2, "--tune-data held.json is a blind set"),
+    ],
+)
+def test_what_is_wrong_with_the_data_ends_a_recipe_before_its_first_step(
+    lines: str, code: int, told: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "held.json.blind.jsonl").write_text("{}\n")
+    data = "" if lines.startswith("data") else "  data: dev.json\n"
+    steps = "steps:\n  - {name: small, base: dense, method: quantize}\n"
+    (place / "lab.yaml").write_text(f"{steps}eval:\n{data}  {lines}\n")
+    capsys.readouterr()
+    assert main(["run", "lab.yaml", "-o", "made"]) == code
+    assert told in capsys.readouterr().err
+    assert not list((place / "made").iterdir())
 
 
 @pytest.mark.parametrize(
