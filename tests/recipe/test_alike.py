@@ -59,6 +59,12 @@ def test_a_number_that_became_none(tmp_path: Path) -> None:
     assert apart.relative == float("inf")
 
 
+@pytest.mark.parametrize("odd", [float("inf"), float("nan")])
+def test_numbers_that_are_not_finite_hide_no_difference(odd: float, tmp_path: Path) -> None:
+    (apart,) = both(tmp_path, "w.safetensors", {"a": torch.tensor([odd, 2.0])}, {"a": torch.tensor([odd, 3.0])}).apart
+    assert (apart.share, apart.absolute, apart.relative) == (0.5, 1.0, 0.5)
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool])
 def test_whole_numbers_and_codes_differ_by_their_share(dtype: torch.dtype, tmp_path: Path) -> None:
     then = torch.arange(8).to(dtype)
