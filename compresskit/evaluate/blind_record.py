@@ -35,8 +35,9 @@ class Entry:
     """A checkpoint that was scored: `data` and `checkpoint` are SHA-256 of all their files, `path` names the data.
 
     `base` is what it was made of, by name, and `steps` are the methods of its history; `figures` are per cents by
-    their keys in a row, `overlap` what of the data stands in its training data. Raises ValueError where EM or F1 is not
-    among them, or the look is below 1.
+    their keys in a row, `overlap` what of the data stands in its training data. `runs` are the checkpoints that were
+    scored with it as runs of one row, itself among them: together they are one look. Raises ValueError where EM or F1
+    is not among the figures, or the look is below 1.
     """
 
     # How pydantic reads it back: no text for a number, no key that is not known.
@@ -56,6 +57,7 @@ class Entry:
     overlap: Mapping[str, int] | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not {"em", "f1"} <= self.figures.keys() or self.look < 1:
@@ -175,8 +177,9 @@ class Book:
         self.entries.append(entry)
 
     def _looks(self, entry: Entry, before: Sequence[Entry]) -> int:
-        akin = [each for each in before if each.data == entry.data and each.akin(entry)]
-        return max([len({each.checkpoint for each in akin}), *(each.look for each in akin)])
+        known = [each for each in before if each.data == entry.data and each.checkpoint not in entry.runs]
+        akin = [each for each in known if each.akin(entry)]
+        return max([len({each.runs or (each.checkpoint,) for each in akin}), *(each.look for each in akin)])
 
     def _read(self) -> list[Entry]:
         content = read_bytes(self._path, "restore it")

@@ -126,7 +126,9 @@ def test_each_run_of_a_mean_is_scored(place: Path, evaluated: Evaluated) -> None
     assert [blind["look"] for blind in blinds] == [1, 1]
     assert found["dataset"]["blind"]["checkpoints"] == 3
     assert "small-seed1 on the blind set: " in (place / "eval.html").read_text()
-    assert len((place / "held.json.blind.jsonl").read_text().splitlines()) == 3
+    lines = [json.loads(line) for line in (place / "held.json.blind.jsonl").read_text().splitlines()]
+    together = sorted(run["sha256"] for run in mean["runs"])
+    assert sorted(line["runs"] for line in lines) == [[], together, together]
 
 
 def test_a_mean_without_one_of_its_runs_is_lost(
