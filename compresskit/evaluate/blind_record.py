@@ -26,6 +26,8 @@ from compresskit.text import from_json, one_line, to_json
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from compresskit.evaluate.settings import EvalSettings
+
 SCHEMA = "compresskit.blind/1"
 ENDING = ".blind.jsonl"
 
@@ -136,6 +138,13 @@ def check_not_blind(ref: str | None, flag: str) -> None:
             f"{flag} {ref} is a blind set, by its record {record}, and a look at it is counted: give it to eval with "
             "--blind, and other data here"
         )
+
+
+def check_none_blind(data: str | None, settings: EvalSettings) -> None:
+    """UsageError where data that are asked, tuned on, or shown as examples are a blind set (`check_not_blind`)."""
+    check_not_blind(data, "--data")
+    check_not_blind(settings.tune_data, "--tune-data")
+    check_not_blind(settings.shots_data, "--shots-data")
 
 
 class Book:

@@ -10,10 +10,10 @@ from compresskit.data.load import load as load_data
 from compresskit.data.load import require_reader
 from compresskit.errors import InputError
 from compresskit.evaluate.blind import BlindSet
-from compresskit.evaluate.blind_record import check_not_blind
+from compresskit.evaluate.blind_record import check_none_blind
 from compresskit.evaluate.config import EvalConfig, EvalOptions
 from compresskit.evaluate.delivery import require_gates, require_rows
-from compresskit.evaluate.evaluate import check_settings_not_blind, evaluate
+from compresskit.evaluate.evaluate import evaluate
 from compresskit.evaluate.gate import Rule, check_asked, check_judged, gated, parse_rules
 from compresskit.evaluate.harness import check_language_figures
 from compresskit.evaluate.look import PREFIX
@@ -69,8 +69,7 @@ def check_data(config: EvalConfig) -> None:
     made where there is none.
     """
     options = config.options
-    check_not_blind(options.data, "--data")
-    check_settings_not_blind(config.settings)
+    check_none_blind(options.data, config.settings)
     load_data(options.data, "eval")
     _blind_set(config)
 
