@@ -26,7 +26,7 @@ _TOLD = {"keep": "kept", "resume": "resumed", "run": "run"}
 def plan(recipe: Recipe, folder: Path) -> list[str]:
     """The lines that tell what would be made, kept and measured; each step's own plan below it.
 
-    Raises what a run would raise before it computes.
+    Raises what the run of a step would raise before it computes.
     """
     place, evaluation = Workplace(recipe, folder), Evaluation(recipe, folder)
     check_places(place)
