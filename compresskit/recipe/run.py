@@ -15,6 +15,7 @@ from compresskit.checkpoint.outputs import check_apart, check_name, placing
 from compresskit.data.load import local_files
 from compresskit.errors import CompresskitError, UsageError
 from compresskit.evaluate import verdict
+from compresskit.evaluate.blind_record import check_not_blind
 from compresskit.evaluate.config import EvalConfig
 from compresskit.evaluate.gate import Rule
 from compresskit.evaluate.verdict import rules_of
@@ -46,6 +47,7 @@ def run_recipe(
         first.check_places(Path())
         first.delivery.check_apart([Path(recipe.document.file), *_data_of(recipe)])
         verdict.check_data(first)
+        _check_scoring(place)
     if jobs > 1:
         from compresskit.recipe.side_by_side import made_side_by_side
 
@@ -57,6 +59,15 @@ def run_recipe(
     if (config := evaluation.config()) is not None:
         config.check_places(Path())
         judge(config, rules_of(config))
+
+
+def _check_scoring(place: Workplace) -> None:
+    """UsageError where a step that is yet to be done would score its result on a blind set, uncounted."""
+    for checkpoint in place.recipe.checkpoints:
+        known = place.known(checkpoint)
+        if known is None or not known.done:
+            with step_named(checkpoint):
+                check_not_blind(checkpoint.values.get("eval_data"), "--eval-data")
 
 
 def _data_of(recipe: Recipe) -> list[Path]:

@@ -358,6 +358,17 @@ def test_what_is_wrong_with_the_data_ends_a_recipe_before_its_first_step(
     assert not list((place / "made").iterdir())
 
 
+def test_no_later_step_of_a_recipe_scores_on_its_blind_set(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = ["{name: small, base: dense, method: quantize}"]
+    steps += ["{name: more, base: dense, method: train, options: {train-data: demo, eval-data: held.json}}"]
+    lines = "".join(f"  - {step}\n" for step in steps)
+    (place / "lab.yaml").write_text(f"steps:\n{lines}eval: {{data: dev.json, blind: held.json}}\n")
+    capsys.readouterr()
+    assert main(["run", "lab.yaml", "-o", "made"]) == 2
+    assert "step more: --eval-data held.json is a blind set" in capsys.readouterr().err
+    assert not list((place / "made").iterdir())
+
+
 @pytest.mark.parametrize(
     ("number", "told"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (22, "22nd")]
 )
