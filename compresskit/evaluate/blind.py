@@ -87,12 +87,14 @@ class BlindSet:
             return row
         if row.runs is None:
             return self._row(row)
-        runs = tuple(self._row(run) for run in row.runs)
+        together = tuple(sorted(run.sha256 for run in row.runs if run.sha256 is not None))
+        runs = tuple(self._row(run, together) for run in row.runs)
         lost = next((run for run in runs if run.error is not None), row)
         found = replace(row, runs=runs, sd=deviations(runs), blind=mean_blind([run.blind for run in runs]))
         return replace(found, error=lost.error and f"{lost.name}: {lost.error}", error_code=lost.error_code)
 
-    def _row(self, row: Row) -> Row:
+    def _row(self, row: Row, together: tuple[str, ...] = ()) -> Row:
+        """A row of one checkpoint with its figures; `together` are the hashes of the runs that it is one of."""
         if row.sha256 is None or Path(row.path).is_file():
             return row
         with opened(self.record) as book:
@@ -104,7 +106,7 @@ class BlindSet:
             found = self._scored(row)
             if found.error is not None:
                 return replace(row, error=f"on the blind set: {found.error}", error_code=found.error_code)
-            entry = self._entry(found, book)
+            entry = self._entry(found, book, together)
             book.add(entry)
             return replace(row, blind=_blind(entry, entry.look, recorded=False))
 
@@ -116,7 +118,7 @@ class BlindSet:
             raise RunFailed(f"{row.path} or {self.ref} changed while it was measured; run it again")
         return found
 
-    def _entry(self, found: Row, book: Book) -> Entry:
+    def _entry(self, found: Row, book: Book, together: tuple[str, ...]) -> Entry:
         base, steps = lineage(found.manifest)
         figures = {key: value for key in _FIGURES if (value := found.value(key)) is not None}
         if not {"em", "f1"} <= figures.keys() or found.created is None or found.sha256 is None:
@@ -136,6 +138,7 @@ class BlindSet:
             overlap=found.overlap,
             settings=decisive(found.settings),
             versions=found.versions,
+            runs=together,
         )
         return replace(entry, look=book.next_look(entry))
 

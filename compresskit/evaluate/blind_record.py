@@ -26,6 +26,8 @@ from compresskit.text import from_json, one_line, to_json
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+    from compresskit.evaluate.settings import EvalSettings
+
 SCHEMA = "compresskit.blind/1"
 ENDING = ".blind.jsonl"
 
@@ -35,8 +37,9 @@ class Entry:
     """A checkpoint that was scored: `data` and `checkpoint` are SHA-256 of all their files, `path` names the data.
 
     `base` is what it was made of, by name, and `steps` are the methods of its history; `figures` are per cents by
-    their keys in a row, `overlap` what of the data stands in its training data. Raises ValueError where EM or F1 is not
-    among them, or the look is below 1.
+    their keys in a row, `overlap` what of the data stands in its training data. `runs` are the checkpoints that were
+    scored with it as runs of one row, itself among them: together they are one look. Raises ValueError where EM or F1
+    is not among the figures, or the look is below 1.
     """
 
     # How pydantic reads it back: no text for a number, no key that is not known.
@@ -56,6 +59,7 @@ class Entry:
     overlap: Mapping[str, int] | None
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
+    runs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not {"em", "f1"} <= self.figures.keys() or self.look < 1:
@@ -136,6 +140,13 @@ def check_not_blind(ref: str | None, flag: str) -> None:
         )
 
 
+def check_none_blind(data: str | None, settings: EvalSettings) -> None:
+    """UsageError where data that are asked, tuned on, or shown as examples are a blind set (`check_not_blind`)."""
+    check_not_blind(data, "--data")
+    check_not_blind(settings.tune_data, "--tune-data")
+    check_not_blind(settings.shots_data, "--shots-data")
+
+
 class Book:
     """A record that this process has for itself: its entries, in their order."""
 
@@ -175,8 +186,9 @@ class Book:
         self.entries.append(entry)
 
     def _looks(self, entry: Entry, before: Sequence[Entry]) -> int:
-        akin = [each for each in before if each.data == entry.data and each.akin(entry)]
-        return max([len({each.checkpoint for each in akin}), *(each.look for each in akin)])
+        known = [each for each in before if each.data == entry.data and each.checkpoint not in entry.runs]
+        akin = [each for each in known if each.akin(entry)]
+        return max([len({each.runs or (each.checkpoint,) for each in akin}), *(each.look for each in akin)])
 
     def _read(self) -> list[Entry]:
         content = read_bytes(self._path, "restore it")

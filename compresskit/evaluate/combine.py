@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,12 +57,13 @@ def combined(reports: Sequence[Report], sources: Sequence[str], baseline: str | 
             if known in seen:
                 index = seen.index(known)
                 names[row.name] = rows[index].name
-                rows[index] = rows[index] if compared.kept else _as_measured(rows[index])
+                rows[index] = _told_twice(rows[index], compared)
                 continue
             seen.append(known)
             names[row.name] = _free_name(compared.name, Path(source).stem, rows)
             rows.append(replace(compared, name=names[row.name]))
-        rows[begin:] = [replace(row, same_as=names.get(row.same_as)) for row in rows[begin:]]
+        names |= {run.name: run.name for row in report.rows for run in row.runs or ()}
+        rows[begin:] = [_named_after(row, names) for row in rows[begin:]]
     nothing = next((each.dataset.nothing for each in reports if each.dataset.nothing is not None), None)
     dataset = replace(first.dataset, nothing=nothing, blind=common(reports, sources))
     return replace(first, dataset=dataset, rows=tuple(rows), gates=(), passed=True)
@@ -126,9 +127,26 @@ def _same_answers(one: Row, other: Row) -> bool:
     return one == other or (one.sha256 is not None and key(one) == key(other))
 
 
+def _named_after(row: Row, names: Mapping[str | None, str]) -> Row:
+    """A row, and its runs, that compute the same as others under the names that these have now."""
+    runs = None if row.runs is None else tuple(_named_after(run, names) for run in row.runs)
+    return replace(row, same_as=names.get(row.same_as), runs=runs)
+
+
 def _as_measured(row: Row) -> Row:
-    """A row without whether it was measured in its own call, or told again from the cache."""
-    return replace(row, kept=False, runs=None if row.runs is None else tuple(map(_as_measured, row.runs)))
+    """A row without whether it was measured in its own call, or told again from the cache or a blind set's record."""
+    blind = None if row.blind is None else replace(row.blind, recorded=False)
+    runs = None if row.runs is None else tuple(map(_as_measured, row.runs))
+    return replace(row, kept=False, blind=blind, runs=runs)
+
+
+def _told_twice(one: Row, other: Row) -> Row:
+    """A row that two reports tell: measured now, and scored now on the blind set, where one of them did that."""
+    blind = one.blind
+    if blind is not None and other.blind is not None:
+        blind = replace(blind, recorded=blind.recorded and other.blind.recorded)
+    runs = None if one.runs is None else tuple(map(_told_twice, one.runs, other.runs or ()))
+    return replace(one, kept=one.kept and other.kept, blind=blind, runs=runs)
 
 
 def _free_name(name: str, stem: str, rows: Sequence[Row]) -> str:

@@ -23,7 +23,7 @@ from compresskit.errors import CompresskitError, InputError, MissingError, RunFa
 from compresskit.evaluate import machine
 from compresskit.evaluate.answer_files import null_odds_of
 from compresskit.evaluate.answers import check_size, read_answers
-from compresskit.evaluate.blind_record import check_not_blind
+from compresskit.evaluate.blind_record import check_none_blind
 from compresskit.evaluate.cache import Cache, entry_key
 from compresskit.evaluate.compare import compared, flips
 from compresskit.evaluate.explained import bytes_explained
@@ -129,14 +129,12 @@ def evaluate(
     Raises UsageError where there is no checkpoint, or a slice is asked for that no question is in, and whatever
     `CompresskitError` the data raises, or the baseline where its files cannot be read: then nothing is measured.
     """
-    extras, cache, load = extras or Extras(), Cache(), {"before": machine.load()}
+    extras, load = extras or Extras(), {"before": machine.load()}
     bases = meant(baseline, extras.runs)
     refs = with_baseline([*checkpoints, *(ref for each in extras.runs for ref in each.refs)], next(iter(bases), None))
     if not refs or not all(refs):
         raise UsageError("no checkpoint to evaluate; name at least one alias, Hub id or folder")
-    check_not_blind(None if extras.blind else data_ref, "--data")
-    check_not_blind(settings.tune_data, "--tune-data")
-    check_not_blind(settings.shots_data, "--shots-data")
+    check_none_blind(None if extras.blind else data_ref, settings)
     settings, names = settings.for_data(data_ref), names or unique_names(refs)
     check_names(names, extras.runs)
     targets = {} if extras.predictions is None else _answers_files(extras.predictions, names)
@@ -149,16 +147,8 @@ def evaluate(
     dataset = replace(data.described(settings.seed), nothing=as_figures(nothing))
     with temporary_folder() as folder:
         measurements = _measurements(refs, names, data, settings, folder)
-        # The baseline first: without it the others, which may take their time, are compared with nothing.
-        found: dict[str, _Result] = {}
         is_base = {each.ref: any(same(each.ref, base) for base in bases) for each in measurements}
-        for each in sorted(measurements, key=lambda each: not is_base[each.ref]):
-            found[each.ref] = result = _measure(each, data.hashes, dataset, extras, cache)
-            if is_base[each.ref]:
-                _require_read(each, result.outcome)
-            if result.outcome.error is not None and len(measurements) > 1:
-                console.warn(f"{each.name} cannot be scored, as the report will say")
-        results = [found[each.ref] for each in measurements]
+        results = _results(measurements, is_base, data, dataset, extras)
         _tell_too_long([result.outcome for result in results], settings, data_ref)
         rows = [
             _row(each, result, targets.get(each.name), is_baseline=is_base[each.ref])
@@ -177,6 +167,24 @@ def evaluate(
     load["after"] = machine.load()
     device = next(({**row.device, "load": load} for row in rows if row.device), {})
     return Report(created=_now(), versions=_versions(), device=device, dataset=dataset, rows=tuple(rows))
+
+
+def _results(
+    measurements: Sequence[Measurement], is_base: Mapping[str, bool], data: _Data, dataset: Dataset, extras: Extras
+) -> list[_Result]:
+    """What becomes of each checkpoint, in their order; `is_base` tells by its reference whether it is the baseline.
+
+    The baseline goes first: without it the others, which may take their time, are compared with nothing. Raises its
+    error where it cannot be read.
+    """
+    cache, found = Cache(), dict[str, _Result]()
+    for each in sorted(measurements, key=lambda each: not is_base[each.ref]):
+        found[each.ref] = result = _measure(each, data.hashes, dataset, extras, cache)
+        if is_base[each.ref]:
+            _require_read(each, result.outcome)
+        if result.outcome.error is not None and len(measurements) > 1:
+            console.warn(f"{each.name} cannot be scored, as the report will say")
+    return [found[each.ref] for each in measurements]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +212,7 @@ def known(
     Of the columns of the data those are kept that `slices` need. A file of answers is scored, any other checkpoint
     looked for in the cache. Raises what the data raises, and what a file of answers does that cannot be scored.
     """
+    check_none_blind(data_ref, settings)
     settings = settings.for_data(data_ref)
     data = _read(data_ref, settings, slices)
     if baseline is None:

@@ -29,9 +29,9 @@ DECISIVE = (
 class Blind:
     """A checkpoint's figures on the blind set, per cent, when they were scored, and the how manieth look it was.
 
-    `look` counts the checkpoints of one lineage (`compresskit.evaluate.blind_record.Entry.akin`). `recorded` tells that
-    an earlier call scored it, and that this one has not run it. `overlap` is what of the set stands in its training
-    data, None where that is unknown. `settings` are those of `DECISIVE` by which it was asked.
+    `look` counts the checkpoints of one lineage (`compresskit.evaluate.blind_record.Entry.akin`), all runs of a row as
+    one. `recorded` tells that an earlier call scored it, and that this one has not run it. `overlap` is what of the set
+    stands in its training data, None where that is unknown. `settings` are those of `DECISIVE` by which it was asked.
     """
 
     em: float

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from compresskit.data.load import load as load_data
 from compresskit.data.load import require_reader
 from compresskit.errors import InputError
 from compresskit.evaluate.blind import BlindSet
+from compresskit.evaluate.blind_record import check_none_blind
 from compresskit.evaluate.config import EvalConfig, EvalOptions
 from compresskit.evaluate.delivery import require_gates, require_rows
 from compresskit.evaluate.evaluate import evaluate
@@ -54,10 +56,29 @@ def measured(config: EvalConfig, rules: Sequence[Rule]) -> Report:
     _require_packages(options, settings)
     check_language_figures(options.measured, settings)
     check_judged(rules, has_others=bool(judged(options.measured, options.baselines)))
-    blind = options.blind and BlindSet.read(options.blind, options.blind_record, options.data, settings)
+    blind = _blind_set(config)
     report = evaluate(options.checkpoints, options.data, settings, options.baseline, extras=config.extras(rules))
     report = blind.looked(report) if blind else report
     return gated(report, rules, config.gating)
+
+
+def check_data(config: EvalConfig) -> None:
+    """Raise what is wrong with the data of an evaluation, before hours go into what it measures.
+
+    That is what reading them raises, and UsageError where a blind set is looked at otherwise. The blind set's record is
+    made where there is none.
+    """
+    options = config.options
+    check_none_blind(options.data, config.settings)
+    load_data(options.data, "eval")
+    _blind_set(config)
+
+
+def _blind_set(config: EvalConfig) -> BlindSet | None:
+    options = config.options
+    if options.blind is None:
+        return None
+    return BlindSet.read(options.blind, options.blind_record, options.data, config.settings)
 
 
 def _require_packages(options: EvalOptions, settings: EvalSettings) -> None:

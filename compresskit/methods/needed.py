@@ -23,12 +23,16 @@ class NeedsPackages(Protocol):
         """The option that does, as it is typed."""
 
 
-def require_packages(job: Job) -> None:
+def require_packages(job: Job, bits: int | None = None) -> None:
     """MissingError where a package is not installed that the options of a job, or its data, need.
+
+    `bits` is in how many its base is packed first, as qlora does; None where it is not.
 
     What its checkpoints need is known once they are looked at (`kinds.require_packages`). Raises InputError where the
     data can be neither a file nor a data set.
     """
+    if bits is not None:
+        packages.require("bitsandbytes", what="qlora")
     if isinstance(job.config, NeedsPackages) and job.config.packages:
         packages.require(*job.config.packages, what=job.config.needs_them)
     if not isinstance(job.options, TrainingOptions):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from compresskit import console, packages
+from compresskit import console
 from compresskit.checkpoint.jobs import differences
 from compresskit.checkpoint.manifest import read_manifest
 from compresskit.checkpoint.outputs import check_apart, check_folder
@@ -84,8 +84,7 @@ def _examined(adapter: Job, bits: int) -> tuple[Job, Source]:
 
     Raises UsageError and InputError for what can be told before anything is written.
     """
-    packages.require("bitsandbytes", what="qlora")
-    require_packages(adapter)
+    require_packages(adapter, bits)
     options = with_data(adapter.training)
     name = f"qlora-{bits}bit-{adapter.config.rank}{'-distill' if adapter.distillation.distill else ''}"
     output = options.output or default_output(options.model, name)

@@ -162,12 +162,13 @@ def _apart(name: str, then: Tensor, now: Tensor) -> Apart | None:
     if not then.numel():
         return None
     for one, two in _chunks(then, now):
-        bits = (one.view(torch.uint8) != two.view(torch.uint8)).reshape(len(one), -1)
-        differing += int(bits.any(dim=1).sum())
-        if then.is_floating_point():
-            gap = (one.double() - two.double()).abs().nan_to_num(nan=float("inf"))
+        differs = (one.view(torch.uint8) != two.view(torch.uint8)).reshape(len(one), -1).any(dim=1)
+        differing += int(differs.sum())
+        if then.is_floating_point() and bool(differs.any()):
+            gap = (one[differs].double() - two[differs].double()).abs().nan_to_num(nan=float("inf"))
             absolute = max(absolute, float(gap.max()))
-            largest = max(largest, float(one.double().abs().max()))
+        if then.is_floating_point():  # what is not finite measures nothing
+            largest = max(largest, float(one.double().abs().nan_to_num(nan=0.0, posinf=0.0).max()))
     if not differing:
         return None
     share = differing / then.numel()

@@ -78,9 +78,10 @@ class Evaluation:
         values["checkpoints"] = tuple(self._ref(name) for ref in asked for name in self._meant(ref, "checkpoints"))
         if not values["checkpoints"]:
             raise self._place().error("eval measures no checkpoint; write steps:, or checkpoints: in eval")
-        if "baseline" in values:
+        own = values.get("runs", ())
+        if "baseline" in values and not any(values["baseline"] == text.partition("=")[0].strip() for text in own):
             values["baseline"] = self._baseline(values["baseline"])
-        values["runs"] = (*map(self._named_runs, values.get("runs", ())), *self._seeded(values))
+        values["runs"] = (*map(self._named_runs, own), *self._seeded(values))
         return values
 
     def _baseline(self, ref: str) -> str:
@@ -121,7 +122,7 @@ class Evaluation:
     def _meant(self, ref: str, key: str) -> list[str]:
         found = self.recipe.named(ref)
         if not found:
-            known = [name for each in self.recipe.checkpoints for name in (each.run_of, each.name)]
+            known = {name for each in self.recipe.checkpoints for name in (each.run_of, each.name)}
             check_reference(ref, key, known, self._place(key))
         return found or [ref]
 

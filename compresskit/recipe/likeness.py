@@ -68,14 +68,16 @@ class Likeness:
 
     @property
     def told(self) -> str:
-        """The verdict in words."""
+        """The verdict in words; it is on the tensors, so what else differs is named behind it."""
         tensors = sum(file.tensors for file in self.files)
         if self.problems:
             return f"differs: {self.problems[0]}"
+        others = [file.name for file in self.files if file.change and not file.tensors]
+        beside = f"; other files differ: {', '.join(others)}" if others else ""
         if self.verdict == "same":
-            return f"the same, bit for bit: {counted(tensors, 'tensor')}"
+            return f"the same, bit for bit: {counted(tensors, 'tensor')}{beside}"
         found = f"{len(self.apart)} of {counted(tensors, 'tensor')} differ by at most {self.largest:.2g}"
-        return f"within {self.tolerance:g}: {found}" if self.verdict == "within" else f"differs: {found}"
+        return f"within {self.tolerance:g}: {found}{beside}" if self.verdict == "within" else f"differs: {found}"
 
     def to_json(self) -> str:
         """One JSON object; a difference that is not finite is null."""

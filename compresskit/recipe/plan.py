@@ -9,17 +9,15 @@ from typing import Any
 
 from compresskit.checkpoint.manifest import FILE
 from compresskit.errors import CompresskitError
-from compresskit.methods import run as methods
+from compresskit.evaluate.refs import with_baseline
 from compresskit.methods.distillation import Distillation
-from compresskit.methods.qlora import plan_qlora
-from compresskit.methods.quantize.config import QloraConfig
 from compresskit.models.architecture import ARCHITECTURES
 from compresskit.options import options_of
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
-from compresskit.recipe.run import check_places, step_named
+from compresskit.recipe.run import check_places, step_named, work_of_step
 from compresskit.recipe.state import State, Workplace
-from compresskit.recipe.verbs import made
+from compresskit.text import counted
 from compresskit.training.plan import Plan
 
 _TOLD = {"keep": "kept", "resume": "resumed", "run": "run"}
@@ -28,7 +26,7 @@ _TOLD = {"keep": "kept", "resume": "resumed", "run": "run"}
 def plan(recipe: Recipe, folder: Path) -> list[str]:
     """The lines that tell what would be made, kept and measured; each step's own plan below it.
 
-    Raises what a run would raise before it computes.
+    Raises what the run of a step would raise before it computes.
     """
     place, evaluation = Workplace(recipe, folder), Evaluation(recipe, folder)
     check_places(place)
@@ -67,13 +65,10 @@ def _planned(place: Workplace, checkpoint: Checkpoint, state: State, base: str) 
     """The plan of a step that starts from `base`."""
     more: dict[str, Any] = {"overwrite": state.replaces, "model": base}
     if checkpoint.verb.trains:
-        job = place.job(checkpoint, **more, resume=state.action == "resume")
-        is_qlora = checkpoint.verb.name == "qlora"
-        plans = plan_qlora(job, made(QloraConfig, checkpoint.values).bits) if is_qlora else methods.plan(job)
-        return [outlined(each) for each in plans]
+        return list(map(outlined, work_of_step(place, checkpoint, **more, resume=state.action == "resume").plans()))
     if checkpoint.verb.name != "quantize":
         return []
-    outline = methods.outline(place.job(checkpoint, **more))
+    outline = work_of_step(place, checkpoint, **more).outline()
     return [f"{outline.parameters:,} parameters, about {outline.checkpoint_bytes:,} bytes of weights"]
 
 
@@ -105,7 +100,10 @@ def _measured(evaluation: Evaluation, width: int) -> str:
     config = evaluation.settled
     if config is None:
         return f"{'eval':{width}}  nothing is measured: the recipe has no block eval"
-    told = [f"{len(config.options.checkpoints)} checkpoints on {config.options.data}"]
-    told += [f"baseline {config.options.baseline}"] if config.options.baseline is not None else []
+    options = config.options
+    told = [f"{counted(len(with_baseline(options.measured, None)), 'checkpoint')} on {options.data}"]
+    told += [f"rows of several runs: {', '.join(each.name for each in options.means)}"] if options.means else []
+    told += [f"blind set {options.blind}"] if options.blind is not None else []
+    told += [f"baseline {options.baseline}"] if options.baseline is not None else []
     told += [f"gates: {', '.join(config.gating.gates)}"] if config.gating.gates else []
     return f"{'eval':{width}}  {'; '.join(told)}"

@@ -7,26 +7,22 @@ import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from compresskit import console, packages
+from compresskit import console
 from compresskit.checkpoint.manifest import FILE
 from compresskit.checkpoint.outputs import check_apart, check_name, placing
-from compresskit.data.load import load as load_data
 from compresskit.data.load import local_files
 from compresskit.errors import CompresskitError, UsageError
 from compresskit.evaluate import verdict
+from compresskit.evaluate.blind_record import check_not_blind
 from compresskit.evaluate.config import EvalConfig
-from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.evaluate.gate import Rule
 from compresskit.evaluate.verdict import rules_of
-from compresskit.methods.job import Job
-from compresskit.methods.needed import require_packages
-from compresskit.methods.quantize.config import QloraConfig
 from compresskit.recipe.evaluation import Evaluation
 from compresskit.recipe.recipe import Checkpoint, Recipe
 from compresskit.recipe.state import State, Workplace
-from compresskit.recipe.verbs import made
-from compresskit.recipe.work import Work
+from compresskit.recipe.work import Work, work_of
 from compresskit.text import counted
 
 
@@ -43,13 +39,15 @@ def run_recipe(
     check_places(place)
     evaluation.check()
     for checkpoint in recipe.checkpoints:
-        require_here(place.job(checkpoint), checkpoint)
+        with step_named(checkpoint):
+            work_of_step(place, checkpoint).require()
     with placing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     if (first := evaluation.config()) is not None:  # what is wrong with it is told before the first step
         first.check_places(Path())
         first.delivery.check_apart([Path(recipe.document.file), *_data_of(recipe)])
-        load_data(first.options.data, "eval")
+        verdict.check_data(first)
+        _check_scoring(place)
     if jobs > 1:
         from compresskit.recipe.side_by_side import made_side_by_side
 
@@ -61,6 +59,15 @@ def run_recipe(
     if (config := evaluation.config()) is not None:
         config.check_places(Path())
         judge(config, rules_of(config))
+
+
+def _check_scoring(place: Workplace) -> None:
+    """UsageError where a step that is yet to be done would score its result on a blind set, uncounted."""
+    for checkpoint in place.recipe.checkpoints:
+        known = place.known(checkpoint)
+        if known is None or not known.done:
+            with step_named(checkpoint):
+                check_not_blind(checkpoint.values.get("eval_data"), "--eval-data")
 
 
 def _data_of(recipe: Recipe) -> list[Path]:
@@ -107,7 +114,7 @@ def make(place: Workplace, checkpoint: Checkpoint) -> bool:
     state.record.write(folder, done=False)
     more = {"overwrite": state.replaces} | ({"resume": state.action == "resume"} if checkpoint.verb.trains else {})
     with step_named(checkpoint):
-        run_job(place.job(checkpoint, **more), checkpoint)
+        work_of_step(place, checkpoint, **more).run()
     state.record.write(folder, done=True)
     _give_back_memory()
     return True
@@ -130,12 +137,9 @@ def step_named(checkpoint: Checkpoint) -> Iterator[None]:
         raise type(error)(f"step {checkpoint.name}: {error}") from error
 
 
-def require_here(job: Job, checkpoint: Checkpoint) -> None:
-    """MissingError where a package that a step needs is not installed."""
-    with step_named(checkpoint):
-        if checkpoint.verb.name == "qlora":
-            packages.require("bitsandbytes", what="qlora")
-        require_packages(job)
+def work_of_step(place: Workplace, checkpoint: Checkpoint, **more: Any) -> Work:
+    """What the step of a checkpoint does; the error of the place where a value cannot be."""
+    return work_of(checkpoint.verb, checkpoint.values, place.job(checkpoint, **more))
 
 
 def _give_back_memory() -> None:
@@ -145,10 +149,3 @@ def _give_back_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def run_job(job: Job, checkpoint: Checkpoint) -> Path:
-    """Run a checkpoint's job as its verb does; the folder."""
-    scoring = made(EvaluatorOptions, checkpoint.values)
-    bits = made(QloraConfig, checkpoint.values).bits if checkpoint.verb.name == "qlora" else None
-    return Work(job, scoring, bits).run()

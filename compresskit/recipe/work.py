@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compresskit.evaluate.evaluator import EvaluatorOptions
 from compresskit.methods.job import Job
+from compresskit.methods.needed import require_packages
 from compresskit.methods.quantize.config import QloraConfig
 from compresskit.recipe.verbs import Verb, made
 from compresskit.training.arguments import TrainingOptions
@@ -36,6 +37,10 @@ class Work:
     def trains(self) -> bool:
         """Whether it learns from data."""
         return isinstance(self.job.options, TrainingOptions)
+
+    def require(self) -> None:
+        """MissingError where a package that it needs is not installed, as far as its options and its data tell."""
+        require_packages(self.job, self.bits)
 
     def run(self) -> Path:
         """Do it; the folder of the new checkpoint. Raises what `methods.run.run` raises."""
@@ -68,10 +73,10 @@ class Work:
         return replace(self.job, options=self.scoring.choosing(self.job.training), reads=self.scoring.reads)
 
 
-def work_of(verb: Verb, values: Mapping[str, Any]) -> Work:
-    """What a verb does by the values given of its options, `model` among them.
+def work_of(verb: Verb, values: Mapping[str, Any], job: Job | None = None) -> Work:
+    """What a verb does by the values given of its options, `model` among them; `job` is theirs where it is known.
 
     Raises UsageError where a value cannot be, or has no effect.
     """
     bits = made(QloraConfig, values).bits if QloraConfig in verb.kinds else None
-    return Work(verb.job(values), made(EvaluatorOptions, values), bits)
+    return Work(job or verb.job(values), made(EvaluatorOptions, values), bits)

@@ -63,7 +63,7 @@ def test_every_extra_is_there() -> None:
     extras = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {extra for _, text in texts() for extra in re.findall(r"compresskit\[([\w,]+)\]", text)}
     assert named <= extras.keys()  # the commands of `packages` are made of the extras themselves
-    page = (PACKAGE.parent / "docs" / "installing.md").read_text(encoding="utf-8")
+    page = (PACKAGE.parent / "docs" / "how-to" / "installing.md").read_text(encoding="utf-8")
     told = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert {"plot", "onnx", "metrics"} <= told == extras.keys() - {"dev", "docs", "fuzz"}
 

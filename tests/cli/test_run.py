@@ -77,6 +77,19 @@ def test_a_recipe_is_run_once(lab: Path, run: Run, measured_here: None, monkeypa
     assert planned(run)["int8"].startswith("run quantize of dense (again: runs/lab/int8/model.safetensors has 0 bytes")
 
 
+def test_a_plan_raises_what_the_run_would(lab: Path, run: Run) -> None:
+    done = run("run", "lab.yaml", "--plan", "--set", "dense.eval-data=none.json")
+    assert done.code == 3
+    assert done.err.startswith("error: step dense: none.json")
+
+
+def test_a_plan_tells_what_is_measured(lab: Path, run: Run) -> None:
+    changes = ("blind=held.json", "runs=['both=dense,smp']", "checkpoints=[int8]", "baseline=both")
+    told = planned(run, *(word for change in changes for word in ("--set", f"eval.{change}")))["eval"]
+    assert told.startswith("3 checkpoints on ")
+    assert "; rows of several runs: both; blind set held.json; baseline both; gates: " in told
+
+
 SIDE_BY_SIDE = """
 options: {max-train-samples: 64, batch-size: 8, max-length: 128, stride: 32, device: cpu, train-data: TRAIN}
 steps:
@@ -175,6 +188,6 @@ def test_recipes_are_listed_shown_copied_and_checked(place: Path, run: Run, refu
     assert run("recipes", "cp", "demo", "link.yaml", "--overwrite").code == 0
     assert Path("link.yaml").is_symlink()
     assert run("recipes", "validate", "mine.yaml", "--set", "bert-smp.sparsity=0.5").out.startswith(
-        "mine.yaml is valid, and makes bert-dense, bert-smp, bert-int8"
+        "mine.yaml is valid, and makes bert-dense, bert-smp, bert-lora, bert-qlora, bert-int8"
     )
     assert json.loads(run("recipes", "schema").out)["title"] == "A recipe of compresskit"

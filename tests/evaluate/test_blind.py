@@ -126,7 +126,9 @@ def test_each_run_of_a_mean_is_scored(place: Path, evaluated: Evaluated) -> None
     assert [blind["look"] for blind in blinds] == [1, 1]
     assert found["dataset"]["blind"]["checkpoints"] == 3
     assert "small-seed1 on the blind set: " in (place / "eval.html").read_text()
-    assert len((place / "held.json.blind.jsonl").read_text().splitlines()) == 3
+    lines = [json.loads(line) for line in (place / "held.json.blind.jsonl").read_text().splitlines()]
+    together = sorted(run["sha256"] for run in mean["runs"])
+    assert sorted(line["runs"] for line in lines) == [[], together, together]
 
 
 def test_a_mean_without_one_of_its_runs_is_lost(
@@ -291,6 +293,17 @@ def test_saved_reports_of_one_blind_set_stand_together() -> None:
         combined([REPORT, other], ["a.json", "b.json"])
 
 
+def test_a_row_scored_once_and_told_from_the_record_since_is_one() -> None:
+    scored = replace(OTHER, blind=replace(OTHER.blind or Blind(0, 0, "", 1), recorded=False))
+    reports = [REPORT, replace(REPORT, rows=(BASE, scored))]
+    for order in (reports, reports[::-1]):
+        assert combined(order, ["a.json", "b.json"]).rows == (BASE, scored)
+    mean = replace(scored, name="mean", runs=(scored, OTHER))
+    again = replace(mean, runs=(OTHER, OTHER))
+    reports = [replace(REPORT, rows=(BASE, each)) for each in (again, mean)]
+    assert combined(reports, ["a.json", "b.json"]).rows == (BASE, mean)
+
+
 def test_blind_gates_are_proven_without_a_look(place: Path, measured_here: None) -> None:
     rules = parse_rules(["blind.em>=base-1", "blind.f1>=60"], has_baseline=True)
     squad(place / "dev.json", 0, 40)
@@ -299,6 +312,14 @@ def test_blind_gates_are_proven_without_a_look(place: Path, measured_here: None)
     for baseline in ("answers.json", "not-yet"):
         found = prove(rules, "dev.json", EvalSettings(), baseline)
         assert [proof.problem for proof in found.proofs] == [None, None]
+
+
+def test_gates_are_not_proven_by_answers_to_a_blind_set(place: Path) -> None:
+    """The baseline's EM is told, so that would be a look."""
+    (place / "answers.json").write_text("{}")
+    (place / "held.json.blind.jsonl").touch()
+    with pytest.raises(UsageError, match=r"^--data held.json is a blind set"):
+        prove(parse_rules(["em>=base-1"], has_baseline=True), "held.json", EvalSettings(), "answers.json")
 
 
 def test_a_recipe_passes_it_on(place: Path, measured_here: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -313,6 +334,39 @@ def test_a_recipe_passes_it_on(place: Path, measured_here: None, capsys: pytest.
     (row,) = json.loads((place / "made" / "eval.json").read_text())["rows"]
     assert row["blind"]["look"] == 1
     assert len((place / "held.json.blind.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "told"),
+    [
+        ("blind: dev.json", 2, "--blind dev.json is the same as --data dev.json"),
+        ("blind: held.json", 3, "held.json.blind.jsonl: line 1 is not as it was written"),
+        ("data: held.json", 2, "--data held.json is a blind set"),
+        ("null-threshold: auto\n  tune-data: held.json", 2, "--tune-data held.json is a blind set"),
+    ],
+)
+def test_what_is_wrong_with_the_data_ends_a_recipe_before_its_first_step(
+    lines: str, code: int, told: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "held.json.blind.jsonl").write_text("{}\n")
+    data = "" if lines.startswith("data") else "  data: dev.json\n"
+    steps = "steps:\n  - {name: small, base: dense, method: quantize}\n"
+    (place / "lab.yaml").write_text(f"{steps}eval:\n{data}  {lines}\n")
+    capsys.readouterr()
+    assert main(["run", "lab.yaml", "-o", "made"]) == code
+    assert told in capsys.readouterr().err
+    assert not list((place / "made").iterdir())
+
+
+def test_no_later_step_of_a_recipe_scores_on_its_blind_set(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = ["{name: small, base: dense, method: quantize}"]
+    steps += ["{name: more, base: dense, method: train, options: {train-data: demo, eval-data: held.json}}"]
+    lines = "".join(f"  - {step}\n" for step in steps)
+    (place / "lab.yaml").write_text(f"steps:\n{lines}eval: {{data: dev.json, blind: held.json}}\n")
+    capsys.readouterr()
+    assert main(["run", "lab.yaml", "-o", "made"]) == 2
+    assert "step more: --eval-data held.json is a blind set" in capsys.readouterr().err
+    assert not list((place / "made").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,21 @@ def test_what_is_written_is_read_again(path: Path) -> None:
     assert [json.loads(line)["schema"] for line in lines] == ["compresskit.blind/1"] * 2
 
 
+def test_the_runs_of_a_row_are_one_look(path: Path) -> None:
+    """Whether or not their bases have one name; what comes after them is the second."""
+
+    def seeds(first: int) -> list[Entry]:
+        runs = tuple(sorted(f"{number:064x}" for number in (first, first + 1, first + 2)))
+        made = [another(first + at, name=f"small-seed{at}", base=f"dense-seed{at // 2}") for at in range(3)]
+        return [replace(each, runs=runs) for each in made]
+
+    add(path, *seeds(10), *seeds(20), another(30, base="dense-seed1"))
+    with opened(path) as book:
+        assert [entry.look for entry in book.entries] == [1, 1, 1, 2, 2, 2, 3]
+        looks = [book.of(entry.checkpoint, DATA) for entry in book.entries]
+        assert looks == [(entry, entry.look) for entry in book.entries]
+
+
 @pytest.mark.parametrize(
     ("second", "look"),
     [

@@ -78,6 +78,16 @@ def test_what_computes_the_same_is_called_as_in_the_whole() -> None:
     assert [(row.name, row.same_as) for row in again.rows[2:]] == [("copy", "dense")]
 
 
+def test_what_runs_compute_the_same_as_is_called_as_in_the_whole() -> None:
+    run = replace(HALF, name="mean-seed0", same_as="dense")
+    mean = replace(HALF, name="mean", runs=(run, replace(run, name="mean-seed1", same_as="mean-seed0")))
+    copy = replace(HALF, name="copy", same_as="mean-seed1")
+    other = replace(CPU, rows=(replace(DENSE, em=60.0, sha256="x"), mean, copy))
+    *_, whole, own = combined([CPU, other], ["a.json", "b.json"]).rows
+    assert [run.same_as for run in whole.runs or ()] == ["dense (b)", "mean-seed0"]
+    assert own.same_as == "mean-seed1"
+
+
 @pytest.mark.parametrize("name", ["half", "runs/half"])
 def test_another_baseline_leaves_plain_differences(name: str) -> None:
     dense, half = combined([CPU], ["cpu.json"], baseline=name).rows

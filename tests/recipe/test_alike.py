@@ -13,6 +13,7 @@ from compresskit.checkpoint import coded, mask
 from compresskit.checkpoint.store import save_tensors, write_json
 from compresskit.recipe import alike as module
 from compresskit.recipe.alike import FileAlike, alike
+from compresskit.recipe.likeness import Likeness
 
 
 def both(tmp_path: Path, name: str, then: dict[str, Any], now: dict[str, Any]) -> FileAlike:
@@ -57,6 +58,19 @@ def test_bits_that_are_the_same_number(tmp_path: Path) -> None:
 def test_a_number_that_became_none(tmp_path: Path) -> None:
     (apart,) = both(tmp_path, "w.safetensors", {"a": torch.ones(2)}, {"a": torch.tensor([1.0, float("nan")])}).apart
     assert apart.relative == float("inf")
+
+
+def test_a_verdict_on_tensors_names_the_other_files_that_differ() -> None:
+    """A tokenizer that came out otherwise asks other questions of the same tensors."""
+    files = [FileAlike("model.safetensors", True, 5), FileAlike("vocab.txt", False, change="it is gone")]
+    found = Likeness(Path("then"), Path("now"), 0.0, files, {}, {}, {}, {}, "")
+    assert (found.verdict, found.told) == ("same", "the same, bit for bit: 5 tensors; other files differ: vocab.txt")
+
+
+@pytest.mark.parametrize("odd", [float("inf"), float("nan")])
+def test_numbers_that_are_not_finite_hide_no_difference(odd: float, tmp_path: Path) -> None:
+    (apart,) = both(tmp_path, "w.safetensors", {"a": torch.tensor([odd, 2.0])}, {"a": torch.tensor([odd, 3.0])}).apart
+    assert (apart.share, apart.absolute, apart.relative) == (0.5, 1.0, 0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool])

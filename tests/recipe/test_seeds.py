@@ -141,6 +141,7 @@ def test_a_name_of_runs_is_no_checkpoint(read) -> None:
 
 def test_a_wrong_name_is_told_the_nearest_of_runs(read) -> None:
     refused(read, LAB, "did you mean mask-0.9?", "eval.baseline=mask-09", kind=UsageError)
+    refused(read, LAB, "mask-0.9-seed8, other, small-mask-0.5", "eval.baseline=nothing", kind=UsageError)
     refused(
         read,
         LAB.replace("teacher: dense}", "teacher: dens}"),

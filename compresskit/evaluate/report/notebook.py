@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from compresskit.evaluate.nothing import marked
 from compresskit.evaluate.report.gate_lines import gate_lines
-from compresskit.evaluate.report.table import columns_of, foot, notes
+from compresskit.evaluate.report.table import columns_of, foot, notes, run_name
 from compresskit.evaluate.row import Report, Row
 from compresskit.text import printable
 
@@ -34,7 +34,10 @@ def render(report: Report) -> str:
         for column, best, style in zip(columns, bests, styles, strict=True):
             is_best = best is not None and column.value(row) == best
             cells.append(_cell("td", column.show(row), f"{style};{_BEST}" if is_best else style))
-        lines.append(f'<tr style="{_BASELINE if row.baseline else ""}">{"".join(cells)}</tr>')
+        lines.append(_line(cells, _BASELINE if row.baseline else ""))
+        for run in row.runs or ():  # no rows of their own, so none of them is best
+            shown = [_cell("td", column.show(run), style) for column, style in zip(columns, styles, strict=True)]
+            lines.append(_line([_cell("th", f"↳ {run_name(run, row)}", _TEXT), *shown], _SMALL))
     table = f'<div style="overflow-x:auto"><table>{"".join(lines)}</tbody></table></div>'
     return "\n".join([f"<div>{table}", *_below(report), "</div>"])
 
@@ -51,6 +54,10 @@ def _below(report: Report) -> Iterator[str]:
 
 def _lost(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.error is not None]
+
+
+def _line(cells: Sequence[str], style: str) -> str:
+    return f'<tr style="{style}">{"".join(cells)}</tr>'
 
 
 def _cell(tag: str, text: str, style: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from compresskit.evaluate.report import notebook
 from tests.evaluate.report import dom
 from tests.evaluate.report.samples import BROKEN, DENSE, PRUNED, REPORT
+from tests.evaluate.several import a_report
 
 HOSTILE = "<script>alert(1)</script>&<b title='"
 
@@ -22,6 +23,15 @@ def test_a_notebook_shows_the_table() -> None:
     assert "bold" in rows["dense (baseline)"].all("td")[headings.index("EM") - 1]["style"]
     assert "❌ em>=base-2 fails for pruned-0.9" in root.text
     assert "broken: not scored: its process was ended by SIGKILL" in root.text
+
+
+def test_a_notebook_shows_the_runs_below_their_mean() -> None:
+    report = a_report()
+    root = dom.parse(notebook.render(report))
+    names = [line.one("th").text for line in root.one("tbody").all("tr")]
+    assert names == ["dense (baseline)", "↳ seed42", "↳ seed43", "smp", "↳ seed42", "↳ seed43", "one"]
+    lines = root.one("tbody").all("tr")
+    assert not any("bold" in cell["style"] for line in lines[1:3] for cell in line.all("td")), "a run is no row"
 
 
 def test_a_notebook_loads_nothing_and_keeps_its_colours() -> None:
