@@ -6,7 +6,7 @@ Its head is YAML that the Hub reads (https://huggingface.co/docs/hub/model-cards
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
