@@ -30,6 +30,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         "lora PACKED --train-data demo --epochs 1 -o out",
         "the checkpoint PACKED needs",
     ),
+    "a packed teacher": (
+        "bitsandbytes",
+        "prune CKPT --distill --teacher PACKED --train-data gone.json -o out",
+        "the checkpoint PACKED needs",
+    ),
     "demo": ("bitsandbytes", "demo -o out", "step bert-qlora: qlora needs"),
     "training data": ("datasets", "train CKPT -o out", "the data set rajpurkar/squad_v2 needs"),
     "its plan": ("datasets", "train CKPT -o out --plan", "the data set rajpurkar/squad_v2 needs"),
