@@ -95,7 +95,9 @@ def _value(known: Known, value: Any) -> Any:
     else:
         made = _entry(known, value)
     if (problem := fault(known, made)) is not None:
-        raise UsageError(f"{known.name} {shown(made)} {problem}")
+        is_number = known.kind in (int, float, bool) and not known.is_list
+        told = repr(made) if is_number and isinstance(made, str) else shown(made)  # '8' is not 8
+        raise UsageError(f"{known.name} {told} {problem}")
     return made
 
 

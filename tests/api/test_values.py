@@ -86,6 +86,7 @@ def test_an_unknown_keyword_is_a_usage_error_and_a_type_error(keywords: dict[str
         ),
         ({"max_steps": 2.5}, "max_steps 2.5 is not a whole number"),
         ({"max_steps": True}, "max_steps True is not a whole number"),
+        ({"max_steps": "8"}, "max_steps '8' is not a whole number"),
         (
             {"method": "smq"},
             "method smq is not one of smp, smp-l, movement, soft-movement, magnitude; did you mean smp?",
