@@ -92,6 +92,12 @@ def test_a_workflow_may_do_no_more_than_it_needs(workflow: Path) -> None:
                 assert step["with"]["persist-credentials"] is False, label
 
 
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=name)
+def test_torch_comes_without_cuda(workflow: Path) -> None:
+    """`.ci/package` makes two environments, and a runner has 14 GB of disk."""
+    assert read(workflow)["env"] == {"PIP_EXTRA_INDEX_URL": "https://download.pytorch.org/whl/cpu"}
+
+
 def test_only_the_environment_of_releases_may_publish() -> None:
     release = jobs(PLACE / "workflows" / "release.yml")
     assert [label for label, job in release.items() if "permissions" in job] == ["publish"]
