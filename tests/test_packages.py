@@ -133,12 +133,6 @@ def test_all_extras_are_in_all() -> None:
     assert every.extras == extras.keys() - module.NOT_FOR_USERS - module.BUILT_HERE
 
 
-def test_the_page_on_installing_says_what_each_extra_is_for() -> None:
-    page = (ROOT.parent / "docs" / "how-to" / "installing.md").read_text()
-    extras = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == extras.keys() - {"dev", "docs", "fuzz"}
-
-
 def test_which_versions_fit() -> None:
     assert [fits(BY_NAME["tokenizers"], version) for version in ("0.22.1", "0.23.1", "0.23.2", "0.23.3")] == [
         *(True, False, False, True)
