@@ -18,7 +18,10 @@ import compresskit as ck
 
 
 def publish(checkpoint: ck.Checkpoint, repository: str) -> None:
-    """Upload the folder of a checkpoint as a model."""
+    """Upload the folder of a checkpoint as a model.
+
+    `compresskit push` does it with a model card, and tells nobody where files lie on this machine.
+    """
     api = HfApi()
     api.create_repo(repository, exist_ok=True)
     api.upload_folder(repo_id=repository, folder_path=checkpoint.path, commit_message="from compresskit")

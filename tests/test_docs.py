@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.tools.generate import results
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FIGURES = ROOT / "docs" / "concepts" / "figures"
@@ -51,6 +53,14 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("folder", ["concepts", "how-to", "reference", "results"])
+def test_every_page_is_found_from_the_index_of_its_folder(folder: str) -> None:
+    """That of results is made from the pages."""
+    index = ROOT / "docs" / folder / "index.md"
+    linked = set(re.findall(r"\]\(([\w-]+\.md)", text(index) + (results() if folder == "results" else "")))
+    assert {page.name for page in index.parent.glob("*.md")} - linked == {"index.md"}
 
 
 def test_the_pages_that_code_and_recipes_name_exist() -> None:

@@ -66,8 +66,6 @@ def test_one_action_is_named_by_one_commit() -> None:
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=name)
 def test_what_a_workflow_runs_is_there(workflow: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    if not (ROOT / "mkdocs.yml").exists():
-        targets.add("docs")  # there is nothing yet to make them of
     for step in steps(workflow):
         for line in step.get("run", "").splitlines():
             words = shlex.split(line)
@@ -92,6 +90,12 @@ def test_a_workflow_may_do_no_more_than_it_needs(workflow: Path) -> None:
         for step in job["steps"]:
             if step.get("uses", "").startswith("actions/checkout@"):
                 assert step["with"]["persist-credentials"] is False, label
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=name)
+def test_torch_comes_without_cuda(workflow: Path) -> None:
+    """`.ci/package` makes two environments, and a runner has 14 GB of disk."""
+    assert read(workflow)["env"] == {"PIP_EXTRA_INDEX_URL": "https://download.pytorch.org/whl/cpu"}
 
 
 def test_only_the_environment_of_releases_may_publish() -> None:

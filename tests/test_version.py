@@ -54,3 +54,12 @@ def test_it_comes_from_the_tag_and_is_written_where_git_does_not_look() -> None:
     assert Version(hatch["version"]["fallback-version"]) < Version("0.1")
     assert "$Format:%(describe:" in (ROOT / ".git_archival.txt").read_text() or not (ROOT / ".git").exists()
     assert ".git_archival.txt export-subst" in (ROOT / ".gitattributes").read_text()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source distribution does not know what it lacks")
+def test_a_source_distribution_lacks_nothing() -> None:
+    """So that tests and documentation are made from it as from the repository; pyproject.toml comes by itself."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tops = {line.partition("/")[0] for line in listed.splitlines()}
+    included = {each.strip("/") for each in PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]}
+    assert tops - included == {"pyproject.toml"}

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    import torch
+
     from compresskit.api.checkpoint import Reference
     from compresskit.models.prompt import Prompt
 
@@ -74,9 +76,9 @@ class LearningKeywords(RunKeywords, total=False):
     """Longest answer that is given in scoring, in tokens. Default: 30."""
     seed: int
     """Seed of everything random: order, sampling, initial weights. Default: 42."""
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"] | torch.device
     """Where to compute; auto takes a GPU where there is one. Default: auto."""
-    dtype: Literal["auto", "float32", "bfloat16"]
+    dtype: Literal["auto", "float32", "bfloat16"] | torch.dtype
     """Arithmetic; auto is bfloat16 on a GPU, float32 on a CPU. Default: auto."""
     attention_dropout: Literal["auto", "model", "none"]
     """Dropout of attention weights in training: model takes what the model's configuration says, none leaves it out;
@@ -243,7 +245,7 @@ class QuantizeKeywords(RunKeywords, total=False):
 class MergeKeywords(RunKeywords, total=False):
     """Keywords of `ck.merge`."""
 
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Literal["float32", "bfloat16", "float16"] | torch.dtype
     """Numbers that the merged weights are kept in. Default: float32."""
 
 
@@ -300,9 +302,9 @@ class MeasureKeywords(TypedDict, total=False):
     """Other questions, on which `null_threshold` auto is chosen."""
     limit: int | None
     """Ask whole paragraphs with at most N questions, drawn with `seed`."""
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["auto", "cpu", "cuda"] | torch.device
     """Where to compute; auto takes a GPU where there is one. Default: auto."""
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Literal["float32", "bfloat16", "float16"] | torch.dtype
     """Numbers that weights are held in. Default: float32."""
     seed: int
     """Seed of `limit`, `shots` and `rounds`. Default: 0."""

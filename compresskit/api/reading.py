@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from compresskit.api.checkpoint import Reference
 from compresskit.api.described import of_options
 from compresskit.api.surroundings import as_found
-from compresskit.api.values import reference, values_of
+from compresskit.api.values import of_torch, reference, values_of
 from compresskit.errors import InputError, UsageError
 from compresskit.evaluate.asking import Answer, Shown, asked_as
 from compresskit.models.answering import AnswerOptions
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from compresskit.data.examples import Example
     from compresskit.models.loaded import LoadedModel
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
-Dtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+Device: TypeAlias = "Literal['auto', 'cpu', 'cuda'] | torch.device"
+Dtype: TypeAlias = "Literal['float32', 'bfloat16', 'float16'] | torch.dtype"
 Question: TypeAlias = tuple[str, str] | Mapping[str, str]
 """A question and its passage: a pair, or an object with the keys `question`, `context` and, where it has one, `id`."""
 
@@ -109,8 +109,9 @@ class Reader:
 def load(ref: Reference, *, device: Device = "auto", dtype: Dtype = "float32") -> Reader:
     """Open a checkpoint of any kind, in evaluation mode, to answer questions with it.
 
-    `ref` is a folder, an alias, a Hub id or a `Checkpoint`. `dtype` is that of the weights, but for those that are
-    stored quantized and for ONNX, which brings its own.
+    `ref` is a folder, an alias, a Hub id or a `Checkpoint`. `device` is auto (a GPU where there is one), cpu or cuda;
+    which of several GPUs CUDA_VISIBLE_DEVICES tells. `dtype` is that of the weights, float32, bfloat16 or float16, but
+    for those that are stored quantized and for ONNX, which brings its own. Both may be objects of torch.
 
     Raises UsageError for an unknown name, InputError for a folder that is no checkpoint, is damaged or has no trained
     head, MissingError where the Hub, the GPU or a package is not there.
@@ -121,13 +122,16 @@ def load(ref: Reference, *, device: Device = "auto", dtype: Dtype = "float32") -
         'Anna'
     """
     name = reference(ref, "ref")
+    device = of_torch(device)
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {device!r} is not one of auto, cpu, cuda")
+        raise UsageError(
+            f"device {device!r} is not one of auto, cpu, cuda; of several GPUs CUDA_VISIBLE_DEVICES names one"
+        )
     with as_found(computes=True):
         from compresskit.models.registry import load as opened
         from compresskit.models.registry import require_head
 
-        return Reader(require_head(opened(name, device=device, dtype=_checked(dtype))))
+        return Reader(require_head(opened(name, device=device, dtype=_checked(of_torch(dtype)))))
 
 
 def _checked(dtype: str) -> str:

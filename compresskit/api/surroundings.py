@@ -61,6 +61,7 @@ def as_found(*, computes: bool = False) -> Iterator[None]:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if computes:
         importlib.import_module("torch")  # so that its seeds are kept too
+        importlib.import_module(_BARS)  # which sets its logger's level, as the caller's environment says
     with contextlib.ExitStack() as stack:
         for kept in _seeds():
             stack.callback(kept)
@@ -98,9 +99,13 @@ def _seeds() -> Iterator[Callable[[], Any]]:
 
 @contextlib.contextmanager
 def _libraries_silent() -> Iterator[None]:
-    """Keep libraries from warning of what no user can mend; the caller's own loggers and warnings stay."""
+    """Keep libraries from warning of what no user can mend; the caller's own loggers and warnings stay.
+
+    A library that is imported within sets its own level, which then stays.
+    """
     loggers = [logging.getLogger(name) for name in _LIBRARIES]
     levels = [logger.level for logger in loggers]
+    imported = {name for name in _LIBRARIES if name in sys.modules}
     bars = _shows_bars()
     if of_transformers := sys.modules.get(_BARS):
         of_transformers.disable_progress_bar()
@@ -112,7 +117,8 @@ def _libraries_silent() -> Iterator[None]:
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+            if logger.name in imported or logger.level == _ABOVE_ALL:
+                logger.setLevel(level)
         if bars and (of_transformers := sys.modules.get(_BARS)):
             of_transformers.enable_progress_bar()
 

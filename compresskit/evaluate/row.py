@@ -312,7 +312,7 @@ class Gate:
         return self.verdict == "undecided"
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as it stands in the JSON; `_TOLD_IF_SO` only where there is something to say."""
+        """The verdict as it stands in the JSON; what there is nothing to say of is left out."""
         return {key: value for key, value in asdict(self).items() if value or key not in _TOLD_IF_SO}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from compresskit import packages
 from compresskit.data.load import require_reader
 from compresskit.methods.job import Job, with_data
+from compresskit.models import kinds
+from compresskit.models.source import Source
 from compresskit.training.arguments import TrainingOptions
 
 
@@ -28,8 +32,8 @@ def require_packages(job: Job, bits: int | None = None) -> None:
 
     `bits` is in how many its base is packed first, as qlora does; None where it is not.
 
-    What its checkpoints need is known once they are looked at (`kinds.require_packages`). Raises InputError where the
-    data can be neither a file nor a data set.
+    So too for a teacher that lies here. What its model needs is known once that is looked at, which comes first anyhow
+    (`kinds.require_packages`). Raises InputError where the data can be neither a file nor a data set.
     """
     if bits is not None:
         packages.require("bitsandbytes", what="qlora")
@@ -42,6 +46,9 @@ def require_packages(job: Job, bits: int | None = None) -> None:
         packages.require("bm25s", what="--negatives")
     if "8bit" in options.optimizer:
         packages.require("bitsandbytes", what=f"--optimizer {options.optimizer}")
+    teacher = job.distillation.teacher
+    if teacher is not None and os.path.isdir(teacher):
+        kinds.require_packages(Source(teacher, Path(teacher)))
     for ref in (options.train_data, options.select_data):
         if ref is not None:
             require_reader(ref)

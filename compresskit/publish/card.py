@@ -6,10 +6,8 @@ Its head is YAML that the Hub reads (https://huggingface.co/docs/hub/model-cards
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compresskit.checkpoint.manifest import Manifest, Step
@@ -21,6 +19,7 @@ from compresskit.models.source import Source
 from compresskit.publish.hub import hub_id
 from compresskit.publish.opening import ways
 from compresskit.publish.origin import Origin
+from compresskit.publish.public import named, public
 from compresskit.text import counted
 
 if TYPE_CHECKING:
@@ -133,11 +132,6 @@ def _results(subject: Subject) -> Iterator[EvalResult]:
             )
 
 
-def named(ref: str) -> str:
-    """A data set as others may see it: of a file of this machine its name alone."""
-    return Path(ref).name if os.path.isabs(ref) or local_files(ref) else ref
-
-
 def _parts(subject: Subject) -> Iterator[str]:
     """Yield the parts of the card's text."""
     origin = subject.origin
@@ -174,17 +168,9 @@ def _step(number: int, step: Step) -> str:
             f"({step.data.unanswerable:,} unanswerable, sha256 `{step.data.sha256[:12]}`)"
         )
     told.append(f"in {step.wall_time_s:,.0f} s, with compresskit {step.versions.get('compresskit', 'unknown')}")
-    options = json.dumps(_public(step.config), indent=2, ensure_ascii=False)
+    options = json.dumps(public(step.config), indent=2, ensure_ascii=False)
     folded = ["", "<details><summary>options</summary>", "", "```json", *options.splitlines(), "```", "", "</details>"]
     return "\n".join([", ".join(told), *(f"   {line}".rstrip() for line in folded)])
-
-
-def _public(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as others may see them: folders of this machine by their names alone."""
-    return {
-        key: Path(value).name if isinstance(value, str) and (os.path.isabs(value) or os.path.exists(value)) else value
-        for key, value in config.items()
-    }
 
 
 def _limits(subject: Subject) -> Iterator[str]:

@@ -18,11 +18,13 @@ _OPTIMUM = {"seq2seq": "ORTModelForSeq2SeqLM"}
 
 def ways(repo: str, source: Source, kind: str, family: str, origin: Origin, packages: tuple[str, ...]) -> list[str]:
     """Markdown with the ways to open the model `repo`, the ecosystem's own first; `packages` are those of its kind."""
-    own = _ecosystem(repo, source, kind, family, origin)
+    own = _ecosystem(repo, source, kind, family, origin, packages)
     return [*([own] if own else []), _compresskit(repo, packages)]
 
 
-def _ecosystem(repo: str, source: Source, kind: str, family: str, origin: Origin) -> str | None:
+def _ecosystem(
+    repo: str, source: Source, kind: str, family: str, origin: Origin, packages: tuple[str, ...]
+) -> str | None:
     """With transformers, PEFT or onnxruntime; None where they do not open it as it is."""
     name = _CLASSES[family]
     if kind == "mask" or (kind == "quantized" and is_coded(source.path)):
@@ -46,7 +48,10 @@ def _ecosystem(repo: str, source: Source, kind: str, family: str, origin: Origin
             f'base = {name}.from_pretrained("{base}"{at})',
             f'model = PeftModel.from_pretrained(base, "{repo}")',
         ]
-        return _python([*lines, f'tokenizer = AutoTokenizer.from_pretrained("{repo}")'], "peft transformers")
+        on_packed = " bitsandbytes" if "bitsandbytes" in packages else ""
+        return _python(
+            [*lines, f'tokenizer = AutoTokenizer.from_pretrained("{repo}")'], f"peft transformers{on_packed}"
+        )
     if kind == "quantized":
         needs += " bitsandbytes" if _packed_by_bitsandbytes(source) else " compressed-tensors"
     lines += ["", f'model = {name}.from_pretrained("{repo}")', f'tokenizer = AutoTokenizer.from_pretrained("{repo}")']

@@ -38,9 +38,11 @@ class Origin:
 def origin_of(source: Source, kind: Kind, base_ref: str | None, given: str | None) -> Origin:
     """Where a checkpoint comes from; `base_ref` names its base on the Hub (owner/name, or owner/name@revision).
 
-    `given` is the licence that was given; else it is that of the README.md of the checkpoint or its base, or of the
-    base's card on the Hub. Raises UsageError where an overlay stands on a folder and no `base_ref` is given.
+    `given` is the licence that was given, which is written small there; else it is that of the README.md of the
+    checkpoint or its base, or of the base's card on the Hub. Raises UsageError where an overlay stands on a folder and
+    no `base_ref` is given.
     """
+    given = None if given is None else given.lower()
     name, _, revision = (base_ref or "").partition("@")
     if base_ref is not None:
         check_name(name, "--base-ref")

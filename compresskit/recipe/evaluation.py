@@ -9,6 +9,7 @@ from typing import Any
 
 from compresskit.errors import CompresskitError, UsageError
 from compresskit.evaluate.config import PARTS, EvalConfig, configured, globbed_runs
+from compresskit.evaluate.report import plot
 from compresskit.evaluate.verdict import rules_of
 from compresskit.options import Known, options_of
 from compresskit.recipe.places import Place, blamed
@@ -34,11 +35,17 @@ class Evaluation:
     def check(self) -> None:
         """Raise the error of the place where a setting or a rule cannot be; nothing need be there yet."""
         config = self.settled
-        if config is not None:
+        if config is None:
+            return
+        try:
+            rules_of(config)
+        except CompresskitError as error:
+            raise blamed(error, self._places, self._place("gates")) from error
+        if (image := self._values().get("plot")) is not None:
             try:
-                rules_of(config)
+                plot.check(image)
             except CompresskitError as error:
-                raise blamed(error, self._places, self._place("gates")) from error
+                raise blamed(error, self._places, self._place("plot")) from error
 
     @property
     def settled(self) -> EvalConfig | None:

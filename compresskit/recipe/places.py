@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from compresskit.errors import CompresskitError, InputError, UsageError
+from compresskit.errors import CompresskitError, InputError, MissingError, UsageError
 from compresskit.options import nearest_or_all
 
 
@@ -29,8 +29,9 @@ class Place:
 def blamed(error: CompresskitError, places: Mapping[str, Place], otherwise: Place) -> CompresskitError:
     """What a dataclass of options said of a value, told with the place of the option that it names first.
 
-    `places` are those of the options, by the names of their fields.
+    `places` are those of the options, by the names of their fields. A package that is not installed is no fault of the
+    value, and stays a MissingError.
     """
     names = (name.replace("-", "_") for name in re.findall(r"--([a-z][\w-]*)", str(error)))
     place = next((places[name] for name in names if name in places), otherwise)
-    return place.error(str(error))
+    return MissingError(f"{place.text}: {error}") if isinstance(error, MissingError) else place.error(str(error))

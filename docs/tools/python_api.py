@@ -47,8 +47,8 @@ def _section(name: str, value: Any) -> Iterator[str]:
         yield from _class(name, value)
     elif callable(value):
         yield from _call(name, value)
-    else:  # a type alias, a constant
-        yield from (f"    {name} = {value}", "")
+    else:  # a type alias, whose parts of ours are public names too
+        yield from (f"    {name} = {re.sub(r'compresskit[.a-z]*[.]', '', str(value))}", "")
 
 
 def _class(name: str, kind: type) -> Iterator[str]:
@@ -72,13 +72,17 @@ def _call(name: str, call: Any) -> Iterator[str]:
 
 
 def _signature(name: str, call: Any) -> Iterator[str]:
-    """A signature on one line, or where that is too long an argument on each; keywords are told below it."""
+    """A signature on one line, or where that is too long an argument on each; keywords are told below it.
+
+    That of a class says not what it gives.
+    """
     try:
         signature = inspect.signature(call)
     except (TypeError, ValueError):
         return
     shown = _arguments(signature)
-    end = "" if signature.return_annotation is signature.empty else f" -> {_plain(signature.return_annotation)}"
+    gives_itself = inspect.isclass(call) or signature.return_annotation is signature.empty
+    end = "" if gives_itself else f" -> {_plain(signature.return_annotation)}"
     line = f"{name}({', '.join(shown)}){end}"
     if len(line) > _WIDTH:
         line = f"{name}(\n" + "".join(f"    {each},\n" for each in shown) + f"){end}"
@@ -96,7 +100,8 @@ def _arguments(signature: inspect.Signature) -> list[str]:
         starred = starred or each.kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
         stars = "*" if each.kind is each.VAR_POSITIONAL else "**" if each.kind is each.VAR_KEYWORD else ""
         typed = "" if each.annotation is each.empty else f": {_plain(each.annotation)}"
-        default = "" if each.default is each.empty else f" = {each.default!r}" if typed else f"={each.default!r}"
+        value = "..." if repr(each.default) == "<factory>" else repr(each.default)  # made anew for each object
+        default = "" if each.default is each.empty else f" = {value}" if typed else f"={value}"
         shown.append(f"{stars}{each.name}{typed}{default}")
     return shown
 

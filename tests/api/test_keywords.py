@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 import compresskit as ck
@@ -25,7 +26,8 @@ def flags(verb: str) -> set[str]:
 
 
 def keys(title: str) -> set[str]:
-    return set(typing.get_type_hints(getattr(keywords, title), localns={"Reference": str, "Prompt": ck.Prompt}))
+    known = {"Reference": str, "Prompt": ck.Prompt, "torch": torch}
+    return set(typing.get_type_hints(getattr(keywords, title), localns=known))
 
 
 def test_the_file_is_what_the_options_say() -> None:

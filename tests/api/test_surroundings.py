@@ -52,6 +52,16 @@ def test_logging_and_warnings_are_put_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert (logger.level, warnings.filters, logging.root.manager.disable) == (level, filters, disabled)
 
 
+def test_a_library_that_is_imported_within_keeps_its_own_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers does, which reads TRANSFORMERS_VERBOSITY; one that sets none is as before."""
+    monkeypatch.setattr("compresskit.api.surroundings._LIBRARIES", ("sets_one", "sets_none"))
+    for name in ("sets_one", "sets_none"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    with as_found():
+        logging.getLogger("sets_one").setLevel(logging.INFO)
+    assert [logging.getLogger(name).level for name in ("sets_one", "sets_none")] == [logging.INFO, logging.NOTSET]
+
+
 def test_nothing_is_told_unless_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     def call() -> None:
         with as_found():

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import compresskit as ck
 from compresskit.api.described import options_of_verb
 from compresskit.api.evaluating import evaluation_options
-from compresskit.api.values import reference, values_of
+from compresskit.api.reading import answer_options
+from compresskit.api.values import ELSEWHERE, reference, values_of
+from compresskit.recipe.verbs import VERBS
 
 
 def prune(**keywords: Any) -> dict[str, Any]:
@@ -34,6 +37,8 @@ class Named:
         ("block", "32x16", (32, 16)),
         ("block", (32, 16), (32, 16)),
         ("distill", True, True),
+        ("dtype", torch.bfloat16, "bfloat16"),
+        ("device", torch.device("cpu"), "cpu"),
         (
             "prompt_template",
             "lines",
@@ -61,6 +66,8 @@ def test_a_list_takes_one_text_too(given: object) -> None:
     [
         ({"sparcity": 0.5}, "ck.prune takes no keyword sparcity; did you mean sparsity?"),
         ({"max-steps": 5}, "ck.prune takes no keyword max-steps; did you mean max_steps?"),
+        ({"num_train_epochs": 5}, "ck.prune takes no keyword num_train_epochs; here it is epochs"),
+        ({"r": 8}, "ck.prune takes no keyword r; did you mean lr?"),  # it has no rank
     ],
 )
 def test_an_unknown_keyword_is_a_usage_error_and_a_type_error(keywords: dict[str, Any], message: str) -> None:
@@ -79,6 +86,7 @@ def test_an_unknown_keyword_is_a_usage_error_and_a_type_error(keywords: dict[str
         ),
         ({"max_steps": 2.5}, "max_steps 2.5 is not a whole number"),
         ({"max_steps": True}, "max_steps True is not a whole number"),
+        ({"max_steps": "8"}, "max_steps '8' is not a whole number"),
         (
             {"method": "smq"},
             "method smq is not one of smp, smp-l, movement, soft-movement, magnitude; did you mean smp?",
@@ -91,6 +99,14 @@ def test_a_wrong_value_names_the_keyword(keywords: dict[str, Any], message: str)
     with pytest.raises(ck.UsageError) as caught:
         prune(**keywords)
     assert str(caught.value) == message
+
+
+def test_names_from_elsewhere_lead_to_a_keyword_that_is_there() -> None:
+    known = {**evaluation_options(), **answer_options()}
+    for verb in VERBS:
+        known.update(options_of_verb(verb))
+    assert set(ELSEWHERE.values()) <= set(known)
+    assert not set(ELSEWHERE) & set(known)
 
 
 def test_what_names_a_checkpoint() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_type
 
+import torch
+
 import compresskit as ck
 from compresskit.methods.run import Outline
 from compresskit.training.plan import Plan
@@ -30,6 +32,8 @@ def typical_calls() -> None:
     assert_type(report[1:], tuple[ck.Row, ...])
     assert_type([gate.passed for gate in report.gates], list[bool])
     assert_type(dense.evaluate("dev.json", baseline="runs/other"), ck.Report)
+    ck.train("bert", device=torch.device("cpu"), dtype=torch.bfloat16)
+    ck.load(half, device=torch.device("cpu"), dtype=torch.bfloat16)
     reader = ck.load(half, device="cpu", dtype="bfloat16")
     assert_type(reader.predict("Who?", "Anna.", n_best=3), ck.Answer)
     assert_type(reader.predict_many([("Who?", "Anna."), {"question": "Who?", "context": "Ben."}]), list[ck.Answer])

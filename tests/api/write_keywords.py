@@ -34,6 +34,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
+    import torch
+
     from compresskit.api.checkpoint import Reference
     from compresskit.models.prompt import Prompt
 
@@ -41,12 +43,14 @@ StrPath: TypeAlias = str | os.PathLike[str]
 '''
 
 REFERENCES = ("teacher", "baseline")
+TORCH = {"device": " | torch.device", "dtype": " | torch.dtype"}
 DATA = ("train_data", "eval_data", "tune_data", "shots_data", "data")
 
 
 def typed(known: Known) -> str:
     """The annotation of a keyword."""
     kind = "Reference" if known.name in REFERENCES else "StrPath" if known.name in DATA else _plain(known)
+    kind += TORCH.get(known.name, "")
     if known.is_list:
         kind = f"{kind} | Sequence[{kind}]"
     return f"{kind} | None" if known.default is None else kind

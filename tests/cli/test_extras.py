@@ -30,6 +30,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         "lora PACKED --train-data demo --epochs 1 -o out",
         "the checkpoint PACKED needs",
     ),
+    "a packed teacher": (
+        "bitsandbytes",
+        "prune CKPT --distill --teacher PACKED --train-data gone.json -o out",
+        "the checkpoint PACKED needs",
+    ),
     "demo": ("bitsandbytes", "demo -o out", "step bert-qlora: qlora needs"),
     "training data": ("datasets", "train CKPT -o out", "the data set rajpurkar/squad_v2 needs"),
     "its plan": ("datasets", "train CKPT -o out --plan", "the data set rajpurkar/squad_v2 needs"),
@@ -45,6 +50,8 @@ CASES: dict[str, tuple[str, str, str]] = {
     "rouge": ("rouge_score", "eval CKPT --data demo --metrics rouge", "--metrics rouge needs"),
     "tokenizer": (SP, "train SPIECE --train-data demo --epochs 1 -o out", "SPIECE has no tokenizer.json, and its"),
     "recipe": ("bitsandbytes", "run recipe.yaml -o out", "step small: qlora needs"),
+    "a recipe's plot": ("matplotlib", "run plot.yaml -o out", "plot.yaml:7: --plot needs"),
+    "a recipe's metrics": ("sacrebleu", "run bleu.yaml -o out", "bleu.yaml:7: --metrics bleu needs"),
 }
 EXTRA = {"bm25s": "negatives", "matplotlib": "plot", "onnxscript": "onnx", "onnxruntime": "onnx"}
 EXTRA |= {"sacrebleu": "metrics", "rouge_score": "metrics"}
@@ -53,6 +60,15 @@ options: {train-data: demo, max-steps: 1}
 steps:
   - {name: dense, base: demo/bert, method: train}
   - {name: small, base: dense, method: qlora}
+"""
+
+MEASURED = """
+options: {{train-data: demo, max-steps: 1}}
+steps:
+  - {{name: dense, base: demo/bert, method: train}}
+eval:
+  data: demo
+  {key}: {value}
 """
 
 
@@ -70,6 +86,8 @@ def folders(trained: Trained, place: Path) -> dict[str, Path]:
     (found["GRAPH"] / "model.safetensors").rename(found["GRAPH"] / "model.onnx")
     (found["SPIECE"] / "spiece.model").write_bytes(b"")
     (place / "recipe.yaml").write_text(RECIPE)
+    (place / "plot.yaml").write_text(MEASURED.format(key="plot", value="out.png"))
+    (place / "bleu.yaml").write_text(MEASURED.format(key="metrics", value="[bleu]"))
     return found
 
 

@@ -64,7 +64,7 @@ def blocks(card: ModelCard) -> list[str]:
 
 
 def test_a_whole_model(tmp_path: Path) -> None:
-    card = read(checkpoint(tmp_path / "dense", "full", "train"), license="apache-2.0")
+    card = read(checkpoint(tmp_path / "dense", "full", "train"), license="Apache-2.0")
     head = card.data.to_dict()
     assert head == {
         "base_model": BERT,
@@ -156,6 +156,12 @@ def test_every_kind_is_opened_in_its_own_way(case: str, tmp_path: Path) -> None:
         assert part in block
     for python in found[:-1]:
         compile(python, "card", "exec")
+
+
+def test_what_opens_an_adapter_opens_its_packed_base_too(tmp_path: Path) -> None:
+    for name, methods, needs in (("a", ("lora",), ""), ("b", ("quantize/bnb-4bit", "lora"), " bitsandbytes")):
+        folder = checkpoint(tmp_path / name, "adapter", *methods, base=Base(BERT, None, "0" * 64))
+        assert f"With `pip install peft transformers{needs}`:" in read(folder).text
 
 
 def test_an_adapter_on_a_model_of_the_hub(tmp_path: Path) -> None:

@@ -95,6 +95,33 @@ def test_a_private_one_on_a_branch(hub: FakeHub, dense: Path) -> None:
         sent(dense, private=True, revision="next", readme="new")
 
 
+def test_no_way_to_a_place_on_this_machine_is_sent(hub: FakeHub, saved: Path) -> None:
+    """Neither in the card nor in the manifest, however deep; what decides an answer stays as it is."""
+    told = {
+        "teacher": "../dense",
+        "embeddings": "~/vectors.txt",
+        "teacher_training": {"train_data": str(saved / "train.json"), "reads": [str(saved)]},
+        "prompt_template": {"template": "/ask {question} /of {context}"},
+    }
+    metrics = {"selection": {"path": str(saved / "dev.json")}}
+    step = Step("train", {"model": str(saved), **told}, 1, HERE, 1.0, metrics)
+    Manifest("encoder", "full", Base(str(saved), None, "0" * 64), [step]).write(saved)
+    try:
+        sent(saved)
+    finally:
+        (saved / "compresskit.json").unlink()
+    there = hub.files("me/small")
+    texts = [there[name].decode() for name in ("README.md", "compresskit.json")]
+    assert not any(way in text for text in texts for way in (str(saved.parent), "somebody", "../", "~"))
+    manifest = json.loads(texts[1])
+    (sent_step,) = manifest["steps"]
+    assert manifest["base"]["ref"] == sent_step["config"]["model"] == "model"
+    assert (sent_step["data"]["path"], sent_step["config"]["teacher"]) == ("train.json", "dense")
+    assert sent_step["config"]["teacher_training"] == {"train_data": "train.json", "reads": ["model"]}
+    assert sent_step["config"]["prompt_template"] == told["prompt_template"]
+    assert sent_step["metrics"] == {"selection": {"path": "dev.json"}}
+
+
 def test_an_overlay_names_its_base_on_the_hub(hub: FakeHub, dense: Path) -> None:
     folder = adapter(dense)
     with pytest.raises(UsageError, match=r"stands on the folder ../dense, which nobody else has; .*--base-ref"):
