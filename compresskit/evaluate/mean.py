@@ -20,7 +20,7 @@ _OF_ONE = frozenset(("p_value", "questions_won", "questions_lost", "best_null_th
 """Figures that tell of a single checkpoint, and have no mean."""
 _SHARED = ("family", "method", "peak_memory_kind", "null_threshold", "arithmetic")
 """What a mean has where all of its runs have the same."""
-_ITS_OWN = frozenset(("seed", "model", "teacher", "device"))
+_ITS_OWN = frozenset(("seed", "model", "checkpoint", "teacher", "device"))
 """Options that runs of one may have different: their seed, what stands on it, and where they were made."""
 
 

@@ -213,7 +213,13 @@ def test_runs_that_compute_the_same_say_so() -> None:
 def test_runs_that_differ_in_more_than_their_seed_are_told(changed: dict[str, Any], told: str) -> None:
     def a_run(number: int, **config: Any) -> Row:
         row, _ = OWN[number]
-        own = {"seed": number, "model": f"runs/dense-{number}", "sparsity": 0.5, "weight_decay": 0, **config}
+        own = {
+            "seed": number,
+            **dict.fromkeys(("model", "checkpoint"), f"dense-{number}"),
+            "sparsity": 0.5,
+            "weight_decay": 0,
+            **config,
+        }
         return replace(row, manifest={"steps": [{"method": "train", "seed": number, "config": own}]})
 
     of_row = {key: value for key, value in changed.items() if key in ("method", "family")}
