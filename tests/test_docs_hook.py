@@ -26,6 +26,18 @@ def test_links_of_a_page_from_outside_docs_lead_back() -> None:
     )
 
 
+def test_bars_within_code_in_a_table_are_shown_as_they_are() -> None:
+    """Against Python-Markdown itself: the backslash that GitHub wants would be a part of the code."""
+    markdown = pytest.importorskip("markdown").markdown
+    text = (
+        "| flag | value |\n| --- | --- |\n| `--log` | `<a\\|b>` or `c\\|d` |\n| `--x` | one \\| two |\n\nOut: `a\\|b`\n"
+    )
+    shown = markdown(hook.piped(text), extensions=["tables"])
+    assert "<td><code>&lt;a|b&gt;</code> or <code>c|d</code></td>" in shown
+    assert "<td>one | two</td>" in shown
+    assert "<code>a\\|b</code>" in shown, "outside of tables a backslash is one"
+
+
 def test_what_is_linked_outside_docs_is_found_and_shown() -> None:
     text = "[a](../../action.yml) [b](evaluation.md) [c](../../nowhere.yml) [d](../../examples/ci/)"
     assert list(hook._outside("docs/reference/recipes.md", text)) == ["action.yml", "examples/ci"]

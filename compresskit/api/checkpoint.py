@@ -51,6 +51,10 @@ class Checkpoint:
             self._source: Source = resolve(os.fspath(ref))
             self._kind: KindName = kind_of(self._source).name
             self._manifest = self._source.manifest
+            if self._manifest is None and self._kind == "full" and not os.path.lexists(self.path / "config.json"):
+                from compresskit.models.folder import read_config
+
+                read_config(self.path)  # raises, and says what lies there instead
 
     @property
     def ref(self) -> str:

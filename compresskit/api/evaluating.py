@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +60,7 @@ def evaluate(
     values = values_of("evaluate", evaluation_options(), options)
     refs = [checkpoints] if isinstance(checkpoints, str | os.PathLike | Checkpoint) else list(checkpoints)
     values["checkpoints"] = tuple(reference(each, "a checkpoint") for each in refs)
-    values["runs"] = tuple(
-        f"{name}={','.join(reference(each, 'a run') for each in own)}" for name, own in (runs or {}).items()
-    )
+    values["runs"] = tuple(_runs(runs or {}))
     with as_found():
         config = config_of(values)
         config.check_places(Path())
@@ -70,6 +68,18 @@ def evaluate(
         if all(row.error is not None for row in report.rows):
             require_rows(report)
         return Report(report, shown=config.delivery.slices)
+
+
+def _runs(runs: Mapping[str, Iterable[Reference]]) -> Iterator[str]:
+    """Each row of several runs as the command line writes it. Raises UsageError for what names no checkpoints."""
+    if not isinstance(runs, Mapping):
+        raise UsageError(f"runs is {type(runs).__name__}; give a dict such as {{'dense': ['runs/dense-1', …]}}")
+    for name, own in runs.items():
+        if isinstance(own, str | os.PathLike | Checkpoint):
+            own = [own]
+        if not isinstance(own, Iterable):
+            raise UsageError(f"the runs of {name} are {type(own).__name__}; give a list of checkpoints")
+        yield f"{name}={','.join(reference(each, 'a run') for each in own)}"
 
 
 def read_report(

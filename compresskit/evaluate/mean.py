@@ -20,6 +20,8 @@ _OF_ONE = frozenset(("p_value", "questions_won", "questions_lost", "best_null_th
 """Figures that tell of a single checkpoint, and have no mean."""
 _SHARED = ("family", "method", "peak_memory_kind", "null_threshold", "arithmetic")
 """What a mean has where all of its runs have the same."""
+_ITS_OWN = frozenset(("seed", "model", "checkpoint", "teacher", "device"))
+"""Options that runs of one may have different: their seed, what stands on it, and where they were made."""
 
 
 def with_means(
@@ -140,7 +142,30 @@ def told_of_runs(report: Report) -> list[str]:
         return []
     told = ", ".join(f"{row.name} {len(row.runs or ())}" for row in means)
     lines = [f"mean ± standard deviation over runs: {told}; their intervals are over whole paragraphs and over runs"]
-    return lines + [line for row in means for line in _alike(row)]
+    return lines + [line for row in means for line in (*_unlike(row), *_alike(row))]
+
+
+def _unlike(mean: Row) -> list[str]:
+    """A line where runs differ in more than their seed, as where a glob found more than was meant."""
+    runs = mean.runs or ()
+    told = f"the runs of {mean.name} differ in more than their seed"
+    for key in ("family", "method"):
+        if len(found := dict.fromkeys(getattr(run, key) for run in runs)) > 1:
+            return [f"{told}, in their {key} ({', '.join(found)}): their mean is that of no checkpoint"]
+    options = [_options(run) for run in runs]
+    keys = dict.fromkeys(key for each in options for key in each)
+    if unlike := [key for key in keys if any(each.get(key) != options[0].get(key) for each in options)]:
+        named = ", ".join(f"--{key.replace('_', '-')}" for key in unlike)
+        return [f"{told}, in {named}: their mean is that of no checkpoint"]
+    return []
+
+
+def _options(run: Row) -> dict[str, Any]:
+    """What the last step of a run was told to do, but for what every run has of its own; empty where unknown."""
+    steps: Any = (run.manifest or {}).get("steps")
+    last: Any = steps[-1] if isinstance(steps, list) and steps else {}
+    config: Any = last.get("config") if isinstance(last, Mapping) else None
+    return {key: value for key, value in config.items() if key not in _ITS_OWN} if isinstance(config, Mapping) else {}
 
 
 def _alike(mean: Row) -> list[str]:

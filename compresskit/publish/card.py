@@ -14,6 +14,7 @@ from compresskit.checkpoint.manifest import Manifest, Step
 from compresskit.data.load import local_files
 from compresskit.evaluate.report.markdown import render
 from compresskit.evaluate.row import Report, Row
+from compresskit.evaluate.runs import singles
 from compresskit.models.kind import Kind
 from compresskit.models.source import Source
 from compresskit.publish.hub import hub_id
@@ -186,8 +187,11 @@ def _limits(subject: Subject) -> Iterator[str]:
 
 
 def measured_row(report: Report, row: Row) -> Report:
-    """The report with a row alone, behind what it was compared with, and the gates on it."""
-    rows = tuple(each for each in report.rows if each.baseline and each is not row)
+    """The report with a row alone, behind what it was compared with, and the gates on it.
+
+    A run of the baseline was compared with nothing: it stands alone, as the baseline itself does.
+    """
+    rows = tuple(each for each in report.rows if each.baseline and all(own is not row for own in singles([each])))
     gates = tuple(gate for gate in report.gates if gate.row == row.name)
     data = replace(report.dataset, path=named(report.dataset.path))
     return replace(report, rows=(*rows, row), gates=gates, dataset=data)

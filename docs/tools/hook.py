@@ -20,6 +20,7 @@ from docs.tools.generate import filled
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
+ROW, CODE = re.compile(r"^\|.*\|$", re.MULTILINE), re.compile(r"`[^`]+`")
 LANGUAGES = {".py": "python", ".yml": "yaml", ".yaml": "yaml", ".json": "json", ".toml": "toml", ".sh": "bash"}
 RESULTS = "results/"
 SHOWN = (*LANGUAGES, ".md", ".txt")
@@ -72,8 +73,16 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """The text of a page with what is generated in its place, and with its links as the site has them."""
-    return _relinked(filled(markdown), page.file.src_uri)
+    """The text of a page with what is generated in its place, and with its links and tables as the site has them."""
+    return piped(_relinked(filled(markdown), page.file.src_uri))
+
+
+def piped(text: str) -> str:
+    """A page's text with the bars within code in a table as they are.
+
+    GitHub wants a backslash before each of them, and leaves it out; Python-Markdown wants none, and would show it.
+    """
+    return ROW.sub(lambda row: CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), text)
 
 
 def _outside(source: str, text: str) -> Iterator[str]:

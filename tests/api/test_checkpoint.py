@@ -42,6 +42,12 @@ def test_one_of_another_tool(made: Made, tmp_path: Path) -> None:
     assert "created" not in found._repr_html_()
 
 
+def test_a_folder_of_checkpoints_is_none(made: Made) -> None:
+    runs = made.half.path.parent
+    with pytest.raises(ck.InputError, match=rf"^{runs} is not a checkpoint: it has no config\.json; its folder "):
+        ck.Checkpoint(runs)
+
+
 def test_its_page_escapes_everything(made: Made, tmp_path: Path) -> None:
     folder = tmp_path / "<script>alert(1)<"
     folder.mkdir()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,20 @@ def test_runs_are_one_row(made: Made) -> None:
     assert report[0].sd is not None
     assert frame.loc["both", "em_sd"] == report[0].sd["em"] >= 0
     assert frame.loc["both", "disk_bytes"] == pytest.approx((made.dense.bytes + made.half.bytes) / 2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("runs", "told"),
+    [
+        (["runs/a", "runs/b"], "^runs is list; give a dict such as {'dense': "),
+        ("dense=runs/a,runs/b", "^runs is str; give a dict"),
+        ({"dense": 3}, "^the runs of dense are int; give a list of checkpoints"),
+        ({"dense": "runs/a"}, "names one checkpoint; name two at least"),
+    ],
+)
+def test_runs_of_another_form(runs: Any, told: str) -> None:
+    with pytest.raises(ck.UsageError, match=told):
+        ck.evaluate(runs=runs, data="demo")
 
 
 def test_what_cannot_be_scored_is_a_row_beside_others(made: Made, tmp_path: Path) -> None:

@@ -202,6 +202,35 @@ def test_runs_that_compute_the_same_say_so() -> None:
     assert len(told_same(replace(report, rows=tuple(rows)))) == 1
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"method": "quantize/int8"}, "their method (train, quantize/int8)"),
+        ({"family": "lstm"}, "their family (encoder, lstm)"),
+        ({"sparsity": 0.9, "weight_decay": 1}, "--sparsity, --weight-decay"),
+    ],
+)
+def test_runs_that_differ_in_more_than_their_seed_are_told(changed: dict[str, Any], told: str) -> None:
+    def a_run(number: int, **config: Any) -> Row:
+        row, _ = OWN[number]
+        own = {
+            "seed": number,
+            **dict.fromkeys(("model", "checkpoint"), f"dense-{number}"),
+            "sparsity": 0.5,
+            "weight_decay": 0,
+            **config,
+        }
+        return replace(row, manifest={"steps": [{"method": "train", "seed": number, "config": own}]})
+
+    of_row = {key: value for key, value in changed.items() if key in ("method", "family")}
+    options = {key: value for key, value in changed.items() if key not in of_row}
+    (mean, _), report = made("smp", 0.5), a_report()
+    other = replace(mean, runs=(a_run(0), replace(a_run(1, **options), **of_row)))
+    (line,) = told_of_runs(replace(report, rows=(other,)))[1:]
+    assert line == f"the runs of smp differ in more than their seed, in {told}: their mean is that of no checkpoint"
+    assert not told_of_runs(replace(report, rows=(replace(mean, runs=(a_run(0), a_run(1))),)))[1:]
+
+
 def test_what_runs_are_written_as() -> None:
     assert parse_runs("smp = a, b").refs == ("a", "b")
     for text, told in (

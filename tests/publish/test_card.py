@@ -231,6 +231,17 @@ def test_of_several_runs_it_is_its_own(tmp_path: Path) -> None:
     assert results(card)[0].metric_value == 71.0
 
 
+def test_a_run_of_the_baseline_stands_alone(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "small", "full", "train")
+    run = Row("small", str(folder), "encoder", "train", True, em=71.0, sha256=fingerprint(str(folder)))
+    mean = replace(
+        run, name="mean", em=70.0, sha256=None, runs=(run, replace(run, name="other", path="other", em=69.0))
+    )
+    card = read(folder, report=report(tmp_path / "eval.json", mean, replace(run, name="x", path="x", baseline=False)))
+    lines = [line for line in card.text.splitlines() if line.startswith("| ")]
+    assert [line.split(" |")[0] for line in lines[2:]] == ["| small (baseline)"]
+
+
 def test_a_row_that_is_not_its_own(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "small", "full", "train")
     row = Row("moved", "elsewhere", "encoder", "train", False, em=71.2, sha256="0" * 64)
