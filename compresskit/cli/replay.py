@@ -95,7 +95,8 @@ def _tensors(likeness: Likeness) -> Table:
     left_out = f", the worst {_SHOWN} of them" if len(apart) > _SHOWN else ""
     table = Table(title=f"{counted(len(apart), 'tensor')} not the same{left_out}", title_justify="left")
     for heading in ("file", "tensor", "shape", "entries that differ", "largest difference", "relative"):
-        table.add_column(heading, justify="left" if heading in ("file", "tensor") else "right")
+        # A name is never cut: it is what one looks for.
+        table.add_column(heading, justify="left" if heading in ("file", "tensor") else "right", overflow="fold")
     for file, each in apart[:_SHOWN]:
         absolute = "–" if each.absolute is None else f"{each.absolute:.2g}"
         shape = "×".join(map(str, each.shape)) or "1"

@@ -215,7 +215,10 @@ def spoilt(change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     Path("int8", FILE).write_text(json.dumps(manifest))
 
 
-def test_what_differs_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("width", [80, 200])
+def test_what_differs_is_told(
+    place: Path, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One code in a matrix of 512, a bias by a part of its largest number: exit code 1, unless that is accepted."""
     names = sorted(name for name, each in load_file("int8/model.safetensors").items() if each.dtype == torch.int8)
     bias = "bert.encoder.layer.0.intermediate.dense.bias"
@@ -225,13 +228,13 @@ def test_what_differs_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -
         tensors[bias][3] += tensors[bias].abs().max() / 2
 
     spoilt(change)
+    monkeypatch.setenv("COLUMNS", str(width))
     assert main(["replay", "int8", "-o", "again"]) == 1
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
     assert "version of torch: 1.0 then, " in shown.out
-    table = [line for line in lines if bias in line or names[0] in line]
-    assert bias in table[0], "the worst one comes first"
-    assert len(table) == 2
+    cells = [line.split("│")[2].strip() for line in lines if line.count("│") == 7]
+    assert bias + names[0] in "".join(cells), "both whole, and the worst one first"
     assert lines[-1].startswith("verdict: differs: 2 of 53 tensors differ by at most 0.")
     assert "error: again is not int8 again: differs: 2 of 53 tensors" in shown.err
     assert "take the versions and the device of then, or accept a difference with --tolerance" in shown.err
