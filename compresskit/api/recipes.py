@@ -12,7 +12,7 @@ from typing import Any
 from compresskit.api.checkpoint import Checkpoint
 from compresskit.api.report import Report
 from compresskit.api.surroundings import as_found
-from compresskit.errors import RunFailed
+from compresskit.errors import RunFailed, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,18 @@ def run_recipe(
     changes: Mapping[str, Any] | Iterable[str] = (),
     *,
     output: str | os.PathLike[str] | None = None,
+    seeds: int | None = None,
+    jobs: int = 1,
 ) -> RecipeRun:
     """Run a recipe: make what is not there yet, keep what is unchanged, measure. A gate that fails raises nothing.
 
     `recipe` is a name of `compresskit recipes ls` or a file of YAML; `changes` are as those of `--set`, by key
     (`{"half.max-steps": 10}`) or as texts; `output` is the folder, `runs/<recipe>` by default. The files that its block
-    `eval` names are written.
+    `eval` names are written. With `seeds`, each step that trains is made so many times. With several `jobs`, so many
+    processes make steps that do not wait for each other.
 
     Raises what the functions of its steps raise, InputError for a broken recipe, UsageError where something is in the
-    way.
+    way, `jobs` is below 1, or `seeds` below 2.
 
     Example:
         >>> ck.run_recipe("demo", {"max-steps": 20}, output="runs/demo").report.check()
@@ -57,11 +60,13 @@ def run_recipe(
         if failed := config.delivery.write(report):
             raise RunFailed("; ".join(failed))
 
+    if jobs < 1:
+        raise UsageError(f"jobs {jobs} is not at least 1")
     texts = [_change(*each) for each in changes.items()] if isinstance(changes, Mapping) else list(changes)
     with as_found(computes=True):
-        known = read_recipe(find(os.fspath(recipe)), texts)
+        known = read_recipe(find(os.fspath(recipe)), texts, seeds)
         folder = Path("runs") / known.name if output is None else Path(output)
-        run(known, folder, judge=keep)
+        run(known, folder, judge=keep, jobs=jobs)
         made = {each.name: Checkpoint(folder / each.name) for each in known.checkpoints}
     return RecipeRun(folder, made, reports[0] if reports else None)
 

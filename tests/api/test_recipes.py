@@ -34,7 +34,7 @@ def test_a_recipe_leaves_checkpoints_and_a_report(
 ) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(RECIPE.format(dense=made.dense.path, data=made.eval_data))
-    run = ck.run_recipe(file, {"small.activations": "none"}, output=tmp_path / "runs")
+    run = ck.run_recipe(file, {"small.activations": "none"}, output=tmp_path / "runs", jobs=2)
     small = run.checkpoints["small"]
     assert (small.path, small.kind) == (tmp_path / "runs" / "small", "quantized")
     assert small.steps[-1].config["activations"] == "none"
@@ -43,5 +43,7 @@ def test_a_recipe_leaves_checkpoints_and_a_report(
     assert not run.report.passed
     assert ck.read_report(tmp_path / "runs" / "eval.json") == run.report
     assert capsys.readouterr() == ("", "")
+    with pytest.raises(ck.UsageError, match="jobs 0 is not at least 1"):
+        ck.run_recipe(file, output=tmp_path / "runs", jobs=0)
     with pytest.raises(ck.UsageError, match="activation"):
         ck.run_recipe(file, ["small.activation=none"], output=tmp_path / "other")
