@@ -46,8 +46,10 @@ FEW: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("train", "prune", "lora"), ("--max-steps", "2", "--max-train-samples", "80", "--device", "cpu")),
     "eval": ("--limit", "60", "--latency-questions", "2", "--device", "cpu"),
 }
+BY_CI = ("python -m pip install -c constraints.txt -e '.[all,dev,docs]'", "python -m pytest -n 2")
 NOT_RUN = {
-    "python -m pip install -c constraints.txt -e '.[all]'": "CI installs so before it runs the tests",
+    **dict.fromkeys(BY_CI, "what CI does"),
+    "python -m pip install -c constraints.txt -e '.[all]'": "CI installs more, in the same way",
     "compresskit demo": "takes minutes; tests/cli/test_demo.py runs it",
     "compresskit doctor": "takes a minute, and ends as this machine is; tests/doctor runs it",
     "hf download sentence-transformers/all-MiniLM-L6-v2 config.json model.safetensors tokenizer.json "
@@ -138,6 +140,11 @@ def test_no_line_of_readme_and_tutorial_is_passed_over(page: Path) -> None:
     """What is no call of compresskit is a drawing, or it stands in the table of what is not run."""
     others = {line for line in lines_of(page) if line and not line.startswith(("compresskit ", "checkpoint ──"))}
     assert others <= set(NOT_RUN)
+
+
+def test_ci_installs_and_tests_as_readme_says() -> None:
+    done = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace("--quiet ", "")
+    assert [line for line in BY_CI if f"step {line}" not in done] == []
 
 
 def test_what_is_not_run_is_still_shown() -> None:
