@@ -85,7 +85,7 @@ def _sendable(error: Exception, name: str) -> Exception:
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:
+    except Exception:  # the classes of libraries fail here in ways of their own
         return RunFailed(f"step {name}: {type(error).__name__}: {error}")
     return error
 

@@ -11,6 +11,7 @@ into the page, and draws the pictures of the evaluation (`pictures.py`); after a
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ SETTINGS = re.compile(r"^```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 RUN = re.compile(r"(?<=<!-- run -->\n).*?(?=\n<!-- end of run -->)", re.DOTALL)
 PROGRESS = re.compile(r"^(.+): [\d,]+/[\d,]+ \(\d+%\).*\n(?=\1: [\d,]+/)", re.MULTILINE)
 KEPT_OUTPUTS = "outputs.json"
+WIDTH = 118
+"""Columns of the terminal that the page shows."""
 DEV_QUESTIONS = 11_873
 """Those of SQuAD 2.0 that the page asks."""
 
@@ -67,7 +71,11 @@ def _printed(command: str, folder: Path, steps: int | None) -> str:
     done = subprocess.run(
         [sys.executable, "-m", *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
+        env={
+            **os.environ,
+            "COLUMNS": str(WIDTH),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -79,13 +87,19 @@ def _printed(command: str, folder: Path, steps: int | None) -> str:
     return text + ("(exit code 1)\n" if done.returncode else "")
 
 
+def _wrapped(text: str) -> str:
+    """What was printed, with long lines of words broken as a terminal would."""
+    wrap = functools.partial(textwrap.wrap, width=WIDTH, break_on_hyphens=False, break_long_words=False)
+    return "".join(f"{part}\n" for line in text.splitlines() for part in (wrap(line) if len(line) > WIDTH else [line]))
+
+
 def fill(folder: Path) -> None:
     """Write what `run` kept into the page. ValueError where the page has other commands by now."""
     kept: dict[str, Any] = json.loads((folder / KEPT_OUTPUTS).read_text(encoding="utf-8"))
     page = PAGE.read_text(encoding="utf-8")
     if [command for command, _ in kept["outputs"]] != shown_commands(page):
         raise ValueError(f"{PAGE} has other commands than were run in {folder}; run them again")
-    outputs = iter(text for _, text in kept["outputs"])
+    outputs = iter(_wrapped(text) for _, text in kept["outputs"])
     filled = OUTPUT.sub(lambda found: f"{found[1]}\n<!-- output -->\n\n```text\n{next(outputs)}```\n", page)
     report = read_report(folder / "eval.json")
     machine = report.device.get("name") or report.device.get("cpu") or "a CPU"
